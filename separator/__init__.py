@@ -1,0 +1,53 @@
+"""Separates overlapping voices. What is named here is the public interface; it is imported when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from separator.checkpoint import load, save
+    from separator.errors import SeparatorError
+    from separator.models import ConvTasNet
+    from separator.objectives import mixture_consistency, pit, reorder, si_snr, snr
+    from separator.separation import FileResult, Separator
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConvTasNet": "separator.models",
+    "FileResult": "separator.separation",
+    "Separator": "separator.separation",
+    "SeparatorError": "separator.errors",
+    "load": "separator.checkpoint",
+    "mixture_consistency": "separator.objectives",
+    "pit": "separator.objectives",
+    "reorder": "separator.objectives",
+    "save": "separator.checkpoint",
+    "si_snr": "separator.objectives",
+    "snr": "separator.objectives",
+}
+
+__all__ = [
+    "ConvTasNet",
+    "FileResult",
+    "Separator",
+    "SeparatorError",
+    "load",
+    "mixture_consistency",
+    "pit",
+    "reorder",
+    "save",
+    "si_snr",
+    "snr",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'separator' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(globals() | _HOMES)

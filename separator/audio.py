@@ -1,0 +1,120 @@
+"""Audio files <-> float32 `[channel, time]`, and resampling."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from separator.errors import AudioError
+
+# What a stem is written as when its input was compressed: enough for anything that lossy coding left.
+DEFAULT_SUBTYPE = "PCM_16"
+# Kept as they are; the others (8 bit, mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
+KEPT_SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+# A WAV file counts its bytes in 32 bits.
+MAX_WAV_BYTES = 2**32 - 2**20
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A decoded audio file.
+
+    Attributes:
+        samples: float32 `[channel, time]`; full scale is 1.
+        sample_rate: Hz.
+        subtype: libsndfile's name of the sample format, such as "PCM_24".
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+    subtype: str
+
+
+def read(path: Path) -> Recording:
+    """Decodes a file.
+
+    Raises:
+        AudioError: if it is missing, no file, empty, not audio that libsndfile reads, without samples,
+            or holds values that are not finite.
+    """
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder; name the audio files in it")
+    if not path.exists():
+        raise AudioError(f"{path}: no such file")
+    try:
+        if path.is_file() and path.stat().st_size == 0:
+            raise AudioError(f"{path}: is empty (0 bytes); expected audio")
+        with soundfile.SoundFile(path) as file:
+            samples = file.read(dtype="float32", always_2d=True)
+            sample_rate, subtype = file.samplerate, file.subtype
+    except PermissionError as error:
+        raise AudioError(f"{path}: may not be read; check its permissions") from error
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(
+            f"{path}: cannot be read as audio ({_reason(error)}); "
+            "expected WAV, FLAC, OGG, MP3, AIFF or another format of libsndfile"
+        ) from error
+    if len(samples) == 0:
+        raise AudioError(f"{path}: holds no samples; expected at least one")
+    check_finite(samples, sample_rate, str(path))
+    return Recording(np.ascontiguousarray(samples.T), sample_rate, subtype)
+
+
+def check_finite(samples: np.ndarray, sample_rate: int, name: str) -> None:
+    """Raises `AudioError` with the time of the first value in `[time, channel]` that is NaN or infinite."""
+    finite = np.isfinite(samples).all(axis=-1)
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
+        raise AudioError(
+            f"{name}: {len(bad)} of {len(finite)} samples are NaN or infinite, the first at "
+            f"{bad[0] / sample_rate:.3f} s; export the recording again"
+        )
+
+
+def write_together(files: dict[Path, np.ndarray], sample_rate: int, subtype: str) -> None:
+    """Writes float32 `[channel, time]` to each path, all of them or none; the suffix says the format.
+
+    Raises:
+        AudioError: if a folder or file cannot be written. What was there before is then still there.
+    """
+    written: list[tuple[Path, Path]] = []
+    try:
+        for path, samples in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+            written.append((Path(name), path))
+            with open(handle, "wb") as file:
+                soundfile.write(file, samples.T, sample_rate, subtype, format=_format(path, samples, subtype))
+            Path(name).chmod(0o644)
+        for temporary, path in written:
+            temporary.replace(path)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(f"{path}: cannot be written ({_reason(error)}); choose another place with --out") from error
+    finally:
+        for temporary, _ in written:
+            temporary.unlink(missing_ok=True)
+
+
+def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """`[channel, time]` at another rate, in soxr's high quality; the caller's array if the rates are one."""
+    if from_rate == to_rate:
+        return samples
+    return np.ascontiguousarray(soxr.resample(samples.T, from_rate, to_rate).T)
+
+
+def _format(path: Path, samples: np.ndarray, subtype: str) -> str:
+    name = path.suffix[1:].upper()
+    width = {"PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}.get(subtype, 4)
+    return "RF64" if name == "WAV" and samples.size * width > MAX_WAV_BYTES else name
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

@@ -1,0 +1,189 @@
+"""`separate`: parses, prints, sets the exit code. Everything else is in `separator.separation`.
+
+Nothing heavy is imported before the arguments are understood, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from separator import __version__
+from separator.errors import SeparatorError
+
+if TYPE_CHECKING:
+    from separator.separation import FileResult, Separator
+
+EXAMPLES = """examples:
+  separate mix.wav                      stems/mix/speaker1.wav and speaker2.wav
+  separate a.wav b.flac --out voices    several files; the model is loaded once
+  separate mix.wav -m runs/mine/best.safetensors
+  separate mix.wav --json               what happened, for machines
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        prog="separate",
+        description="Writes one file for each voice of a recording in which voices overlap.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("tracks", nargs="*", metavar="FILE", help="recordings: WAV, FLAC, OGG, MP3, AIFF, ...")
+    options.add_argument("-o", "--out", default="stems", metavar="DIR", help="folder for the stems (default: stems)")
+    options.add_argument(
+        "-m", "--model", default="default", metavar="NAME", help="a model's name or checkpoint (default: default)"
+    )
+    options.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    options.add_argument(
+        "--segment", type=float, metavar="SECONDS", help="longest piece separated at a time; less needs less memory"
+    )
+    options.add_argument("--overlap", type=float, metavar="FRACTION", help="how much neighbouring pieces share")
+    options.add_argument(
+        "--filename",
+        default="{track}/{stem}.{ext}",
+        metavar="TEMPLATE",
+        help="name of a stem inside DIR (default: {track}/{stem}.{ext})",
+    )
+    depth = options.add_mutually_exclusive_group()
+    depth.add_argument("--float32", action="store_true", help="write 32-bit float; by default the recording's format")
+    depth.add_argument("--int24", action="store_true", help="write 24-bit integers")
+    options.add_argument("--flac", action="store_true", help="write FLAC")
+    options.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
+    options.add_argument("--list-models", action="store_true", help="list the models that come with it, and exit")
+    options.add_argument("--json", action="store_true", help="print the results as JSON")
+    options.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
+    options.add_argument("--version", action="version", version=f"separate {__version__}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 if every file was separated."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except SeparatorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the file at hand was not written", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.list_models:
+        return _list_models(options)
+    if not options.tracks:
+        parser().error("name at least one recording, such as: separate mix.wav")
+    if options.flac and options.float32:
+        parser().error("FLAC holds integers: --flac goes with --int24, not with --float32")
+    from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
+
+    separator = Separator(
+        options.model,
+        options.device,
+        segment_seconds=SEGMENT_SECONDS if options.segment is None else options.segment,
+        overlap=OVERLAP if options.overlap is None else options.overlap,
+    )
+    reports = [_separate(separator, track, options) for track in options.tracks]
+    failed = sum(report["status"] != "done" for report in reports)
+    if options.json:
+        print(json.dumps({"model": options.model, "files": reports}, indent=2))
+    if failed and len(reports) > 1:
+        print(f"{failed} of {len(reports)} files failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _separate(separator: Separator, track: str, options: argparse.Namespace) -> dict:
+    """Separates one file and says so; a failure is a report too, so that the others get their turn."""
+    bar = _bar(separator, track, options)
+    try:
+        result = separator.separate_file(
+            track,
+            options.out,
+            options.filename,
+            extension="flac" if options.flac else "wav",
+            subtype="FLOAT" if options.float32 else "PCM_24" if options.int24 else None,
+            overwrite=options.force,
+        )
+    except SeparatorError as error:
+        bar.close()
+        print(f"error: {error}", file=sys.stderr)
+        return {"path": track, "status": "failed", "error": str(error)}
+    finally:
+        bar.close()
+    if not options.json:
+        _print(result, options.verbose)
+    return {
+        "path": track,
+        "status": "done",
+        "stems": {name: str(path) for name, path in result.paths.items()},
+        "seconds": round(result.seconds, 3),
+        "work_seconds": round(result.work_seconds, 3),
+        "real_time_factor": round(result.real_time_factor, 4),
+        "sample_rate": result.sample_rate,
+        "channels": result.channels,
+        "subtype": result.subtype,
+        "gain_db": round(result.gain_db, 2),
+        "chunks": result.num_chunks,
+    }
+
+
+def _print(result: FileResult, verbose: bool) -> None:
+    for path in result.paths.values():
+        print(path)
+    if result.gain_db < 0:
+        print(f"  all stems lowered by {-result.gain_db:.1f} dB so that none clips", file=sys.stderr)
+    if verbose:
+        print(
+            f"  {result.seconds:.1f} s, {result.channels} channel(s), {result.sample_rate} Hz, {result.subtype}; "
+            f"{result.work_seconds:.1f} s of work ({result.real_time_factor:.3f} a second), "
+            f"{result.num_chunks} chunk(s), model {result.model}",
+            file=sys.stderr,
+        )
+
+
+def _bar(separator: Separator, track: str, options: argparse.Namespace):
+    """A progress bar in seconds of audio, on a terminal only."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() and not options.json
+    bar = tqdm(
+        desc=track,
+        unit="s",
+        leave=False,
+        disable=not shown,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaining} left",
+        total=1,
+    )
+
+    def callback(_: float, done: float, total: float) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    separator.callback = callback
+    return bar
+
+
+def _list_models(options: argparse.Namespace) -> int:
+    from separator import checkpoint, zoo
+
+    facts = {name: checkpoint.read_facts(path) for name, path in zoo.names().items()}
+    if options.json:
+        print(json.dumps({name: _summary(item) for name, item in facts.items()}, indent=2))
+        return 0
+    for name, item in facts.items():
+        print(f"{name}: {', '.join(item['sources'])} at {item['sample_rate']} Hz")
+    return 0
+
+
+def _summary(facts: dict) -> dict:
+    return {"sources": facts["sources"], "sample_rate": facts["sample_rate"], "architecture": facts["architecture"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

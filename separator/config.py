@@ -1,0 +1,79 @@
+"""From Hydra's configuration to objects, refusing what no object asked for.
+
+Hydra merges a misspelt key of a recipe file without a word. So every group of the configuration is exactly
+one constructor's arguments, and every key is held against that constructor's signature.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from separator.errors import ConfigError, SeparatorError, suggestion
+
+
+def config_directory() -> str:
+    """`conf/`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return str(installed if installed.is_dir() else package.parent / "conf")
+
+
+def command(run: Callable[[dict[str, Any]], None], config_name: str) -> None:
+    """Runs `run` with the configuration of the command line; an error is one line and exit code 1."""
+    # Without this Hydra prints and exits by itself, in many lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    def task(config: DictConfig) -> None:
+        run(resolve(config))
+
+    try:
+        hydra.main(version_base="1.3", config_path=config_directory(), config_name=config_name)(task)()
+    except SeparatorError as error:
+        sys.exit(f"error: {error}")
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain values, interpolations resolved. Raises `ConfigError` where a value is still missing."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"no value for {missing[0]}; give one with {missing[0]}=VALUE")
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def build(settings: dict[str, Any], where: str, *args: Any, **given: Any) -> Any:
+    """Calls the `_target_` of a group with the group's other entries, after `args` and beside `given`.
+
+    Raises:
+        ConfigError: for an entry that the target does not take, or one that it needs; `where` names the group.
+    """
+    settings = dict(settings)
+    target = hydra.utils.get_object(settings.pop("_target_"))
+    refuse_unknown(settings, inspect.signature(target).parameters, where)
+    try:
+        return target(*args, **settings, **given)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, SeparatorError):
+            raise
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def refuse_unknown(settings: dict[str, Any], known: Any, where: str) -> None:
+    """Raises `ConfigError` naming the first key of `settings` that is not in `known`."""
+    for key in settings:
+        if key not in known:
+            name = f"{where}.{key}" if where else key
+            raise ConfigError(f"there is no setting {name!r}{suggestion(key, known)} Known: {', '.join(known)}")

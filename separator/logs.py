@@ -1,0 +1,53 @@
+"""What a training run tells: rows in CSV files, TensorBoard, and a picture of the curves."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from separator import report
+
+
+class RunLog:
+    """Rows of `train.csv` and `valid.csv` in `folder`, mirrored to TensorBoard.
+
+    Opened at step `from_step`, it forgets the rows that a killed run wrote after its last checkpoint.
+    """
+
+    def __init__(self, folder: Path, from_step: int) -> None:
+        self.folder = folder
+        for name in ("train", "valid"):
+            _forget_after(folder / f"{name}.csv", from_step)
+        self._board = SummaryWriter(folder / "tensorboard", purge_step=from_step + 1)
+
+    def add(self, name: str, step: int, values: dict[str, float]) -> None:
+        """Appends a row to `name`.csv ("train" or "valid"); the values of a file are always the same ones."""
+        path = self.folder / f"{name}.csv"
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
+        for key, value in values.items():
+            self._board.add_scalar(f"{name}/{key}", value, step)
+
+    def draw(self) -> None:
+        """Brings `curves.png` up to date."""
+        report.draw_curves(self.folder)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+def _forget_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
+    if kept != rows:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([header, *kept])

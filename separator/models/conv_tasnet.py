@@ -1,0 +1,178 @@
+"""Conv-TasNet: encode, estimate one mask for each source, decode.
+
+Y. Luo and N. Mesgarani, "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech
+Separation", IEEE/ACM TASLP 2019, arXiv:1809.07454. Argument names carry the paper's letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from separator import objectives
+from separator.errors import ConfigError, choose
+from separator.models.filterbank import Decoder, Encoder, fourier_pair
+from separator.models.norms import make_norm
+from separator.models.tcn import SeparableStack
+
+MASKS = {
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda scores: torch.softmax(scores, dim=1),
+}
+ENCODER_INITS = {"random": "learned from noise", "fourier": "windowed cosine and sine pairs"}
+# Magnitudes below this (about -70 dB of full scale) all look alike to the network.
+MAGNITUDE_FLOOR = 1e-4
+
+
+class ConvTasNet(nn.Module):
+    """Separates `[batch, time]` into `[batch, source, time]`, for any number of samples.
+
+    Args:
+        num_sources: sources to estimate (C).
+        sample_rate: Hz; the rate of the waveforms it is trained on and must be given.
+        num_filters: filters of the encoder (N).
+        filter_length: length of a filter in samples (L).
+        stride: samples from frame to frame; half of `filter_length` if None.
+        bottleneck_channels: features between blocks (B).
+        skip_channels: features of the skip outputs (Sc); 0 for none, the masks then come from the
+            last block's features.
+        hidden_channels: features inside a block (H).
+        kernel_size: taps of the temporal convolution (P).
+        num_blocks: blocks in a repeat, with dilations 1, 2, 4, ... (X).
+        num_repeats: repeats (R).
+        norm: "global" (gLN), "cumulative" (the paper's cLN) or "channel" (each frame by itself).
+        mask: "relu", "sigmoid" or "softmax" (over sources).
+        temporal: the convolution inside a block, a name from `separator.models.temporal`.
+        causal: look only at the past. Needs a causal norm.
+        encoder_init: "random", or "fourier" for windowed cosine and sine pairs that reconstruct exactly.
+        magnitude_input: give the separator the log-magnitude of each filter pair (k, k + N/2) beside
+            the coefficients.
+        mixture_consistency: add to every estimate an equal share of what they lack of the mixture,
+            so that they sum to it.
+        sources: names of the outputs; speaker1, speaker2, ... if None.
+
+    Raises:
+        ConfigError: for values that contradict each other or are out of range.
+    """
+
+    def __init__(
+        self,
+        num_sources: int = 2,
+        sample_rate: int = 16000,
+        num_filters: int = 512,
+        filter_length: int = 16,
+        stride: int | None = None,
+        bottleneck_channels: int = 128,
+        skip_channels: int = 128,
+        hidden_channels: int = 512,
+        kernel_size: int = 3,
+        num_blocks: int = 8,
+        num_repeats: int = 3,
+        norm: str = "global",
+        mask: str = "sigmoid",
+        temporal: str = "depthwise",
+        causal: bool = False,
+        encoder_init: str = "random",
+        magnitude_input: bool = False,
+        mixture_consistency: bool = False,
+        sources: Sequence[str] | None = None,
+    ) -> None:
+        # What a checkpoint stores to build the same network again.
+        self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        super().__init__()
+        stride = filter_length // 2 if stride is None else stride
+        sources = [f"speaker{number + 1}" for number in range(num_sources)] if sources is None else list(sources)
+        self.arguments |= {"stride": stride, "sources": sources}
+        _check(self.arguments)
+        self.sources, self.sample_rate = tuple(sources), sample_rate
+        self.num_sources, self.causal = num_sources, causal
+        self.magnitude_input, self.mixture_consistency = magnitude_input, mixture_consistency
+
+        self.encoder = Encoder(num_filters, filter_length, stride)
+        self.norm = make_norm(norm, num_filters)
+        self.magnitude_norm = make_norm(norm, num_filters // 2) if magnitude_input else None
+        num_features = num_filters + num_filters // 2 * magnitude_input
+        self.bottleneck = nn.Linear(num_features, bottleneck_channels)
+        self.stack = SeparableStack(
+            bottleneck_channels,
+            hidden_channels,
+            skip_channels,
+            kernel_size,
+            num_blocks,
+            num_repeats,
+            norm,
+            temporal,
+            causal,
+        )
+        self.prelu = nn.PReLU()
+        self.to_masks = nn.Linear(skip_channels or bottleneck_channels, num_sources * num_filters)
+        self.activate = choose("mask", mask, MASKS)
+        self.decoder = Decoder(num_filters, filter_length, stride)
+        if choose("encoder_init", encoder_init, ENCODER_INITS) and encoder_init == "fourier":
+            analysis, synthesis = fourier_pair(num_filters, filter_length, stride)
+            self.encoder.weight.data.copy_(analysis)
+            self.decoder.weight.data.copy_(synthesis)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """`[batch, time]` -> `[batch, source, time]`."""
+        _check_waveform(mixture)
+        coefficients = self.encoder(mixture)
+        masks = self.estimate_masks(coefficients)
+        return self.decode(masks, coefficients, mixture)
+
+    def estimate_masks(self, coefficients: Tensor) -> Tensor:
+        """`[batch, frame, filter]` -> `[batch, source, frame, filter]`."""
+        features = self.norm(coefficients)
+        if self.magnitude_norm is not None:
+            features = torch.cat([features, self.magnitude_norm(log_magnitude(coefficients))], dim=-1)
+        features = self.stack(self.bottleneck(features))
+        scores = self.to_masks(self.prelu(features))
+        return self.activate(scores.unflatten(-1, (self.num_sources, -1)).transpose(1, 2))
+
+    def decode(self, masks: Tensor, coefficients: Tensor, mixture: Tensor) -> Tensor:
+        """Masked coefficients of `mixture` `[batch, time]` -> `[batch, source, time]`."""
+        estimates = self.decoder(masks.float() * coefficients.unsqueeze(1), mixture.shape[-1])
+        return objectives.mixture_consistency(estimates, mixture) if self.mixture_consistency else estimates
+
+
+def log_magnitude(coefficients: Tensor) -> Tensor:
+    """`[batch, frame, filter]` -> `[batch, frame, filter / 2]`: log of the length of each pair (k, k + N/2)."""
+    cosine, sine = coefficients.chunk(2, dim=-1)
+    return 0.5 * torch.log(cosine.square() + sine.square() + MAGNITUDE_FLOOR**2)
+
+
+def _check_waveform(mixture: Tensor) -> None:
+    if mixture.ndim != 2 or mixture.shape[-1] == 0:
+        raise ValueError(f"expected a mixture [batch, time] with at least one sample, got {list(mixture.shape)}")
+
+
+def _check(arguments: dict) -> None:
+    """Raises `ConfigError` for what no network can be built from; unknown names are refused where they are used."""
+    whole = ["num_sources", "sample_rate", "num_filters", "filter_length", "stride", "bottleneck_channels"]
+    whole += ["hidden_channels", "kernel_size", "num_blocks", "num_repeats"]
+    for name in whole:
+        if not isinstance(arguments[name], int) or arguments[name] < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {arguments[name]!r}")
+    if not isinstance(arguments["skip_channels"], int) or arguments["skip_channels"] < 0:
+        raise ConfigError(f"skip_channels must be 0 (none) or more, got {arguments['skip_channels']!r}")
+    if arguments["stride"] > arguments["filter_length"]:
+        raise ConfigError(
+            f"stride={arguments['stride']} is longer than filter_length={arguments['filter_length']}: "
+            "samples between the frames would be lost"
+        )
+    if arguments["causal"] and arguments["norm"] == "global":
+        raise ConfigError(
+            "causal=True cannot use norm='global', whose statistics need the whole recording: "
+            "use norm='cumulative' or norm='channel'"
+        )
+    if arguments["magnitude_input"] and arguments["num_filters"] % 2:
+        raise ConfigError(f"magnitude_input pairs the filters: num_filters must be even, got {arguments['num_filters']}")
+    sources = arguments["sources"]
+    if len(sources) != arguments["num_sources"] or len(set(sources)) != len(sources):
+        raise ConfigError(f"expected {arguments['num_sources']} different source names, got {sources}")
+    for name in sources:
+        if not name or any(character in name for character in "/\\\0") or name.startswith("."):
+            raise ConfigError(f"source name {name!r} cannot be part of a file name")

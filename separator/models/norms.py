@@ -1,0 +1,75 @@
+"""Normalization over feature maps `[batch, frame, channel]`, by the names of the Conv-TasNet paper.
+
+Statistics are taken in float32 (running sums in float64), whatever the precision of the features:
+in half precision a sum over a whole recording loses the small frames.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from separator.errors import choose
+
+
+class GlobalNorm(nn.Module):
+    """gLN: one mean and variance for each example, over all channels and frames. Not causal.
+
+    Luo & Mesgarani 2019, eq. 6 to 8. The same function as `GroupNorm(1, num_channels, eps)`, written
+    out because a compiler fuses these lines with their neighbours and leaves `GroupNorm` alone.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.eps = eps
+
+    def forward(self, features: Tensor) -> Tensor:
+        centred = features.float()
+        centred = centred - centred.mean((1, 2), keepdim=True)
+        variance = centred.square().mean((1, 2), keepdim=True)
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return (centred * scale + self.bias).to(features.dtype)
+
+
+class CumulativeNorm(GlobalNorm):
+    """cLN: at each frame, the mean and variance over all channels of this and every earlier frame.
+
+    Luo & Mesgarani 2019, eq. 9 to 11. Causal; at the last frame it equals `GlobalNorm`.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = features.float()
+        frames = torch.arange(1, values.shape[1] + 1, device=values.device)
+        count = (frames * values.shape[2])[:, None]
+        # MPS has no float64.
+        exact = torch.float32 if values.device.type == "mps" else torch.float64
+        total = values.sum(2, keepdim=True).to(exact).cumsum(1)
+        power = values.square().sum(2, keepdim=True).to(exact).cumsum(1)
+        mean = total / count
+        variance = (power / count - mean.square()).clamp_min(0).float()
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return ((values - mean.float()) * scale + self.bias).to(features.dtype)
+
+
+class ChannelNorm(GlobalNorm):
+    """Layer normalization of each frame by itself, over its channels. Causal and without memory.
+
+    Ba, Kiros & Hinton 2016. Some toolboxes call this one "cLN"; the paper's cLN is `CumulativeNorm`.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        values = features.float()
+        centred = values - values.mean(2, keepdim=True)
+        variance = centred.square().mean(2, keepdim=True)
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return (centred * scale + self.bias).to(features.dtype)
+
+
+NORMS = {"global": GlobalNorm, "cumulative": CumulativeNorm, "channel": ChannelNorm}
+
+
+def make_norm(name: str, num_channels: int) -> nn.Module:
+    """The norm called `name` ("global", "cumulative" or "channel"). Raises `ConfigError` for others."""
+    return choose("norm", name, NORMS)(num_channels)

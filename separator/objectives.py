@@ -1,0 +1,128 @@
+"""What is optimized and measured: functions of `(estimate, reference)`, in dB, higher is better.
+
+All accept any leading dimensions, `[..., time]` -> `[...]`, and stay finite with finite gradients for
+silence, for identical signals and for a zero estimate.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+# Added to energies (sums of squares); far below that of any audible signal.
+ENERGY_FLOOR = 1e-8
+# With more sources than this the Hungarian algorithm is faster than trying all permutations.
+MAX_EXHAUSTIVE = 4
+
+
+def si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Scale-invariant signal-to-noise ratio, `[..., time]` -> `[...]` in dB.
+
+    Both signals are made zero-mean, the estimate is projected on the reference, and the energy of the
+    projection is compared with that of the rest (Luo & Mesgarani 2019, eq. 15; Le Roux et al. 2019).
+
+    Raises:
+        ValueError: if the shapes do not broadcast or there are no samples.
+    """
+    _check(estimate, reference)
+    estimate = estimate - estimate.mean(-1, keepdim=True)
+    reference = reference - reference.mean(-1, keepdim=True)
+    dot = (estimate * reference).sum(-1, keepdim=True)
+    target = dot / (reference.square().sum(-1, keepdim=True) + ENERGY_FLOOR) * reference
+    return _ratio_db(target.square().sum(-1), (estimate - target).square().sum(-1))
+
+
+def snr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Tensor:
+    """Signal-to-noise ratio of `estimate`, `[..., time]` -> `[...]` in dB, defined for silent references.
+
+    A silent reference scores 0 dB for a silent estimate and falls with the energy of what is there.
+    `max_db` bounds the score from above, so that a source already clean does not outweigh the others
+    (Wisdom et al. 2020, arXiv:2006.12701, eq. 2).
+
+    Raises:
+        ValueError: if the shapes do not broadcast or there are no samples.
+    """
+    _check(estimate, reference)
+    signal = reference.square().sum(-1)
+    noise = (estimate - reference).square().sum(-1)
+    if max_db is not None:
+        noise = noise + 10 ** (-max_db / 10) * signal
+    return _ratio_db(signal, noise)
+
+
+def pit(metric: Metric, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Permutation-invariant value of `metric`: the best mean over one-to-one assignments.
+
+    Every estimate is compared with every reference once; the assignment is then found exhaustively for
+    up to 4 sources and by the Hungarian algorithm beyond. (Yu et al. 2017, arXiv:1607.00325.)
+
+    Args:
+        metric: `(estimate, reference)` `[..., time]` -> `[...]`, higher is better.
+        estimate: `[batch, source, time]`.
+        reference: `[batch, source, time]`.
+
+    Returns:
+        The mean over sources `[batch]`, differentiable, and the permutation `[batch, source]`: entry i is
+        the number of the estimate that belongs to reference i. `reorder` applies it.
+
+    Raises:
+        ValueError: if the shapes are not equal or not three-dimensional.
+    """
+    if estimate.ndim != 3 or estimate.shape != reference.shape:
+        raise ValueError(
+            f"expected estimate and reference of one shape [batch, source, time], "
+            f"got {list(estimate.shape)} and {list(reference.shape)}"
+        )
+    num_sources = reference.shape[1]
+    # [batch, reference, estimate], a reference at a time: the full product need not fit in memory.
+    pairs = torch.stack([metric(estimate, reference[:, i : i + 1]) for i in range(num_sources)], dim=1)
+    permutation = best_permutation(pairs)
+    values = pairs.gather(2, permutation.unsqueeze(-1)).squeeze(-1)
+    return values.mean(-1), permutation
+
+
+def best_permutation(pairs: Tensor) -> Tensor:
+    """Scores `[batch, reference, estimate]` -> `[batch, reference]`: the assignment with the largest sum."""
+    scores = pairs.detach()
+    num_sources = scores.shape[-1]
+    if num_sources <= MAX_EXHAUSTIVE:
+        candidates = torch.tensor(list(itertools.permutations(range(num_sources))), device=scores.device)
+        rows = torch.arange(num_sources, device=scores.device)
+        return candidates[scores[:, rows, candidates].sum(-1).argmax(-1)]
+    matrices = scores.double().cpu().numpy()
+    columns = [linear_sum_assignment(matrix, maximize=True)[1] for matrix in np.nan_to_num(matrices)]
+    return torch.as_tensor(np.stack(columns), device=scores.device)
+
+
+def reorder(estimate: Tensor, permutation: Tensor) -> Tensor:
+    """`estimate` `[batch, source, time]` in the order of the references, by the `permutation` that `pit` found."""
+    return estimate.gather(1, permutation.unsqueeze(-1).expand_as(estimate))
+
+
+def mixture_consistency(estimate: Tensor, mixture: Tensor) -> Tensor:
+    """Estimates `[batch, source, time]` moved, each by the same signal, so that they sum to `[batch, time]`.
+
+    The orthogonal projection on the set of estimates that sum to the mixture (Wisdom et al. 2019,
+    arXiv:1811.08521, eq. 5).
+    """
+    missing = mixture - estimate.sum(1)
+    return estimate + missing.unsqueeze(1) / estimate.shape[1]
+
+
+def _ratio_db(signal: Tensor, noise: Tensor) -> Tensor:
+    return 10 * torch.log10((signal + ENERGY_FLOOR) / (noise + ENERGY_FLOOR))
+
+
+def _check(estimate: Tensor, reference: Tensor) -> None:
+    if estimate.shape[-1] != reference.shape[-1] or estimate.shape[-1] == 0:
+        raise ValueError(
+            f"expected estimate and reference [..., time] of one length above 0, "
+            f"got {list(estimate.shape)} and {list(reference.shape)}"
+        )

@@ -1,0 +1,86 @@
+"""Pictures."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+# Rows averaged into one point of the training curve, so that it can be read.
+SMOOTHING = 20
+
+
+def draw_curves(folder: Path) -> Path:
+    """Training loss and learning rate, and validation SI-SNRi, from a run's CSV files into `curves.png`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    train, valid = read_columns(folder / "train.csv"), read_columns(folder / "valid.csv")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    left.plot(train.get("step", []), train.get("loss", []), color="0.8", linewidth=0.8, label="logged")
+    left.plot(*_averaged(train.get("step", []), train.get("loss", [])), color="tab:blue", label="averaged")
+    left.set(xlabel="step", ylabel="training loss (dB)", title="Training")
+    rate = left.twinx()
+    rate.plot(train.get("step", []), train.get("learning_rate", []), color="tab:orange", linewidth=1)
+    rate.set_ylabel("learning rate", color="tab:orange")
+    rate.set_ylim(bottom=0)
+    left.legend(loc="upper right")
+    right.plot(valid.get("step", []), valid.get("si_snri", []), "o-", color="tab:green", markersize=3)
+    right.set(xlabel="step", ylabel="SI-SNRi (dB)", title="Validation")
+    right.grid(alpha=0.3)
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: Path) -> Path:
+    """Mel spectrograms of `[time]` waveforms, by name, one below the other on one time axis and one scale."""
+    import librosa
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        len(waveforms), 1, figsize=(10, 2.3 * len(waveforms)), sharex=True, squeeze=False, layout="constrained"
+    )
+    loudest = max(float(np.abs(samples).max()) for samples in waveforms.values())
+    for axis, (name, samples) in zip(axes[:, 0], waveforms.items(), strict=True):
+        power = librosa.feature.melspectrogram(y=samples / max(loudest, 1e-9), sr=sample_rate, n_mels=80)
+        seconds = len(samples) / sample_rate
+        image = axis.imshow(
+            librosa.power_to_db(power, ref=1.0),
+            origin="lower",
+            aspect="auto",
+            extent=(0, seconds, 0, 80),
+            vmin=-50,
+            vmax=25,
+            cmap="magma",
+        )
+        ticks = [250, 1000, 4000]
+        axis.set_yticks(np.searchsorted(librosa.mel_frequencies(80, fmax=sample_rate / 2), ticks), ["250", "1k", "4k"])
+        axis.set(title=name, ylabel="Hz")
+    axes[-1, 0].set_xlabel("seconds")
+    figure.colorbar(image, ax=axes[:, 0], label="dB", pad=0.01)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def read_columns(path: Path) -> dict[str, list[float]]:
+    """A CSV file of numbers by column; empty if there is none yet."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {key: [float(row[key]) for row in rows] for key in (rows[0] if rows else {})}
+
+
+def _averaged(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    groups = range(0, len(values), SMOOTHING)
+    middle = [steps[min(start + SMOOTHING // 2, len(steps) - 1)] for start in groups]
+    return middle, [sum(values[start : start + SMOOTHING]) / len(values[start : start + SMOOTHING]) for start in groups]

@@ -1,0 +1,56 @@
+"""The `schedule` groups of the configuration: how the learning rate moves. Each returns a factor on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from separator.errors import ConfigError
+
+
+@dataclass
+class Halve:
+    """Halves the learning rate after `patience` validations in a row without a new best score.
+
+    The common recipe of the field; `factor` is what "halves" multiplies by.
+    """
+
+    patience: int = 3
+    factor: float = 0.5
+    scale: float = 1.0
+    stale: int = 0
+
+    def after_validation(self, is_best: bool) -> None:
+        """Counts a validation."""
+        self.stale = 0 if is_best else self.stale + 1
+        if self.stale >= self.patience:
+            self.scale, self.stale = self.scale * self.factor, 0
+
+    def at(self, step: int) -> float:
+        """Factor for the step numbered `step` (from 1)."""
+        return self.scale
+
+
+@dataclass
+class LinearDecay:
+    """Rises linearly over `warmup_steps`, stays, and falls linearly to zero over the last `decay_steps` of `steps`."""
+
+    steps: int
+    warmup_steps: int = 0
+    decay_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        self.decay_steps = self.steps if self.decay_steps is None else self.decay_steps
+        if not 0 <= self.warmup_steps < self.steps or not 0 < self.decay_steps <= self.steps:
+            raise ConfigError(
+                f"schedule: warmup_steps={self.warmup_steps} and decay_steps={self.decay_steps} "
+                f"must lie within steps={self.steps}"
+            )
+
+    def after_validation(self, is_best: bool) -> None:
+        """Nothing: this schedule only counts steps."""
+
+    def at(self, step: int) -> float:
+        """Factor for the step numbered `step` (from 1)."""
+        rise = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        fall = (self.steps + 1 - step) / (self.decay_steps or self.steps)
+        return rise * min(1.0, max(0.0, fall))

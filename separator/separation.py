@@ -1,0 +1,290 @@
+"""Samples or files in, stems out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separator import audio, checkpoint, chunks, zoo
+from separator.errors import AudioError, ConfigError, choose
+
+Waveform = TypeVar("Waveform", np.ndarray, Tensor)
+# fraction of the recording done, seconds of it done, its seconds in all
+Callback = Callable[[float, float, float], None]
+
+PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DEFAULT_FILENAME = "{track}/{stem}.{ext}"
+SEGMENT_SECONDS = 12.0
+OVERLAP = 0.25
+MAX_CHANNELS = 64
+# Written peak of stems that would clip otherwise, just below full scale.
+CLIP_PEAK = 0.999
+# If averaging the channels leaves less than this of their energy, they are of opposite polarity.
+MIN_DOWNMIX_ENERGY = 0.05
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What became of one file.
+
+    Attributes:
+        path: the recording.
+        paths: name of each stem -> the file written.
+        model: name or path of the model.
+        sample_rate, channels, seconds: of the recording and of every stem.
+        subtype: sample format written, in libsndfile's words.
+        gain_db: gain that all stems were given so that none clips; 0 where none was needed.
+        num_chunks: pieces it was separated in.
+        work_seconds: time it took, reading and writing included.
+    """
+
+    path: Path
+    paths: dict[str, Path]
+    model: str
+    sample_rate: int
+    channels: int
+    seconds: float
+    subtype: str
+    gain_db: float
+    num_chunks: int
+    work_seconds: float
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work for a second of audio."""
+        return self.work_seconds / self.seconds
+
+
+class Separator:
+    """Separates recordings with one model, which stays loaded.
+
+    Args:
+        model: a name from `separator --list-models`, or the path of a checkpoint.
+        device: "auto" (a GPU if there is one), or one of torch's, such as "cpu" or "cuda:1".
+        precision: "auto", "float32" or "bfloat16" (products only).
+        segment_seconds: longest piece that is separated at a time.
+        overlap: fraction of it that neighbouring pieces share.
+        callback: called after each piece with the fraction of the recording done, the seconds of it
+            done and its seconds in all. An exception raised by it ends the separation.
+
+    Raises:
+        ConfigError: for an unknown name, device or precision.
+        CheckpointError: for a checkpoint that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "default",
+        device: str = "auto",
+        precision: str = "auto",
+        segment_seconds: float = SEGMENT_SECONDS,
+        overlap: float = OVERLAP,
+        callback: Callback | None = None,
+    ) -> None:
+        if not segment_seconds > 0 or not 0 <= overlap < 1:
+            raise ConfigError(
+                f"expected a segment above 0 seconds and an overlap from 0 to under 1, got {segment_seconds} and {overlap}"
+            )
+        self.model = str(model)
+        self.device = _device(device)
+        self.precision = choose("precision", precision, PRECISIONS)
+        self.net = checkpoint.load(zoo.find(model)).to(self.device)
+        self.segment_seconds, self.overlap, self.callback = segment_seconds, overlap, callback
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the stems."""
+        return self.net.sources
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, at which the model works; recordings of other rates are resampled to it and back."""
+        return self.net.sample_rate
+
+    def separate(self, waveform: Waveform, sample_rate: int) -> dict[str, Waveform]:
+        """Stems of a recording, at the level at which they are in it.
+
+        Args:
+            waveform: floating-point `[time]` or `[channel, time]`, Tensor or ndarray; it is left as it is.
+            sample_rate: Hz.
+
+        Returns:
+            Name -> stem, of the same type, dtype, device, shape and sample rate as `waveform`.
+
+        Raises:
+            AudioError: if it has another shape or type, no samples, or values that are not finite.
+        """
+        samples = _as_samples(waveform, sample_rate)
+        stems = self._separate(samples, sample_rate)
+        return {name: _like(stem, waveform) for name, stem in zip(self.sources, stems, strict=True)}
+
+    def separate_file(
+        self,
+        path: str | Path,
+        out: str | Path = "stems",
+        filename: str = DEFAULT_FILENAME,
+        extension: str = "wav",
+        subtype: str | None = None,
+        overwrite: bool = False,
+    ) -> FileResult:
+        """Separates a file and writes one file for each source, all of them or none.
+
+        Args:
+            path: the recording, of any format that libsndfile reads.
+            out: folder for the stems; made if there is none.
+            filename: where in it: `{track}` is the recording's name, `{stem}` the source's, `{ext}` the extension.
+            extension: "wav" or "flac".
+            subtype: sample format in libsndfile's words, such as "PCM_24" or "FLOAT"; the recording's own
+                if None (16 bit where that was compressed).
+            overwrite: whether files that are already there may be replaced.
+
+        Raises:
+            AudioError: if the recording cannot be used or the stems cannot be written.
+            ConfigError: for an impossible `filename`.
+        """
+        started = time.monotonic()
+        path = Path(path)
+        targets = {name: _target(Path(out), filename, path.stem, name, extension) for name in self.sources}
+        if len(set(targets.values())) < len(targets):
+            raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
+        for target in targets.values():
+            if target.exists() and not overwrite:
+                raise AudioError(f"{target}: already exists; use -f (overwrite=True) to replace it, or another --out")
+        recording = audio.read(path)
+        subtype = subtype or (recording.subtype if recording.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE)
+        if extension == "flac" and subtype not in ("PCM_16", "PCM_24"):
+            subtype = "PCM_24"  # the most that FLAC holds
+        stems = self._separate(recording.samples, recording.sample_rate)
+        gain = 1.0 if subtype in audio.FLOAT_SUBTYPES else min(1.0, CLIP_PEAK / max(float(np.abs(stems).max()), 1e-9))
+        files = {targets[name]: stem * np.float32(gain) for name, stem in zip(self.sources, stems, strict=True)}
+        audio.write_together(files, recording.sample_rate, subtype)
+        channels, num_samples = recording.samples.shape
+        return FileResult(
+            path=path,
+            paths=targets,
+            model=self.model,
+            sample_rate=recording.sample_rate,
+            channels=channels,
+            seconds=num_samples / recording.sample_rate,
+            subtype=subtype,
+            gain_db=20 * float(np.log10(gain)),
+            num_chunks=len(self._bounds(num_samples, recording.sample_rate)),
+            work_seconds=time.monotonic() - started,
+        )
+
+    def _bounds(self, num_samples: int, sample_rate: int) -> list[tuple[int, int]]:
+        segment = round(self.segment_seconds * self.sample_rate)
+        return chunks.bounds(-(-num_samples * self.sample_rate // sample_rate), segment, round(self.overlap * segment))
+
+    def _separate(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        """`[channel, time]` -> `[source, channel, time]` at the same rate."""
+        mixture = torch.from_numpy(audio.resample(samples, sample_rate, self.sample_rate))
+        segment = max(1, round(self.segment_seconds * self.sample_rate))
+        weights = _downmix_weights(mixture)
+        stems = chunks.in_chunks(
+            lambda chunk: self._separate_chunk(chunk, weights),
+            mixture,
+            segment,
+            round(self.overlap * segment),
+            self._report,
+        )
+        back = np.stack([audio.resample(stem, self.sample_rate, sample_rate) for stem in stems.numpy()])
+        # Two conversions may end a sample early or late.
+        missing = samples.shape[-1] - back.shape[-1]
+        return np.pad(back, [(0, 0), (0, 0), (0, max(0, missing))])[..., : samples.shape[-1]]
+
+    @torch.inference_mode()
+    def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
+        """`[channel, time]` -> `[source, channel, time]`: masks from the downmix for all channels alike."""
+        channels = mixture.to(self.device)
+        downmix = weights.to(self.device) @ channels
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
+            masks = self.net.estimate_masks(self.net.encoder(downmix[None]))
+        stems = self.net.decode(masks, self.net.encoder(channels), channels)
+        return fit_levels(stems.transpose(0, 1), channels).cpu()
+
+    def _report(self, done: int, total: int) -> None:
+        if self.callback is not None:
+            self.callback(done / total, done / self.sample_rate, total / self.sample_rate)
+
+
+def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
+    """Stems `[source, channel, time]`, each with the gain with which their sum is nearest to the mixture.
+
+    A network trained with a scale-invariant objective leaves their level open. Least squares; where the stems
+    do not determine a gain, it is the one nearest to 1.
+    """
+    flat = stems.flatten(1).double()
+    missing = mixture.flatten().double() - flat.sum(0)
+    gains = 1 + torch.linalg.pinv(flat @ flat.T, rtol=1e-6, hermitian=True) @ (flat @ missing)
+    return stems * gains.clamp_min(0).to(stems.dtype)[:, None, None]
+
+
+def _downmix_weights(mixture: Tensor) -> Tensor:
+    """`[channel]`: how much of each channel of `[channel, time]` goes into the signal that the masks come from.
+
+    The mean, unless the channels cancel each other; then those against the loudest one are turned round.
+    """
+    count = mixture.shape[0]
+    weights = torch.full((count,), 1 / count)
+    energy = mixture.square().mean()
+    if count > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
+        loudest = mixture[mixture.square().sum(-1).argmax()]
+        weights = torch.where(mixture @ loudest < 0, -weights, weights)
+    return weights
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used ({reason}); try --device cpu") from error
+    return device
+
+
+def _as_samples(waveform: Waveform, sample_rate: int) -> np.ndarray:
+    """float32 `[channel, time]`, checked."""
+    if isinstance(waveform, Tensor):
+        is_float, values = waveform.is_floating_point(), waveform.detach().cpu()
+        array = values.float().numpy() if is_float else values.numpy()
+    elif isinstance(waveform, np.ndarray):
+        is_float, array = np.issubdtype(waveform.dtype, np.floating), waveform
+    else:
+        raise AudioError(f"expected a Tensor or an ndarray, got {type(waveform).__name__}")
+    if not is_float:
+        raise AudioError(f"expected floating-point samples with full scale at 1, got {waveform.dtype}; divide by it")
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise AudioError(f"expected [time] or [channel, time] with at least one sample, got {list(array.shape)}")
+    if array.ndim == 2 and array.shape[0] > MAX_CHANNELS:
+        raise AudioError(f"expected [channel, time], got {list(array.shape)}, which is {array.shape[0]} channels; transpose it")
+    if not isinstance(sample_rate, int | np.integer) or sample_rate < 1:
+        raise AudioError(f"expected a sample rate in Hz, a whole number above 0, got {sample_rate!r}")
+    samples = np.atleast_2d(np.asarray(array, dtype=np.float32))
+    audio.check_finite(samples.T, sample_rate, "waveform")
+    return np.ascontiguousarray(samples)
+
+
+def _like(stem: np.ndarray, waveform: Waveform) -> Waveform:
+    """`[channel, time]` in the type and shape of `waveform`."""
+    shaped = stem.reshape(waveform.shape)
+    if isinstance(waveform, Tensor):
+        return torch.from_numpy(shaped.copy()).to(waveform)
+    return shaped.astype(waveform.dtype)
+
+
+def _target(out: Path, filename: str, track: str, stem: str, extension: str) -> Path:
+    try:
+        return out / filename.format(track=track, stem=stem, ext=extension)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(f"filename {filename!r}: only {{track}}, {{stem}} and {{ext}} can be filled in") from error

@@ -1,0 +1,28 @@
+"""Names -> checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from separator.errors import ConfigError, suggestion
+
+BUNDLED = Path(__file__).resolve().parent / "weights"
+
+
+def names() -> dict[str, Path]:
+    """The models that come with the package: name -> checkpoint."""
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+
+
+def find(model: str | Path) -> Path:
+    """The checkpoint of a model's name, or the path of one. Raises `ConfigError` if it is neither."""
+    bundled = names()
+    if str(model) in bundled:
+        return bundled[str(model)]
+    path = Path(model)
+    if path.exists() or path.suffix == ".safetensors":
+        return path
+    known = ", ".join(bundled) or "none"
+    raise ConfigError(
+        f"unknown model {str(model)!r}{suggestion(str(model), bundled)} Expected one of: {known}, or the path of a checkpoint"
+    )
