@@ -16,17 +16,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from separator.errors import CheckpointError, ConfigError
 from separator.models import ConvTasNet
 
 FORMAT = "separator"
 FORMAT_VERSION = 1
-ARCHITECTURES: dict[str, type[nn.Module]] = {"ConvTasNet": ConvTasNet}
+ARCHITECTURES: dict[str, type[ConvTasNet]] = {"ConvTasNet": ConvTasNet}
 
 
-def save(net: nn.Module, path: str | Path, training: dict[str, Any] | None = None) -> None:
+def save(net: ConvTasNet, path: str | Path, training: dict[str, Any] | None = None) -> None:
     """Writes `net` to `path`, whole or not at all; an existing file is replaced.
 
     Args:
@@ -51,7 +50,7 @@ def save(net: nn.Module, path: str | Path, training: dict[str, Any] | None = Non
     write_atomically(Path(path), lambda temporary: save_file(weights, temporary, metadata=header))
 
 
-def load(path: str | Path) -> nn.Module:
+def load(path: str | Path) -> ConvTasNet:
     """The network in `path`, on the CPU, in float32 and evaluation mode.
 
     Raises:
@@ -67,7 +66,9 @@ def load(path: str | Path) -> nn.Module:
         net.load_state_dict(weights)
     except (ConfigError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: its weights do not fit its description ({reason}); get the file again") from error
+        raise CheckpointError(
+            f"{path}: its weights do not fit its description ({reason}); get the file again"
+        ) from error
     return net.eval()
 
 
@@ -79,7 +80,9 @@ def read_facts(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected a model checkpoint")
+        raise CheckpointError(
+            f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected a model checkpoint"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -116,7 +119,7 @@ def load_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be resumed from ({reason}); remove it to start anew") from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path beside `path` and renames; nothing is left behind on failure."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

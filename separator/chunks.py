@@ -31,9 +31,7 @@ def bounds(num_samples: int, segment: int, overlap: int) -> list[tuple[int, int]
     return [(start, start + segment) for start in (last * number // (count - 1) for number in range(count))]
 
 
-def in_chunks(
-    run: Run, mixture: Tensor, segment: int, overlap: int, on_progress: OnProgress | None = None
-) -> Tensor:
+def in_chunks(run: Run, mixture: Tensor, segment: int, overlap: int, on_progress: OnProgress | None = None) -> Tensor:
     """Applies `run` to chunks of `mixture` and joins the results.
 
     Each chunk's sources are put in the order in which they fit the sources so far best, where both are

@@ -76,4 +76,4 @@ def refuse_unknown(settings: dict[str, Any], known: Any, where: str) -> None:
     for key in settings:
         if key not in known:
             name = f"{where}.{key}" if where else key
-            raise ConfigError(f"there is no setting {name!r}{suggestion(key, known)} Known: {', '.join(known)}")
+            raise ConfigError(f"there is no setting {name!r}; there are {', '.join(known)}{suggestion(key, known)}")

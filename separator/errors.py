@@ -34,7 +34,7 @@ class TrainingError(SeparatorError, RuntimeError):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the nearest of `known`, or "" if none is near."""
+    """The end of a message, "; did you mean 'x'?", for the nearest of `known`; empty if none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

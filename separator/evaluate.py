@@ -113,7 +113,9 @@ def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys())
     writer.writeheader()
-    writer.writerows({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+    writer.writerows(
+        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
+    )
     write_atomically(path, lambda temporary: temporary.write_text(text.getvalue()))
 
 
@@ -128,12 +130,16 @@ def run(settings: dict[str, Any]) -> None:
     out = Path(settings["out"])
     write_rows(rows, out / "mixtures.csv")
     summary = summarize(rows)
-    text = json.dumps({"model": settings["model"], "data": data.list or "generated", "mixtures": len(rows), **summary}, indent=2)
+    text = json.dumps(
+        {"model": settings["model"], "data": data.list or "generated", "mixtures": len(rows), **summary}, indent=2
+    )
     write_atomically(out / "summary.json", lambda temporary: temporary.write_text(text + "\n"))
     print(f"{settings['model']} on {data.list or 'generated voices'}, {len(rows)} mixtures")
     for metric, label in zip(METRICS, ("SI-SNRi", "SDRi"), strict=True):
         values = summary[metric]
-        print(f"  {label:8} {values['mean']:6.2f} dB +- {values['confidence']:.2f} (95%), median {values['median']:.2f}")
+        print(
+            f"  {label:8} {values['mean']:6.2f} dB +- {values['confidence']:.2f} (95%), median {values['median']:.2f}"
+        )
     print(f"a row for each mixture: {out / 'mixtures.csv'}")
 
 

@@ -39,6 +39,7 @@ class RunLog:
         report.draw_curves(self.folder)
 
     def close(self) -> None:
+        """Writes out what TensorBoard still holds."""
         self._board.close()
 
 

@@ -90,7 +90,8 @@ class Separator:
     ) -> None:
         if not segment_seconds > 0 or not 0 <= overlap < 1:
             raise ConfigError(
-                f"expected a segment above 0 seconds and an overlap from 0 to under 1, got {segment_seconds} and {overlap}"
+                "expected a segment above 0 seconds and an overlap from 0 to under 1, "
+                f"got {segment_seconds} and {overlap}"
             )
         self.model = str(model)
         self.device = _device(device)
@@ -223,7 +224,9 @@ def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
     """
     flat = stems.flatten(1).double()
     missing = mixture.flatten().double() - flat.sum(0)
-    gains = 1 + torch.linalg.pinv(flat @ flat.T, rtol=1e-6, hermitian=True) @ (flat @ missing)
+    lengths = flat.norm(dim=1).clamp_min(1e-12)
+    unit = flat / lengths[:, None]
+    gains = 1 + torch.linalg.pinv(unit @ unit.T, rtol=1e-6, hermitian=True) @ (unit @ missing) / lengths
     return stems * gains.clamp_min(0).to(stems.dtype)[:, None, None]
 
 
@@ -267,7 +270,9 @@ def _as_samples(waveform: Waveform, sample_rate: int) -> np.ndarray:
     if array.ndim not in (1, 2) or array.size == 0:
         raise AudioError(f"expected [time] or [channel, time] with at least one sample, got {list(array.shape)}")
     if array.ndim == 2 and array.shape[0] > MAX_CHANNELS:
-        raise AudioError(f"expected [channel, time], got {list(array.shape)}, which is {array.shape[0]} channels; transpose it")
+        raise AudioError(
+            f"expected [channel, time], got {list(array.shape)}, which is {array.shape[0]} channels; transpose it"
+        )
     if not isinstance(sample_rate, int | np.integer) or sample_rate < 1:
         raise AudioError(f"expected a sample rate in Hz, a whole number above 0, got {sample_rate!r}")
     samples = np.atleast_2d(np.asarray(array, dtype=np.float32))

@@ -26,6 +26,7 @@ from separator import checkpoint, config, objectives
 from separator.data import Mixture, collate
 from separator.errors import ConfigError, TrainingError, choose
 from separator.logs import RunLog
+from separator.models import ConvTasNet
 
 log = logging.getLogger("separator.train")
 
@@ -47,7 +48,7 @@ class TrainerSettings:
         log_every: steps between rows of `train.csv`.
         checkpoint_minutes: minutes between checkpoints, beside the one after every validation.
         max_minutes: stop after so many minutes, with a checkpoint to continue from; null for never.
-        precision: "32-true", or "bf16-mixed" for bfloat16 products (norms, filterbank and loss stay float32).
+        precision: "float32", or "bfloat16" for the products (norms, filterbank and loss stay float32).
         accelerator: "auto", "cpu", "cuda" or "mps".
         compile: "auto" compiles the network if a compiler is there, "on" demands it, "off" does not.
         num_workers: processes that draw mixtures; 0 draws them between the steps.
@@ -60,7 +61,7 @@ class TrainerSettings:
     log_every: int = 20
     checkpoint_minutes: float = 5.0
     max_minutes: float | None = None
-    precision: str = "32-true"
+    precision: str = "float32"
     accelerator: str = "auto"
     compile: str = "auto"
     num_workers: int = 1
@@ -86,9 +87,10 @@ class Run:
         self.settings = settings
         self.folder = Path(settings["run"])
         self.trainer: TrainerSettings = config.build(settings["trainer"], "trainer")
+        choose("trainer.precision", self.trainer.precision, {"float32": None, "bfloat16": None})
         self.metric = choose("objective", settings["objective"], OBJECTIVES)
         torch.manual_seed(settings["seed"])
-        self.net: nn.Module = config.build(settings["model"], "model")
+        self.net: ConvTasNet = config.build(settings["model"], "model")
         data = config.build(settings["data"], "data")
         self.train_set: Dataset = data.training(self.net.sample_rate, self.net.num_sources, settings["seed"])
         self.valid_set: Dataset = data.validation(self.net.sample_rate, self.net.num_sources, settings["seed"])
@@ -103,7 +105,8 @@ class Run:
             log.info("%s is complete: best SI-SNRi %.2f dB", self.folder, self.progress.best_si_snri)
             return
         torch.set_float32_matmul_precision("high")
-        fabric = Fabric(accelerator=self.trainer.accelerator, devices=1, precision=self.trainer.precision)
+        # Not with its own mixed precision, which would round the waveforms too.
+        fabric = Fabric(accelerator=self.trainer.accelerator, devices=1)
         net, optimizer = fabric.setup(_compiled(self.net, self.trainer.compile), self.optimizer)
         run_log = RunLog(self.folder, self.progress.step)
         bar = tqdm(
@@ -150,26 +153,28 @@ class Run:
                 log.info("stopped after %g minutes; the same command goes on", trainer.max_minutes)
                 return
 
-    def _step(
-        self, fabric: Fabric, net: nn.Module, optimizer: Any, batch: Mixture, rate: float
-    ) -> tuple[float, float]:
+    def _step(self, fabric: Fabric, net: nn.Module, optimizer: Any, batch: Mixture, rate: float) -> tuple[float, float]:
         """One optimizer step; returns the loss and the norm of the gradient before clipping."""
         for group in optimizer.param_groups:
             group["lr"] = rate
         mixture, sources = fabric.to_device((batch.mixture, batch.sources))
-        estimate = net(mixture)
-        loss = -objectives.pit(self.metric, estimate.float(), sources)[0].mean()
+        with self._autocast(fabric):
+            estimate = net(mixture)
+        loss = -objectives.pit(self.metric, estimate, sources)[0].mean()
         optimizer.zero_grad()
         fabric.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.trainer.clip_norm)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
             raise TrainingError(
                 f"step {self.progress.step}: the loss is {loss.item()} and its gradient's norm {norm.item()}. "
-                f"The last good checkpoint is in {self.folder}; lower optimizer.lr or use trainer.precision=32-true. "
+                f"The last good checkpoint is in {self.folder}; lower optimizer.lr or use trainer.precision=float32. "
                 f"The step's mixtures: {batch.name}"
             )
         optimizer.step()
         return loss.item(), norm.item()
+
+    def _autocast(self, fabric: Fabric) -> torch.autocast:
+        return torch.autocast(fabric.device.type, torch.bfloat16, enabled=self.trainer.precision == "bfloat16")
 
     def _learning_rate(self) -> float:
         return self.settings["optimizer"]["lr"] * self.schedule.at(self.progress.step)
@@ -199,9 +204,9 @@ class Run:
         for index in range(len(self.valid_set)):  # type: ignore[arg-type]
             item = self.valid_set[index]
             mixture, sources = fabric.to_device((item.mixture[None], item.sources[None]))
-            with fabric.autocast():
+            with self._autocast(fabric):
                 estimate = self.net(mixture)
-            value, _ = objectives.pit(objectives.si_snr, estimate.float(), sources)
+            value, _ = objectives.pit(objectives.si_snr, estimate, sources)
             scores.append((value - objectives.si_snr(mixture.unsqueeze(1), sources).mean(-1)).cpu())
         self.net.train()
         return torch.cat(scores)
@@ -248,7 +253,9 @@ class Run:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 (self.folder / "config.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
             except OSError as error:
-                raise ConfigError(f"run folder {self.folder} cannot be written ({error.strerror}); set run=DIR") from error
+                raise ConfigError(
+                    f"run folder {self.folder} cannot be written ({error.strerror}); set run=DIR"
+                ) from error
             return
         state = checkpoint.load_state(path)
         _refuse_other_settings(json.loads(state["settings"]), self.settings, self.folder)

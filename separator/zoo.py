@@ -24,5 +24,6 @@ def find(model: str | Path) -> Path:
         return path
     known = ", ".join(bundled) or "none"
     raise ConfigError(
-        f"unknown model {str(model)!r}{suggestion(str(model), bundled)} Expected one of: {known}, or the path of a checkpoint"
+        f"unknown model {str(model)!r}; expected one of: {known}, or the path of a checkpoint"
+        f"{suggestion(str(model), bundled)}"
     )

@@ -70,6 +70,7 @@ class FolderCorpus:
 
     @property
     def speakers(self) -> Sequence[str]:
+        """Names of the folders."""
         return self._names
 
     @property
@@ -78,10 +79,12 @@ class FolderCorpus:
         return sum(item.frames / item.sample_rate for items in self._recordings.values() for item in items)
 
     def lengths(self, speaker: int) -> Sequence[int]:
+        """Samples in each of a speaker's recordings, once resampled."""
         recordings = self._recordings[self._names[speaker]]
         return [max(1, item.frames * self.sample_rate // item.sample_rate) for item in recordings]
 
     def read(self, speaker: int, recording: int, start: int, num_samples: int) -> np.ndarray:
+        """Part of a recording, float32 `[time]`. Raises `DataError` if the file cannot be decoded."""
         item = self._recordings[self._names[speaker]][recording]
         if not self._cache.has_room_for(item.path, item.frames * self.sample_rate // item.sample_rate):
             return read_mono(item.path, self.sample_rate, start, num_samples)
@@ -150,7 +153,9 @@ def find_speakers(root: Path) -> dict[str, list[Path]]:
     return speakers
 
 
-def split_speakers(root: Path, seed: int, valid_fraction: float, test_fraction: float) -> dict[str, dict[str, list[Path]]]:
+def split_speakers(
+    root: Path, seed: int, valid_fraction: float, test_fraction: float
+) -> dict[str, dict[str, list[Path]]]:
     """Split -> speaker -> files; no speaker is in two splits.
 
     If `root` has the folders `train` and `valid` (and perhaps `test`), they are the splits. Otherwise the

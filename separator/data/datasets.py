@@ -46,9 +46,7 @@ class MixtureData(ABC):
     def training(self, sample_rate: int, num_sources: int, seed: int) -> Mixtures:
         """Endless training mixtures."""
         corpora = self.corpora("train", sample_rate, seed)
-        return Mixtures(
-            corpora, num_sources, self.segment_seconds, self.level_db, self.speeds, self.peak_db, seed
-        )
+        return Mixtures(corpora, num_sources, self.segment_seconds, self.level_db, self.speeds, self.peak_db, seed)
 
     def validation(self, sample_rate: int, num_sources: int, seed: int) -> Dataset:
         """A fixed set of mixtures of speakers that training does not hear."""
@@ -81,6 +79,7 @@ class GeneratedData(MixtureData):
     recording_seconds: float = 5.0
 
     def corpora(self, split: str, sample_rate: int, seed: int) -> list[tuple[Corpus, float]]:
+        """Voices that are others for every seed and split."""
         num_speakers = self.num_speakers if split == "train" else max(2, self.num_speakers // 4)
         seed = seed if split == "train" else seed + VALID_SEED
         corpus = GeneratedCorpus(num_speakers, self.recordings_per_speaker, self.recording_seconds, sample_rate, seed)
@@ -110,6 +109,7 @@ class FolderData(MixtureData):
     generated_speakers: int = 200
 
     def corpora(self, split: str, sample_rate: int, seed: int) -> list[tuple[Corpus, float]]:
+        """The folder's voices of a split; in training perhaps generated ones too."""
         splits = split_speakers(Path(self.root), self.split_seed, self.valid_fraction, self.test_fraction)
         folder = FolderCorpus(splits[split], sample_rate, self.cache_megabytes)
         if split != "train" or not self.generated_share:

@@ -164,7 +164,9 @@ class MixtureList(Dataset):
             raise DataError(f"{path}: cannot be read as a list of mixtures ({error})") from error
         missing = [column for column in LIST_COLUMNS if column not in columns]
         if missing:
-            raise DataError(f"{path}: a list of mixtures needs the columns {', '.join(LIST_COLUMNS)}; missing: {missing}")
+            raise DataError(
+                f"{path}: a list of mixtures needs the columns {', '.join(LIST_COLUMNS)}; missing: {missing}"
+            )
         if not self.rows:
             raise DataError(f"{path}: lists no mixtures")
         self.num_sources = sum(column.startswith("source_") for column in columns)

@@ -1,4 +1,4 @@
-"""Voices made by the project itself: a source-filter model of speech, seeded, about 500 times as fast as speaking.
+"""Voices made by the project itself: a source-filter model of speech, seeded, hundreds of times as fast as speaking.
 
 A glottal pulse train with moving pitch, jitter, shimmer and breath goes through five moving formants;
 fricatives and bursts are shaped noise. A speaker is a pitch range, a vocal-tract length, a voice quality and
@@ -86,7 +86,9 @@ class Voice:
         tract = tract * self._spectral_shape(frequencies)
         hiss = _hiss(score.hiss_centre, score.hiss_width, frequencies)
         voicing, hissing = score.voicing[:, None], score.hissing[:, None]
-        spectrum = tract * (_frames(pulses + self.breath * noise, hop) * voicing) + hiss * (_frames(noise, hop) * hissing)
+        spectrum = tract * (_frames(pulses + self.breath * noise, hop) * voicing) + hiss * (
+            _frames(noise, hop) * hissing
+        )
         samples = _overlap_add(scipy.fft.irfft(spectrum, axis=1), hop)[: round(seconds * sample_rate)]
         samples += self.room * generator.standard_normal(len(samples), dtype=np.float32)
         return (samples * (PEAK / max(np.abs(samples).max(), 1e-9))).astype(np.float32)
@@ -141,10 +143,10 @@ class _Score:
         def frames(low: float, high: float) -> int:
             return max(1, round(generator.uniform(low, high) * voice.rate / FRAME_SECONDS))
 
-        at = generator.integers(0, frames(0.1, 0.4))
+        at = int(generator.integers(0, frames(0.1, 0.4)))
         self.pitch[:at] = 0
         while at < num_frames:
-            start, length = at, generator.integers(2, 9)
+            start, length = at, int(generator.integers(2, 9))
             for _ in range(length):
                 at = self._consonant(at, frames, generator)
                 at = self._vowel(at, frames, voice, generator)
@@ -213,12 +215,15 @@ class GeneratedCorpus:
 
     @property
     def speakers(self) -> Sequence[str]:
+        """voice0, voice1, ..."""
         return self._names
 
     def lengths(self, speaker: int) -> Sequence[int]:
+        """Samples in each utterance: the same for all."""
         return [round(self.seconds * self.sample_rate)] * self.num_recordings
 
     def read(self, speaker: int, recording: int, start: int, num_samples: int) -> np.ndarray:
+        """Part of an utterance, float32 `[time]`."""
         key = (speaker, recording)
         if key not in self._made:
             voice = Voice.draw(np.random.default_rng([self.seed, speaker]))
@@ -229,9 +234,7 @@ class GeneratedCorpus:
         return self._made[key][start : start + num_samples].astype(np.float32) / 32768
 
 
-def _formants(
-    formants: np.ndarray, bandwidths: np.ndarray, frequencies: np.ndarray, sample_rate: int
-) -> np.ndarray:
+def _formants(formants: np.ndarray, bandwidths: np.ndarray, frequencies: np.ndarray, sample_rate: int) -> np.ndarray:
     """Response `[frame, bin]` of a cascade of second-order resonances, each with gain 1 at 0 Hz."""
     # The poles in z of a resonance at f with bandwidth b: exp((-b +- 2jf) * pi / sample_rate).
     delay = np.exp(-2j * np.pi * frequencies / sample_rate).astype(np.complex64)

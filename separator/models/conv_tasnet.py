@@ -134,7 +134,7 @@ class ConvTasNet(nn.Module):
 
     def decode(self, masks: Tensor, coefficients: Tensor, mixture: Tensor) -> Tensor:
         """Masked coefficients of `mixture` `[batch, time]` -> `[batch, source, time]`."""
-        estimates = self.decoder(masks.float() * coefficients.unsqueeze(1), mixture.shape[-1])
+        estimates = self.decoder(masks.to(coefficients.dtype) * coefficients.unsqueeze(1), mixture.shape[-1])
         return objectives.mixture_consistency(estimates, mixture) if self.mixture_consistency else estimates
 
 
@@ -169,7 +169,9 @@ def _check(arguments: dict) -> None:
             "use norm='cumulative' or norm='channel'"
         )
     if arguments["magnitude_input"] and arguments["num_filters"] % 2:
-        raise ConfigError(f"magnitude_input pairs the filters: num_filters must be even, got {arguments['num_filters']}")
+        raise ConfigError(
+            f"magnitude_input pairs the filters: num_filters must be even, got {arguments['num_filters']}"
+        )
     sources = arguments["sources"]
     if len(sources) != arguments["num_sources"] or len(set(sources)) != len(sources):
         raise ConfigError(f"expected {arguments['num_sources']} different source names, got {sources}")

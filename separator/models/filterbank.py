@@ -1,6 +1,7 @@
 """The learned encoder and decoder: waveform <-> coefficients `[batch, frame, filter]`.
 
 Both are bias-free linear maps, so that silence stays silence and scaling a recording scales its stems.
+They compute in the precision of their weights even under autocast: what they lose, no mask brings back.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Encoder(nn.Module):
     def __init__(self, num_filters: int, filter_length: int, stride: int) -> None:
         super().__init__()
         self.filter_length, self.stride = filter_length, stride
-        self.weight = nn.Parameter(torch.empty(num_filters, 1, filter_length))
+        self.weight = nn.Parameter(torch.empty(num_filters, filter_length))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -39,7 +40,8 @@ class Encoder(nn.Module):
         left = self.filter_length - self.stride
         right = (frames - 1) * self.stride + self.filter_length - left - time
         windows = F.pad(waveform, (left, right)).unfold(-1, self.filter_length, self.stride)
-        return F.linear(windows, self.weight[:, 0])
+        with torch.autocast(waveform.device.type, enabled=False):
+            return F.linear(windows, self.weight)
 
 
 class Decoder(nn.Module):
@@ -48,12 +50,13 @@ class Decoder(nn.Module):
     def __init__(self, num_filters: int, filter_length: int, stride: int) -> None:
         super().__init__()
         self.filter_length, self.stride = filter_length, stride
-        self.weight = nn.Parameter(torch.empty(num_filters, 1, filter_length))
+        self.weight = nn.Parameter(torch.empty(num_filters, filter_length))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, coefficients: Tensor, time: int) -> Tensor:
         """`[..., frame, filter]` -> `[..., time]`: the samples that `Encoder` was given."""
-        windows = F.linear(coefficients, self.weight[:, 0].T)
+        with torch.autocast(coefficients.device.type, enabled=False):
+            windows = F.linear(coefficients, self.weight.T)
         left = self.filter_length - self.stride
         return overlap_add(windows, self.stride)[..., left : left + time]
 
@@ -68,7 +71,7 @@ def overlap_add(windows: Tensor, stride: int) -> Tensor:
 
 
 def fourier_pair(num_filters: int, filter_length: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Analysis and synthesis filters `[filter, 1, sample]` that reconstruct exactly, as a start for learning.
+    """Analysis and synthesis filters `[filter, sample]` that reconstruct exactly, as a start for learning.
 
     Filters 0 to K - 1 (K = `num_filters` / 2) are cosines and K to 2K - 1 the sines of the same K
     frequencies, (k + 1/2) / 2K cycles a sample, under the square root of a Hann window: a tight frame,
@@ -88,4 +91,4 @@ def fourier_pair(num_filters: int, filter_length: int, stride: int) -> tuple[Ten
     analysis = torch.cat([phase.cos(), phase.sin()]) * window
     overlap = F.pad(window.square(), (0, -filter_length % stride)).view(-1, stride).sum(0)
     synthesis = analysis / (half * overlap.repeat(-(-filter_length // stride))[:filter_length])
-    return analysis.float()[:, None], synthesis.float()[:, None]
+    return analysis.float(), synthesis.float()

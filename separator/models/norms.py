@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from separator.errors import choose
 
 
+def at_least_float32(features: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
 class GlobalNorm(nn.Module):
     """gLN: one mean and variance for each example, over all channels and frames. Not causal.
 
@@ -26,7 +31,8 @@ class GlobalNorm(nn.Module):
         self.eps = eps
 
     def forward(self, features: Tensor) -> Tensor:
-        centred = features.float()
+        """`[batch, frame, channel]` -> the same shape."""
+        centred = at_least_float32(features)
         centred = centred - centred.mean((1, 2), keepdim=True)
         variance = centred.square().mean((1, 2), keepdim=True)
         scale = torch.rsqrt(variance + self.eps) * self.weight
@@ -40,7 +46,8 @@ class CumulativeNorm(GlobalNorm):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        values = features.float()
+        """`[batch, frame, channel]` -> the same shape."""
+        values = at_least_float32(features)
         frames = torch.arange(1, values.shape[1] + 1, device=values.device)
         count = (frames * values.shape[2])[:, None]
         # MPS has no float64.
@@ -48,9 +55,9 @@ class CumulativeNorm(GlobalNorm):
         total = values.sum(2, keepdim=True).to(exact).cumsum(1)
         power = values.square().sum(2, keepdim=True).to(exact).cumsum(1)
         mean = total / count
-        variance = (power / count - mean.square()).clamp_min(0).float()
+        variance = (power / count - mean.square()).clamp_min(0).to(values.dtype)
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        return ((values - mean.float()) * scale + self.bias).to(features.dtype)
+        return ((values - mean.to(values.dtype)) * scale + self.bias).to(features.dtype)
 
 
 class ChannelNorm(GlobalNorm):
@@ -60,7 +67,8 @@ class ChannelNorm(GlobalNorm):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        values = features.float()
+        """`[batch, frame, channel]` -> the same shape."""
+        values = at_least_float32(features)
         centred = values - values.mean(2, keepdim=True)
         variance = centred.square().mean(2, keepdim=True)
         scale = torch.rsqrt(variance + self.eps) * self.weight

@@ -43,6 +43,7 @@ class SeparableBlock(nn.Module):
         self.skip = nn.Linear(hidden_channels, skip_channels) if skip_channels else None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`[batch, frame, channel]` -> the same shape, and `[batch, frame, skip channel]` or None."""
         hidden = self.norm1(self.prelu1(self.expand(features)))
         hidden = self.norm2(self.prelu2(self.temporal(hidden.mT).mT))
         if self.residual is not None:
@@ -87,6 +88,7 @@ class SeparableStack(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """`[batch, frame, channel]` -> `[batch, frame, skip channel]`, or the same shape without skip outputs."""
         total = None
         for block in self.blocks:
             features, skip = block(features)

@@ -35,6 +35,7 @@ class DepthwiseConv(nn.Module):
             nn.init.uniform_(parameter, -1 / math.sqrt(kernel_size), 1 / math.sqrt(kernel_size))
 
     def forward(self, features: Tensor) -> Tensor:
+        """`[batch, channel, frame]` -> the same shape."""
         frames = features.shape[-1]
         reach = (self.kernel_size - 1) * self.dilation
         left = reach if self.causal else reach // 2

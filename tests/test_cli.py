@@ -1,0 +1,182 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from separator import cli
+
+FORBIDDEN = ("torch", "numpy", "librosa", "torchaudio", "hydra", "scipy", "matplotlib")
+
+
+@pytest.fixture
+def run(tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    """Runs `separate` in a folder of its own; returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, model=tiny_checkpoint):
+        code = cli.main([*map(str, arguments), *(["-m", str(model)] if model else [])])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def recording(name, rate=8000, channels=1, seconds=1.0):
+    samples = 0.1 * np.random.default_rng(0).standard_normal((int(rate * seconds), channels))
+    soundfile.write(name, samples, rate)
+    return name
+
+
+def test_one_file_gives_one_file_for_each_voice(run, tmp_path):
+    code, out, err = run(recording("mix.wav"))
+    assert code == 0 and err == ""
+    assert out.splitlines() == ["stems/mix/speaker1.wav", "stems/mix/speaker2.wav"]
+    assert sorted(path.name for path in (tmp_path / "stems" / "mix").iterdir()) == ["speaker1.wav", "speaker2.wav"]
+
+
+def test_options_reach_the_result(run):
+    recording("a.wav", 44100, 2, 2.5)
+    code, out, _ = run(
+        "a.wav", "-o", "voices", "--filename", "{stem}_{track}.{ext}", "--flac", "--int24", "--segment", "1",
+        "--overlap", "0.5", "-d", "cpu", "--json",
+    )  # fmt: skip
+    report = json.loads(out)["files"][0]
+    assert code == 0 and report["status"] == "done" and report["chunks"] == 4
+    assert report["stems"] == {name: f"voices/{name}_a.flac" for name in ("speaker1", "speaker2")}
+    info = soundfile.info("voices/speaker1_a.flac")
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("FLAC", "PCM_24", 44100, 2)
+    assert info.frames == 110250 and report["sample_rate"] == 44100 and report["seconds"] == 2.5
+
+
+def test_float32(run):
+    run(recording("mix.wav"), "--float32")
+    assert soundfile.info("stems/mix/speaker1.wav").subtype == "FLOAT"
+
+
+def test_existing_stems_are_kept_unless_forced(run):
+    recording("mix.wav")
+    assert run("mix.wav")[0] == 0
+    code, out, err = run("mix.wav")
+    assert code == 1 and out == "" and "speaker1.wav: already exists; use -f" in err
+    assert run("mix.wav", "-f")[0] == 0
+
+
+def bad_inputs():
+    soundfile.write("zero.wav", np.zeros(0), 8000)
+    soundfile.write("nan.wav", np.full(100, np.nan), 8000, "FLOAT")
+    with open("empty.wav", "wb"), open("text.wav", "w") as text:
+        text.write("this is not audio")
+    with open("cut.flac", "wb") as file:
+        recording("whole.flac")
+        with open("whole.flac", "rb") as whole:
+            file.write(whole.read()[:50])
+    os.mkdir("folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.wav", "missing.wav: no such file"),
+        ("empty.wav", "empty.wav: is empty (0 bytes); expected audio"),
+        ("text.wav", "text.wav: cannot be read as audio"),
+        ("cut.flac", "cut.flac: cannot be read as audio"),
+        ("zero.wav", "zero.wav: holds no samples"),
+        ("nan.wav", "nan.wav: 100 of 100 samples are NaN or infinite, the first at 0.000 s"),
+        ("folder", "folder: is a folder; name the audio files in it"),
+    ],
+)
+def test_a_bad_input_is_one_clear_line(run, tmp_path, name, message):
+    bad_inputs()
+    code, out, err = run(name)
+    assert code == 1 and out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert not (tmp_path / "stems").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(run):
+    recording("secret.wav")
+    os.chmod("secret.wav", 0)
+    code, _, err = run("secret.wav")
+    assert code == 1 and "may not be read" in err
+
+
+def test_one_bad_file_does_not_stop_the_others(run):
+    bad_inputs()
+    recording("a.wav"), recording("b.wav")
+    code, out, err = run("a.wav", "nan.wav", "b.wav")
+    assert code == 1
+    assert out.splitlines() == [f"stems/{track}/speaker{number}.wav" for track in "ab" for number in (1, 2)]
+    assert "nan.wav" in err and "1 of 3 files failed" in err
+    code, out, _ = run("a.wav", "nan.wav", "--json", "-f")
+    assert code == 1 and [item["status"] for item in json.loads(out)["files"]] == ["done", "failed"]
+
+
+def test_an_output_folder_that_cannot_be_made(run):
+    recording("mix.wav")
+    with open("taken", "w") as file:
+        file.write("a file")
+    code, _, err = run("mix.wav", "--out", "taken")
+    assert code == 1 and "cannot be written" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            "defualt",
+            "unknown model 'defualt'; expected one of: default, or the path of a checkpoint; did you mean 'default'?",
+        ),
+        ("none.safetensors", "none.safetensors: no such file"),
+        ("mix.wav", "mix.wav: not a separator checkpoint, or a damaged one"),
+    ],
+)
+def test_a_model_that_cannot_be_used(run, model, message):
+    recording("mix.wav")
+    code, out, err = run("mix.wav", model=model)
+    assert code == 2 and out == "" and message in err and err.count("\n") == 1
+
+
+def test_nothing_to_do_is_an_error(run):
+    for arguments in ([], ["mix.wav", "--flac", "--float32"], ["mix.wav", "--int24", "--float32"], ["--nonsense"]):
+        with pytest.raises(SystemExit) as stopped:
+            run(*arguments)
+        assert stopped.value.code == 2
+
+
+def test_list_models(run):
+    code, out, _ = run("--list-models", model=None)
+    assert code == 0 and "default: speaker1, speaker2 at 16000 Hz" in out
+    assert json.loads(run("--list-models", "--json", model=None)[1])["default"]["sample_rate"] == 16000
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from separator import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += f"sys.exit(', '.join(sorted(set({FORBIDDEN}) & set(sys.modules))) or None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "" and "--out" in done.stdout and done.returncode == 0
+
+
+def test_import_separator_is_light_and_lazy():
+    code = f"import sys, separator; assert not set({FORBIDDEN}) & set(sys.modules), sys.modules.keys()\n"
+    code += "separator.Separator; assert not {'librosa', 'torchaudio', 'hydra', 'matplotlib'} & set(sys.modules)\n"
+    code += "assert all(hasattr(separator, name) for name in separator.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_interrupting_leaves_no_half_written_stem(run, tmp_path, monkeypatch):
+    from separator import chunks
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    recording("mix.wav")
+    monkeypatch.setattr(chunks, "in_chunks", interrupted)
+    code, out, err = run("mix.wav")
+    assert code == 130 and out == "" and err == "stopped; the file at hand was not written\n"
+    assert not (tmp_path / "stems").exists()

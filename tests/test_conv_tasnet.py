@@ -1,0 +1,193 @@
+import pytest
+import torch
+
+import separator
+from separator.errors import ConfigError
+from separator.models.filterbank import Decoder, Encoder, fourier_pair, num_frames
+
+SMALL = dict(num_filters=16, filter_length=16, bottleneck_channels=8, skip_channels=8, hidden_channels=12)
+SMALL |= dict(num_blocks=3, num_repeats=2)
+
+
+def small(**arguments):
+    torch.manual_seed(0)
+    return separator.ConvTasNet(**(SMALL | arguments)).eval()
+
+
+def test_standard_configuration_has_as_many_parameters_as_torchaudio():
+    assert sum(parameter.numel() for parameter in separator.ConvTasNet().parameters()) == 4_984_881
+
+
+def copy_from_torchaudio(peer, net):
+    """Copies each weight of torchaudio's network to its place in ours."""
+    generator = peer.mask_generator
+    pairs = [
+        (net.encoder, peer.encoder),
+        (net.decoder, peer.decoder),
+        (net.norm, generator.input_norm),
+        (net.bottleneck, generator.input_conv),
+        (net.prelu, generator.output_prelu),
+        (net.to_masks, generator.output_conv),
+    ]
+    for block, theirs in zip(net.stack.blocks, generator.conv_layers, strict=True):
+        ours = [block.expand, block.prelu1, block.norm1, block.temporal, block.prelu2, block.norm2]
+        pairs += zip(ours, theirs.conv_layers, strict=True)
+        pairs += [(block.residual, theirs.res_out), (block.skip, theirs.skip_out)]
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            if theirs is None:
+                assert ours is None
+                continue
+            for name, value in theirs.named_parameters():
+                target = getattr(ours, name)
+                is_depthwise = value.ndim == 3 and value.shape[1] == 1 and target.shape[0] == value.shape[2]
+                target.copy_(value[:, 0].T if is_depthwise else value.reshape(target.shape))
+    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in peer.parameters())
+
+
+@pytest.mark.parametrize("mask", ["sigmoid", "relu"])
+@pytest.mark.parametrize(
+    ("num_sources", "length", "filters", "bottleneck", "hidden", "blocks", "repeats"),
+    [(2, 16, 512, 128, 512, 8, 3), (3, 20, 64, 16, 24, 4, 2), (2, 32, 40, 24, 36, 1, 1)],
+)
+def test_output_equals_torchaudio(mask, num_sources, length, filters, bottleneck, hidden, blocks, repeats):
+    torchaudio_models = pytest.importorskip("torchaudio.models", exc_type=(ImportError, OSError))
+    torch.manual_seed(1)
+    peer = torchaudio_models.ConvTasNet(
+        num_sources, length, filters, 3, bottleneck, hidden, blocks, repeats, msk_activate=mask
+    ).eval()
+    net = separator.ConvTasNet(
+        num_sources,
+        num_filters=filters,
+        filter_length=length,
+        bottleneck_channels=bottleneck,
+        skip_channels=bottleneck,
+        hidden_channels=hidden,
+        num_blocks=blocks,
+        num_repeats=repeats,
+        mask=mask,
+    ).eval()
+    # Away from the initial values, in which norms and PReLUs are all alike.
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    copy_from_torchaudio(peer, net)
+    for samples in (8000, 1237):
+        mixture = 0.1 * torch.randn(2, samples)
+        with torch.no_grad():
+            expected = peer(mixture.unsqueeze(1))
+            assert expected.abs().max() > 1e-2
+            torch.testing.assert_close(net(mixture), expected, atol=1e-5, rtol=0)
+            expected = peer.double()(mixture.unsqueeze(1).double())
+            torch.testing.assert_close(net.double()(mixture.double()), expected, atol=1e-12, rtol=0)
+            peer.float(), net.float()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 8, 15, 16, 17, 100, 1001])
+@pytest.mark.parametrize(("length", "stride"), [(16, 8), (16, 4), (15, 5), (16, 16), (10, 4)])
+def test_any_length_gives_that_length(samples, length, stride):
+    net = small(filter_length=length, stride=stride)
+    assert net(torch.randn(3, samples)).shape == (3, 2, samples)
+
+
+@pytest.mark.parametrize(("num_filters", "length", "stride"), [(16, 16, 8), (32, 16, 4), (26, 25, 5), (20, 20, 20)])
+def test_fourier_pair_reconstructs(num_filters, length, stride):
+    encoder, decoder = Encoder(num_filters, length, stride), Decoder(num_filters, length, stride)
+    analysis, synthesis = fourier_pair(num_filters, length, stride)
+    encoder.weight.data.copy_(analysis)
+    decoder.weight.data.copy_(synthesis)
+    for samples in (1, 57, 400):
+        waveform = torch.randn(2, samples)
+        torch.testing.assert_close(decoder(encoder(waveform), samples), waveform, atol=1e-5, rtol=0)
+
+
+def test_encoder_and_decoder_equal_convolutions():
+    encoder, decoder = Encoder(6, 12, 4), Decoder(6, 12, 4)
+    waveform = torch.randn(2, 40)
+    frames = num_frames(40, 12, 4)
+    padded = torch.nn.functional.pad(waveform, (8, (frames - 1) * 4 + 12 - 48)).unsqueeze(1)
+    expected = torch.nn.functional.conv1d(padded, encoder.weight.unsqueeze(1), stride=4)
+    torch.testing.assert_close(encoder(waveform).mT, expected)
+    back = torch.nn.functional.conv_transpose1d(expected, decoder.weight.unsqueeze(1), stride=4)
+    torch.testing.assert_close(decoder(expected.mT, 40), back[:, 0, 8:48])
+
+
+@pytest.mark.parametrize("norm", ["cumulative", "channel"])
+@pytest.mark.parametrize("magnitude_input", [False, True])
+def test_causal_output_ignores_the_future(norm, magnitude_input):
+    net = small(causal=True, norm=norm, magnitude_input=magnitude_input).double()
+    mixture = torch.randn(1, 400, dtype=torch.float64)
+    changed = mixture.clone()
+    changed[:, 200:] += 1
+    before, after = net(mixture), net(changed)
+    # The last window over sample 184 ends before sample 200.
+    torch.testing.assert_close(before[..., :185], after[..., :185], atol=1e-12, rtol=0)
+    assert (before[..., 200:] - after[..., 200:]).abs().max() > 1e-3
+
+
+def test_mixture_consistency_makes_the_estimates_sum_to_the_mixture():
+    mixture = torch.randn(2, 500)
+    plain, consistent = small(), small(mixture_consistency=True)
+    assert (plain(mixture).sum(1) - mixture).abs().max() > 1e-2
+    torch.testing.assert_close(consistent(mixture).sum(1), mixture)
+
+
+def test_softmax_masks_sum_to_one_over_the_sources():
+    net = small(mask="softmax", num_sources=3)
+    masks = net.estimate_masks(net.encoder(torch.randn(2, 300)))
+    torch.testing.assert_close(masks.sum(1), torch.ones_like(masks[:, 0]))
+
+
+@pytest.mark.parametrize("skip_channels", [0, 5])
+def test_every_parameter_is_trained(skip_channels):
+    net = small(skip_channels=skip_channels, magnitude_input=True)
+    net(torch.randn(2, 500)).square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_silence_gives_silence_and_finite_gradients():
+    net = small(magnitude_input=True)
+    output = net(torch.zeros(1, 300))
+    assert output.abs().max() == 0
+    output.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+def test_half_precision_keeps_waveforms_in_float32():
+    net = small()
+    mixture = torch.randn(1, 400)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(mixture)
+    assert output.dtype == torch.float32
+    assert (output - net(mixture)).abs().max() < 0.05 * net(mixture).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(causal=True), "norm='cumulative'"),
+        (dict(norm="globl"), "did you mean 'global'"),
+        (dict(mask="tanh"), "unknown mask 'tanh'"),
+        (dict(temporal="light"), "unknown temporal"),
+        (dict(stride=17), "longer than filter_length"),
+        (dict(num_filters=0), "num_filters must be a whole number"),
+        (dict(num_blocks=2.5), "num_blocks must be a whole number"),
+        (dict(kernel_size=4), "odd kernel_size"),
+        (dict(skip_channels=-1), "skip_channels"),
+        (dict(num_filters=15, magnitude_input=True), "even"),
+        (dict(num_filters=8, encoder_init="fourier"), "at least filter_length"),
+        (dict(sources=["a"]), "expected 2 different source names"),
+        (dict(sources=["a", "a"]), "expected 2 different source names"),
+        (dict(sources=["a", "../b"]), "cannot be part of a file name"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        small(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(100,), (1, 1, 100), (1, 0)])
+def test_a_mixture_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected a mixture \[batch, time\]"):
+        small()(torch.zeros(shape))

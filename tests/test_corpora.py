@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import soundfile
+
+from separator.data import FolderCorpus, FolderData
+from separator.data.corpora import find_speakers, read_mono, split_speakers
+from separator.errors import DataError
+
+RATE = 8000
+
+
+def test_every_format_rate_and_depth_is_found_and_read(corpus_folder):
+    speakers = find_speakers(corpus_folder)
+    assert list(speakers) == [f"speaker{number}" for number in range(6)]
+    assert all(len(files) == 2 for files in speakers.values())
+    corpus = FolderCorpus(speakers, RATE)
+    assert corpus.seconds == pytest.approx(6 * 2 * 1.5, abs=0.8)
+    for speaker in range(6):
+        lengths = corpus.lengths(speaker)
+        samples = corpus.read(speaker, 0, 0, lengths[0])
+        assert samples.dtype == np.float32 and abs(len(samples) - 1.5 * RATE) < 0.1 * RATE
+        assert 0.01 < samples.std() < 1
+
+
+@pytest.mark.parametrize("cache_megabytes", [0, 1000])
+def test_a_part_is_the_part_of_the_whole(corpus_folder, cache_megabytes):
+    corpus = FolderCorpus(find_speakers(corpus_folder), RATE, cache_megabytes)
+    whole = read_mono(corpus_folder / "speaker3" / "take0.wav", RATE)
+    np.testing.assert_array_equal(corpus.read(3, 1, 2000, 3000), whole[2000:5000])
+    assert len(corpus.read(3, 1, len(whole) - 100, 3000)) == 100
+
+
+def test_the_cache_forgets_what_is_over_its_budget(corpus_folder):
+    corpus = FolderCorpus(find_speakers(corpus_folder), RATE, cache_megabytes=1)
+    corpus._cache.max_bytes = 130_000
+    for speaker in range(6):
+        for recording in range(2):
+            corpus._cache.get(recording + 10 * speaker, lambda: np.zeros(12000, np.float32))
+    assert corpus._cache.used <= 130_000 and len(corpus._cache.items) == 2
+
+
+def test_given_splits_are_used(tmp_path, corpus_folder):
+    for number in range(6):
+        split = ("train", "train", "train", "valid", "valid", "test")[number]
+        (tmp_path / split).mkdir(exist_ok=True)
+        (tmp_path / split / f"speaker{number}").symlink_to(corpus_folder / f"speaker{number}")
+    (tmp_path / "test" / "speaker9").symlink_to(corpus_folder / "speaker0")
+    splits = split_speakers(tmp_path, 0, 0.5, 0.5)
+    assert {name: list(speakers) for name, speakers in splits.items()} == {
+        "train": ["speaker0", "speaker1", "speaker2"],
+        "valid": ["speaker3", "speaker4"],
+        "test": ["speaker5", "speaker9"],
+    }
+
+
+def test_a_speaker_in_two_given_splits_is_refused(tmp_path, corpus_folder):
+    for split in ("train", "valid"):
+        for number in range(2):
+            (tmp_path / split).mkdir(exist_ok=True)
+            (tmp_path / split / f"speaker{number}").symlink_to(corpus_folder / f"speaker{number}")
+    with pytest.raises(DataError, match="'speaker0' is in train/ and in another split"):
+        split_speakers(tmp_path, 0, 0.1, 0.1)
+
+
+def test_made_splits_are_disjoint_complete_and_fixed(corpus_folder):
+    splits = split_speakers(corpus_folder, 0, 0.34, 0.17)
+    sizes = {name: len(speakers) for name, speakers in splits.items()}
+    assert sizes == {"train": 3, "valid": 2, "test": 1}
+    assert sorted(name for speakers in splits.values() for name in speakers) == [
+        f"speaker{number}" for number in range(6)
+    ]
+    assert splits == split_speakers(corpus_folder, 0, 0.34, 0.17)
+    assert any(splits != split_speakers(corpus_folder, seed, 0.34, 0.17) for seed in range(1, 5))
+
+
+def test_training_and_validation_share_no_speaker(corpus_folder):
+    data = FolderData(root=str(corpus_folder), segment_seconds=0.5, valid_seconds=0.5, valid_mixtures=10)
+    heard = {data.training(RATE, 2, 0)[index].name for index in range(40)}
+    validated = {data.validation(RATE, 2, 0)[index].name for index in range(10)}
+
+    def names(labels):
+        return {name for label in labels for name in label.split("(")[1].strip(")").split("+")}
+
+    assert len(names(heard)) == 3 or len(names(heard)) == 4
+    assert names(validated) and not names(heard) & names(validated)
+
+
+def write(path, samples=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(800) + 0.1 if samples is None else samples, RATE)
+
+
+def test_one_speaker_is_refused(tmp_path):
+    write(tmp_path / "anna" / "a.wav")
+    with pytest.raises(DataError, match=r"found 1 speaker \(anna\), wanted at least 4"):
+        split_speakers(tmp_path, 0, 0.1, 0.1)
+
+
+def test_a_folder_without_audio_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        find_speakers(tmp_path / "none")
+    (tmp_path / "anna").mkdir()
+    with pytest.raises(DataError, match="there is no audio in it"):
+        find_speakers(tmp_path)
+    write(tmp_path / "loose.wav")
+    with pytest.raises(DataError, match="its 1 audio files lie in no speaker's folder"):
+        find_speakers(tmp_path)
+
+
+def test_a_corrupt_an_empty_and_a_non_finite_file_are_named(tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"RIFF, but not really")
+    with pytest.raises(DataError, match=r"bad\.wav: cannot be read as audio"):
+        FolderCorpus({"anna": [tmp_path / "bad.wav"]}, RATE)
+    write(tmp_path / "none.wav", np.zeros(0))
+    with pytest.raises(DataError, match=r"none\.wav: holds no samples"):
+        FolderCorpus({"anna": [tmp_path / "none.wav"]}, RATE)
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), RATE, "FLOAT")
+    with pytest.raises(DataError, match=r"nan\.wav: .*not finite"):
+        FolderCorpus({"anna": [tmp_path / "nan.wav"]}, RATE).read(0, 0, 0, 100)

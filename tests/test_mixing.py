@@ -1,0 +1,164 @@
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from separator.data import FixedMixtures, FolderCorpus, GeneratedCorpus, MixtureList, Mixtures, collate
+from separator.data.corpora import find_speakers
+from separator.errors import ConfigError, DataError
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return GeneratedCorpus(5, 2, 2.0, RATE, seed=3)
+
+
+def mixtures(corpora, num_sources=2, seconds=1.0, level_db=6.0, speeds=(1.0, 1.0), peak_db=(-12.0, -3.0), seed=0):
+    return Mixtures(corpora, num_sources, seconds, level_db, speeds, peak_db, seed)
+
+
+@pytest.mark.parametrize("num_sources", [1, 2, 3])
+def test_the_mixture_is_the_sum_of_its_sources(corpus, num_sources):
+    for index in range(5):
+        item = mixtures([(corpus, 1)], num_sources, speeds=(0.8, 1.2))[index]
+        assert item.sources.shape == (num_sources, RATE)
+        assert item.sources.dtype == item.mixture.dtype == torch.float32
+        torch.testing.assert_close(item.mixture, item.sources.sum(0))
+
+
+def test_an_example_depends_on_its_seed_and_number_alone(corpus):
+    forwards = [mixtures([(corpus, 1)], speeds=(0.9, 1.1))[index].mixture for index in range(6)]
+    fresh = mixtures([(GeneratedCorpus(5, 2, 2.0, RATE, seed=3), 1)], speeds=(0.9, 1.1))
+    backwards = {index: fresh[index].mixture for index in reversed(range(6))}
+    for index, mixture in enumerate(forwards):
+        assert torch.equal(mixture, backwards[index])
+    assert not torch.equal(forwards[0], forwards[1])
+    assert not torch.equal(forwards[0], mixtures([(corpus, 1)], speeds=(0.9, 1.1), seed=1)[0].mixture)
+
+
+def test_workers_change_nothing(corpus):
+    def batches(num_workers):
+        return list(
+            torch.utils.data.DataLoader(
+                mixtures([(corpus, 1)]), batch_size=2, sampler=range(6), collate_fn=collate, num_workers=num_workers
+            )
+        )
+
+    for alone, shared in zip(batches(0), batches(2), strict=True):
+        assert torch.equal(alone.mixture, shared.mixture)
+        assert torch.equal(alone.sources, shared.sources)
+
+
+def test_levels_and_peaks_lie_in_their_ranges(corpus):
+    drawn = mixtures([(corpus, 1)], level_db=6.0, peak_db=(-12.0, -3.0))
+    differences, peaks = [], []
+    for index in range(40):
+        item = drawn[index]
+        levels = 10 * torch.log10(item.sources.square().mean(-1))
+        differences.append(float((levels[0] - levels[1]).abs()))
+        peaks.append(20 * float(torch.log10(item.mixture.abs().max())))
+    assert max(differences) <= 6.01 and max(differences) > 3
+    assert -12.01 <= min(peaks) < -9 and -6 < max(peaks) <= -2.99
+
+
+def test_speed_moves_the_pitch():
+    class Tone:
+        sample_rate = RATE
+        speakers = ("a", "b")
+
+        def lengths(self, speaker):
+            return [4 * RATE]
+
+        def read(self, speaker, recording, start, num_samples):
+            return np.sin(2 * np.pi * 500 * np.arange(start, start + num_samples) / RATE).astype(np.float32)
+
+    item = mixtures([(Tone(), 1)], speeds=(1.2, 1.2))[0]
+    peak = torch.fft.rfft(item.sources[0]).abs().argmax()
+    assert int(peak) == 600
+
+
+def test_speakers_of_a_mixture_differ(corpus):
+    for index in range(30):
+        names = mixtures([(corpus, 1)], num_sources=3)[index].name.split("(")[1].strip(")").split("+")
+        assert len(set(names)) == 3
+
+
+def test_short_recordings_fill_a_long_mixture(corpus):
+    item = mixtures([(corpus, 1)], seconds=7.0)[0]
+    assert item.mixture.shape == (7 * RATE,)
+    assert item.sources[:, -RATE:].square().mean() > 1e-5
+
+
+def test_shares_of_several_corpora(corpus, corpus_folder):
+    folder = FolderCorpus(find_speakers(corpus_folder), RATE)
+    drawn = mixtures([(folder, 0.75), (corpus, 0.25)])
+    share = np.mean(["voice" in drawn[index].name for index in range(80)])
+    assert 0.1 < share < 0.4
+
+
+def test_fixed_mixtures_are_the_same_every_time(corpus):
+    fixed = FixedMixtures(mixtures([(corpus, 1)]), 4)
+    assert len(fixed) == 4
+    assert torch.equal(fixed[3].mixture, FixedMixtures(mixtures([(corpus, 1)]), 4)[3].mixture)
+
+
+def test_more_voices_than_speakers_are_refused(corpus):
+    with pytest.raises(DataError, match="as many speakers, got 5"):
+        mixtures([(corpus, 1)], num_sources=6)
+    with pytest.raises(ConfigError, match=r"data\.speeds"):
+        mixtures([(corpus, 1)], speeds=(1.1, 0.9))
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A list of two mixtures of two files, one of them at another rate."""
+    generator = np.random.default_rng(0)
+    for name, rate in (("a.wav", RATE), ("b.flac", 2 * RATE)):
+        soundfile.write(tmp_path / name, 0.1 * generator.standard_normal(3 * rate), rate)
+    header = ["id", "source_1", "start_1", "gain_1_db", "source_2", "start_2", "gain_2_db", "duration"]
+    rows = [["one", "a.wav", 0.5, 0, "b.flac", 1, -6, 1.5], ["two", "b.flac", 0, 3, "a.wav", 0, 0, 3]]
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return tmp_path / "list.csv"
+
+
+def test_a_list_gives_its_starts_lengths_and_gains(listed):
+    items = MixtureList(listed, RATE)
+    assert len(items) == 2 and items.num_sources == 2
+    one, two = items[0], items[1]
+    assert one.mixture.shape == (1.5 * RATE,) and two.mixture.shape == (3 * RATE,)
+    assert float(one.mixture.abs().max()) == pytest.approx(0.9, abs=1e-4)
+    levels = 10 * torch.log10(one.sources.square().mean(-1))
+    assert float(levels[0] - levels[1]) == pytest.approx(6, abs=0.01)
+    torch.testing.assert_close(one.mixture, one.sources.sum(0))
+    start, _ = soundfile.read(listed.parent / "a.wav", start=RATE // 2, frames=12000, dtype="float32")
+    correlation = np.corrcoef(start, one.sources[0].numpy())[0, 1]
+    assert correlation > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("a.wav", "gone.wav", "row 1 .*gone.wav.*cannot be read"),
+        ("0.5", "2.5", "row 1 .*ends 1.00 s too early"),
+        ("0.5", "soon", "row 1 .*soon"),
+        ("start_1", "begin_1", "missing: .*start_1"),
+    ],
+)
+def test_a_faulty_list_names_the_row(listed, old, new, message):
+    listed.write_text(listed.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=message):
+        MixtureList(listed, RATE)[0]
+
+
+def test_no_list_and_an_empty_list_are_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        MixtureList(tmp_path / "none.csv", RATE)
+    path = tmp_path / "empty.csv"
+    path.write_text("id,source_1,start_1,gain_1_db,source_2,start_2,gain_2_db,duration\n")
+    with pytest.raises(DataError, match="lists no mixtures"):
+        MixtureList(path, RATE)

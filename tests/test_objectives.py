@@ -1,0 +1,141 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+import separator
+from separator import objectives
+
+torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1, 30])
+def test_si_snr_equals_torchmetrics(scale):
+    peer = pytest.importorskip("torchmetrics.functional.audio")
+    reference = scale * torch.randn(3, 2, 4000)
+    estimate = reference + 0.3 * scale * torch.randn(3, 2, 4000) + scale
+    expected = peer.scale_invariant_signal_noise_ratio(estimate, reference)
+    torch.testing.assert_close(separator.si_snr(estimate, reference), expected, atol=1e-3, rtol=0)
+
+
+def test_snr_equals_torchmetrics():
+    peer = pytest.importorskip("torchmetrics.functional.audio")
+    reference = torch.randn(3, 4000)
+    estimate = reference + 0.3 * torch.randn(3, 4000)
+    torch.testing.assert_close(
+        separator.snr(estimate, reference), peer.signal_noise_ratio(estimate, reference), atol=1e-3, rtol=0
+    )
+
+
+@pytest.mark.parametrize("decibels", [-10.0, 0.0, 7.5, 40.0])
+def test_orthogonal_noise_gives_the_ratio_of_the_energies(decibels):
+    time = torch.arange(8000, dtype=torch.float64) / 8000
+    reference = torch.sin(2 * math.pi * 100 * time)
+    noise = torch.sin(2 * math.pi * 300 * time) * 10 ** (-decibels / 20)
+    assert float(separator.si_snr(3.7 * (reference + noise), reference)) == pytest.approx(decibels, abs=1e-5)
+    assert float(separator.snr(reference + noise, reference)) == pytest.approx(decibels, abs=1e-5)
+
+
+def test_si_snr_ignores_scale_sign_and_offset_snr_does_not():
+    reference, noise = torch.randn(2, 5000, dtype=torch.float64)
+    estimate = reference + 0.5 * noise
+    value = separator.si_snr(estimate, reference)
+    for other in (10 * estimate, -estimate, estimate + 3):
+        torch.testing.assert_close(separator.si_snr(other, reference), value, atol=1e-6, rtol=0)
+        assert separator.snr(other, reference) < separator.snr(estimate, reference) - 3
+
+
+def test_snr_of_a_silent_reference_falls_with_what_is_there():
+    silence = torch.zeros(4000)
+    values = [float(separator.snr(level * torch.randn(4000), silence)) for level in (0, 1e-3, 1e-2, 1e-1)]
+    assert values[0] == 0
+    assert values == sorted(values, reverse=True)
+    assert values[2] - values[3] == pytest.approx(20, abs=1)
+
+
+def test_max_db_bounds_the_snr():
+    reference = torch.randn(4000)
+    assert float(separator.snr(reference, reference, max_db=30)) == pytest.approx(30, abs=1e-3)
+    rough = reference + torch.randn(4000)
+    assert float(separator.snr(rough, reference, max_db=30)) == pytest.approx(
+        float(separator.snr(rough, reference)), abs=0.01
+    )
+
+
+@pytest.mark.parametrize("metric", [separator.si_snr, separator.snr])
+@pytest.mark.parametrize("case", ["identical", "zero estimate", "zero reference", "both zero", "quiet", "constant"])
+def test_values_and_gradients_are_finite(metric, case):
+    reference = torch.randn(2, 1000)
+    estimate = {
+        "identical": reference,
+        "zero estimate": torch.zeros(2, 1000),
+        "zero reference": torch.randn(2, 1000),
+        "both zero": torch.zeros(2, 1000),
+        "quiet": 1e-12 * reference,
+        "constant": torch.ones(2, 1000),
+    }[case].clone()
+    if case in ("zero reference", "both zero"):
+        reference = torch.zeros(2, 1000)
+    estimate.requires_grad_()
+    value = metric(estimate, reference)
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert estimate.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("num_sources", [1, 2, 3, 4, 5, 6])
+def test_pit_finds_a_known_permutation(num_sources):
+    reference = torch.randn(4, num_sources, 2000)
+    orders = torch.stack([torch.randperm(num_sources) for _ in range(4)])
+    # Estimate orders[b, i] is reference i.
+    estimate = torch.empty_like(reference)
+    estimate.scatter_(1, orders.unsqueeze(-1).expand_as(reference), reference + 0.1 * torch.randn_like(reference))
+    value, permutation = separator.pit(separator.si_snr, estimate, reference)
+    assert torch.equal(permutation, orders)
+    torch.testing.assert_close(
+        value, separator.si_snr(separator.reorder(estimate, permutation), reference).mean(-1), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("num_sources", [3, 4, 5, 6])
+def test_assignment_is_the_best_of_all(num_sources):
+    scores = torch.randn(20, num_sources, num_sources)
+    chosen = objectives.best_permutation(scores)
+    sums = scores.gather(2, chosen.unsqueeze(-1)).sum((1, 2))
+    rows = torch.arange(num_sources)
+    best = [
+        max(float(matrix[rows, list(order)].sum()) for order in itertools.permutations(range(num_sources)))
+        for matrix in scores
+    ]
+    torch.testing.assert_close(sums, torch.tensor(best))
+
+
+def test_pit_equals_torchmetrics_with_gradient():
+    peer = pytest.importorskip("torchmetrics.functional.audio")
+    reference, estimate = torch.randn(2, 3, 3, 1500)
+    estimate.requires_grad_()
+    value, _ = separator.pit(separator.si_snr, estimate, reference)
+    expected, _ = peer.permutation_invariant_training(estimate, reference, peer.scale_invariant_signal_noise_ratio)
+    torch.testing.assert_close(value, expected, atol=1e-3, rtol=0)
+    value.sum().backward()
+    assert estimate.grad.abs().sum() > 0
+
+
+def test_pit_refuses_other_shapes():
+    with pytest.raises(ValueError, match="one shape"):
+        separator.pit(separator.si_snr, torch.zeros(1, 2, 10), torch.zeros(1, 3, 10))
+    with pytest.raises(ValueError, match=r"\[\.\.\., time\]"):
+        separator.si_snr(torch.zeros(2, 10), torch.zeros(2, 11))
+
+
+def test_mixture_consistency_is_the_orthogonal_projection():
+    estimate, other = torch.randn(2, 3, 2, 100, dtype=torch.float64)
+    mixture = torch.randn(3, 100, dtype=torch.float64)
+    projected = separator.mixture_consistency(estimate, mixture)
+    torch.testing.assert_close(projected.sum(1), mixture)
+    # Orthogonal: no other consistent estimate is nearer.
+    elsewhere = separator.mixture_consistency(other, mixture)
+    assert ((projected - estimate).square().sum() < (elsewhere - estimate).square().sum()).all()
+    product = ((projected - estimate) * (elsewhere - projected)).sum()
+    assert abs(float(product)) < 1e-9

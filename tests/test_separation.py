@@ -1,0 +1,225 @@
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import separator
+from separator.errors import AudioError, ConfigError
+from separator.separation import fit_levels
+
+
+def test_names_and_rate_come_from_the_model(tiny):
+    assert tiny.sources == ("speaker1", "speaker2") and tiny.sample_rate == 8000
+
+
+@pytest.mark.parametrize("shape", [(4000,), (1, 4000), (2, 4000), (6, 1500)])
+@pytest.mark.parametrize("rate", [8000, 11025, 44100])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, torch.float32, torch.float64])
+def test_stems_have_the_type_shape_and_rate_of_the_input(tiny, shape, rate, kind):
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(shape)
+    waveform = torch.tensor(waveform, dtype=kind) if isinstance(kind, torch.dtype) else waveform.astype(kind)
+    before = waveform.clone() if isinstance(waveform, torch.Tensor) else waveform.copy()
+    stems = tiny.separate(waveform, rate)
+    assert list(stems) == ["speaker1", "speaker2"]
+    for stem in stems.values():
+        assert type(stem) is type(waveform) and stem.dtype == waveform.dtype and stem.shape == waveform.shape
+    assert (before == waveform).all()
+
+
+def test_stems_of_a_mixture_consistent_model_sum_to_the_mixture(tiny, two_voices):
+    mixture = two_voices.sum(0)[::2].copy()
+    stems = tiny.separate(mixture, 8000)
+    np.testing.assert_allclose(sum(stems.values()), mixture, atol=1e-5)
+
+
+def test_silence_gives_silent_stems(tiny):
+    for stem in tiny.separate(np.zeros((2, 5000), np.float32), 16000).values():
+        assert np.abs(stem).max() == 0
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 31, 33])
+def test_very_short_recordings_work(tiny, num_samples):
+    for rate in (8000, 44100):
+        stems = tiny.separate(np.full(num_samples, 0.1, np.float32), rate)
+        assert all(stem.shape == (num_samples,) and np.isfinite(stem).all() for stem in stems.values())
+
+
+def test_level_of_the_input_is_that_of_the_stems(tiny, two_voices):
+    mixture = two_voices.sum(0)[::2].copy()
+    loud, soft = tiny.separate(mixture, 8000), tiny.separate(0.1 * mixture, 8000)
+    for name in loud:
+        ratio = np.square(soft[name]).sum() / np.square(0.1 * loud[name]).sum()
+        assert 10 * abs(np.log10(ratio)) < 1
+
+
+def test_channels_keep_their_balance(tiny, two_voices):
+    """One mask for all channels: what is only louder in one channel is so in every stem."""
+    mono = two_voices.sum(0)[::2]
+    stems = tiny.separate(np.stack([mono, 0.25 * mono]), 8000)
+    for stem in stems.values():
+        np.testing.assert_allclose(stem[1], 0.25 * stem[0], atol=1e-5)
+
+
+def test_channels_of_opposite_polarity_do_not_cancel(tiny, two_voices):
+    mono = two_voices.sum(0)[::2]
+    plain, turned = tiny.separate(mono, 8000), tiny.separate(np.stack([mono, -mono]), 8000)
+    for name, stem in turned.items():
+        np.testing.assert_allclose(stem[0], plain[name], atol=1e-4)
+        np.testing.assert_allclose(stem[1], -plain[name], atol=1e-4)
+
+
+def test_levels_are_fitted_to_the_mixture():
+    torch.manual_seed(0)
+    truth = torch.randn(2, 1, 4000)
+    gains = torch.tensor([0.01, 40.0])[:, None, None]
+    torch.testing.assert_close(fit_levels(truth * gains, truth.sum(0)), truth, atol=1e-4, rtol=0)
+    # Left alone where nothing is missing, or nothing is there.
+    silent = torch.stack([truth[0], torch.zeros(1, 4000)])
+    torch.testing.assert_close(fit_levels(silent, truth[0]), silent)
+    twice = torch.stack([truth[0], truth[0]]) / 2
+    torch.testing.assert_close(fit_levels(twice, truth[0]), twice)
+
+
+def test_long_recordings_are_separated_in_chunks_that_join(tiny_checkpoint, two_voices):
+    seen = []
+    pieces = separator.Separator(
+        tiny_checkpoint, segment_seconds=0.7, overlap=0.3, callback=lambda *args: seen.append(args)
+    )
+    mixture = two_voices.sum(0)[::2].copy()
+    stems = pieces.separate(mixture, 8000)
+    np.testing.assert_allclose(sum(stems.values()), mixture, atol=1e-5)
+    assert len(seen) > 4 and seen[-1] == (1.0, 3.0, 3.0)
+
+
+def test_a_callback_can_stop_it(tiny_checkpoint):
+    class StopIt(Exception):
+        pass
+
+    def stop(*_):
+        raise StopIt
+
+    with pytest.raises(StopIt):
+        separator.Separator(tiny_checkpoint, callback=stop).separate(np.zeros(1000, np.float32), 8000)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "message"),
+    [
+        (np.zeros(10, np.int16), 8000, "floating-point samples .* got int16"),
+        (torch.zeros(10, dtype=torch.int32), 8000, "floating-point samples"),
+        (np.zeros(0, np.float32), 8000, "at least one sample"),
+        (np.zeros((1, 2, 3), np.float32), 8000, r"\[channel, time\]"),
+        (np.zeros((8000, 2), np.float32), 8000, "8000 channels; transpose"),
+        (np.array([0, np.nan], np.float32), 8000, "1 of 2 samples are NaN or infinite"),
+        (torch.tensor([0, torch.inf]), 8000, "1 of 2 samples are NaN or infinite"),
+        ([0.0, 0.1], 8000, "a Tensor or an ndarray, got list"),
+        (np.zeros(10, np.float32), 0, "sample rate"),
+        (np.zeros(10, np.float32), 44.1, "sample rate"),
+    ],
+)
+def test_waveforms_that_cannot_be_used_are_refused(tiny, waveform, rate, message):
+    with pytest.raises(AudioError, match=message):
+        tiny.separate(waveform, rate)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(model="defalt"), "unknown model 'defalt'"),
+        (dict(device="gpu"), "device 'gpu' cannot be used"),
+        (dict(precision="int8"), "unknown precision"),
+        (dict(segment_seconds=0), "segment above 0"),
+        (dict(overlap=1.0), "overlap from 0 to under 1"),
+    ],
+)
+def test_impossible_settings_are_refused(tiny_checkpoint, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        separator.Separator(**({"model": tiny_checkpoint} | arguments))
+
+
+def write(path, samples, rate=8000, subtype=None):
+    soundfile.write(path, samples, rate, subtype)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "expected"),
+    [
+        ("wav", "PCM_16", "PCM_16"),
+        ("wav", "PCM_24", "PCM_24"),
+        ("wav", "FLOAT", "FLOAT"),
+        ("wav", "PCM_U8", "PCM_16"),
+        ("flac", "PCM_24", "PCM_24"),
+        ("ogg", "VORBIS", "PCM_16"),
+        ("mp3", "MPEG_LAYER_III", "PCM_16"),
+        ("aiff", "PCM_16", "PCM_16"),
+    ],
+)
+def test_files_keep_rate_channels_length_and_depth(tiny, tmp_path, suffix, subtype, expected):
+    samples = 0.1 * np.random.default_rng(0).standard_normal((22050, 2))
+    path = write(tmp_path / f"mix.{suffix}", samples, 44100, subtype)
+    result = tiny.separate_file(path, tmp_path / "stems")
+    assert result.paths == {name: tmp_path / "stems" / "mix" / f"{name}.wav" for name in tiny.sources}
+    for stem in result.paths.values():
+        before, after = soundfile.info(path), soundfile.info(stem)
+        assert (after.samplerate, after.channels, after.frames) == (44100, 2, before.frames)
+        assert after.subtype == expected == result.subtype
+    assert result.gain_db == 0 and result.channels == 2 and result.real_time_factor > 0
+
+
+def test_one_gain_keeps_all_stems_from_clipping(tmp_path, two_voices):
+    torch.manual_seed(0)
+    net = separator.ConvTasNet(sample_rate=8000, num_filters=16, num_blocks=1, num_repeats=1)
+    separator.save(net, tmp_path / "net.safetensors")
+    model = separator.Separator(tmp_path / "net.safetensors")
+    # An untrained network without mixture consistency gives stems that are nowhere near the mixture's level.
+    model.net.decode = lambda masks, coefficients, mixture: torch.stack([3 * mixture, -2 * mixture], dim=1)
+    mixture = two_voices.sum(0)[::2] / np.abs(two_voices.sum(0)).max()
+    path = write(tmp_path / "mix.wav", 0.9 * mixture, subtype="FLOAT")
+    whole = model.separate_file(path, tmp_path / "float")
+    levels = {name: soundfile.read(stem)[0] for name, stem in whole.paths.items()}
+    assert whole.gain_db == 0
+    limited = model.separate_file(path, tmp_path / "int", subtype="PCM_24")
+    loudest = max(np.abs(level).max() for level in levels.values())
+    assert loudest > 1 and limited.gain_db == pytest.approx(20 * np.log10(0.999 / loudest), abs=1e-3)
+    for name, stem in limited.paths.items():
+        np.testing.assert_allclose(soundfile.read(stem)[0], levels[name] * 10 ** (limited.gain_db / 20), atol=1e-5)
+
+
+def test_existing_files_are_kept_unless_asked(tiny, tmp_path):
+    path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
+    (tmp_path / "stems" / "mix").mkdir(parents=True)
+    precious = tmp_path / "stems" / "mix" / "speaker2.wav"
+    precious.write_text("precious")
+    with pytest.raises(AudioError, match=r"speaker2\.wav: already exists; use -f"):
+        tiny.separate_file(path, tmp_path / "stems")
+    assert precious.read_text() == "precious" and len(list(precious.parent.iterdir())) == 1
+    tiny.separate_file(path, tmp_path / "stems", overwrite=True)
+    assert soundfile.info(precious).frames == 800
+
+
+def test_filename_template(tiny, tmp_path):
+    path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
+    result = tiny.separate_file(path, tmp_path / "out", filename="{stem}-of-{track}.{ext}", extension="flac")
+    assert result.paths["speaker1"] == tmp_path / "out" / "speaker1-of-mix.flac"
+    assert soundfile.info(result.paths["speaker1"]).format == "FLAC"
+    with pytest.raises(ConfigError, match=r"put \{stem\} into it"):
+        tiny.separate_file(path, tmp_path / "out", filename="{track}.{ext}")
+    with pytest.raises(ConfigError, match=r"only \{track\}, \{stem\} and \{ext\}"):
+        tiny.separate_file(path, tmp_path / "out", filename="{album}/{stem}.{ext}")
+
+
+def test_a_failed_write_leaves_nothing(tiny, tmp_path, monkeypatch):
+    path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
+    real, calls = soundfile.write, []
+
+    def full(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(soundfile, "write", full)
+    with pytest.raises(AudioError, match="No space left on device"):
+        tiny.separate_file(path, tmp_path / "stems")
+    assert list((tmp_path / "stems").rglob("*.*")) == []
