@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from separator import files
 from separator.errors import AudioError
 
 # What a stem is written as when its input was compressed: enough for anything that lossy coding left.
@@ -77,28 +77,22 @@ def check_finite(samples: np.ndarray, sample_rate: int, name: str) -> None:
         )
 
 
-def write_together(files: dict[Path, np.ndarray], sample_rate: int, subtype: str) -> None:
+def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype: str) -> None:
     """Writes float32 `[channel, time]` to each path, all of them or none; the suffix says the format.
 
     Raises:
         AudioError: if a folder or file cannot be written. What was there before is then still there.
     """
-    written: list[tuple[Path, Path]] = []
+
+    def writer(path: Path, samples: np.ndarray) -> files.Write:
+        container = _format(path, samples, subtype)
+        return lambda temporary: soundfile.write(temporary, samples.T, sample_rate, subtype, format=container)
+
     try:
-        for path, samples in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-            written.append((Path(name), path))
-            with open(handle, "wb") as file:
-                soundfile.write(file, samples.T, sample_rate, subtype, format=_format(path, samples, subtype))
-            Path(name).chmod(0o644)
-        for temporary, path in written:
-            temporary.replace(path)
+        files.write_together({path: writer(path, samples) for path, samples in waveforms.items()})
     except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"{path}: cannot be written ({_reason(error)}); choose another place with --out") from error
-    finally:
-        for temporary, _ in written:
-            temporary.unlink(missing_ok=True)
+        folder = next(iter(waveforms)).parent
+        raise AudioError(f"{folder}: cannot be written to ({_reason(error)}); choose another place with --out") from error
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -1,15 +1,11 @@
 """Model files: safetensors with everything in the header that is needed to build the network again.
 
-A checkpoint is data and never names code to import. Files are written beside their place and renamed, so that
-at every moment there is a whole one or none.
+A checkpoint is data and never names code to import.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from separator import files
 from separator.errors import CheckpointError, ConfigError
 from separator.models import ConvTasNet
 
@@ -47,7 +44,7 @@ def save(net: ConvTasNet, path: str | Path, training: dict[str, Any] | None = No
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     header = {key: json.dumps(value) for key, value in facts.items()}
-    write_atomically(Path(path), lambda temporary: save_file(weights, temporary, metadata=header))
+    _write(Path(path), lambda temporary: save_file(weights, temporary, metadata=header))
 
 
 def load(path: str | Path) -> ConvTasNet:
@@ -107,7 +104,7 @@ def read_facts(path: str | Path) -> dict[str, Any]:
 
 def save_state(state: dict[str, Any], path: Path) -> None:
     """Everything a training run needs to go on, tensors and plain values; whole or not at all."""
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    _write(path, lambda temporary: torch.save(state, temporary))
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -119,27 +116,8 @@ def load_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be resumed from ({reason}); remove it to start anew") from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary path beside `path` and renames; nothing is left behind on failure."""
+def _write(path: Path, write: files.Write) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        files.write_together({path: write})
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error}); make room or choose another place") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's file mode mask; mkstemp ignores it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -28,18 +28,22 @@ def config_directory() -> str:
     return str(installed if installed.is_dir() else package.parent / "conf")
 
 
-def command(run: Callable[[dict[str, Any]], None], config_name: str) -> None:
-    """Runs `run` with the configuration of the command line; an error is one line and exit code 1."""
+def command(run: Callable[[dict[str, Any]], None], folder: str = "") -> None:
+    """Runs `run` with `config.yaml` of a folder of `conf/` and the command line; an error is one line and exit code 1.
+
+    A program with keys of its own needs a folder of its own: `model=NAME` chooses a file where there is `model/`.
+    """
     # Without this Hydra prints and exits by itself, in many lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     def task(config: DictConfig) -> None:
-        run(resolve(config))
+        try:
+            run(resolve(config))
+        except SeparatorError as error:  # here, or Hydra would add a line of its own
+            sys.exit(f"error: {error}")
 
     try:
-        hydra.main(version_base="1.3", config_path=config_directory(), config_name=config_name)(task)()
-    except SeparatorError as error:
-        sys.exit(f"error: {error}")
+        hydra.main(version_base="1.3", config_path=str(Path(config_directory(), folder)), config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from separator import config, objectives
-from separator.checkpoint import write_atomically
+from separator import config, files, objectives
 from separator.data import GeneratedData, Mixture, MixtureList
 from separator.errors import ConfigError, DataError
 from separator.separation import Separator
@@ -108,15 +107,15 @@ def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return summary
 
 
-def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """A CSV file, whole or not at all."""
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as the text of a CSV file."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys())
     writer.writeheader()
     writer.writerows(
         {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
     )
-    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue()))
+    return text.getvalue()
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -127,13 +126,18 @@ def run(settings: dict[str, Any]) -> None:
         raise ConfigError(f"model must be a model's name or a checkpoint's path, got {settings['model']!r}")
     separator = Separator(settings["model"], settings["device"], settings["precision"])
     rows = evaluate(separator, data.mixtures(separator.sample_rate, len(separator.sources)), data.limit)
-    out = Path(settings["out"])
-    write_rows(rows, out / "mixtures.csv")
     summary = summarize(rows)
-    text = json.dumps(
-        {"model": settings["model"], "data": data.list or "generated", "mixtures": len(rows), **summary}, indent=2
-    )
-    write_atomically(out / "summary.json", lambda temporary: temporary.write_text(text + "\n"))
+    facts = {"model": settings["model"], "data": data.list or "generated", "mixtures": len(rows), **summary}
+    out = Path(settings["out"])
+    try:
+        files.write_together(
+            {
+                out / "mixtures.csv": lambda path: path.write_text(as_csv(rows)),
+                out / "summary.json": lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"),
+            }
+        )
+    except OSError as error:
+        raise ConfigError(f"out={out} cannot be written to ({error.strerror}); choose another place") from error
     print(f"{settings['model']} on {data.list or 'generated voices'}, {len(rows)} mixtures")
     for metric, label in zip(METRICS, ("SI-SNRi", "SDRi"), strict=True):
         values = summary[metric]

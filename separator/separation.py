@@ -251,8 +251,9 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device {name!r} cannot be used ({reason}); try --device cpu") from error
+        raise ConfigError(
+            f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
+        ) from error
     return device
 
 

@@ -297,7 +297,7 @@ def _compiled(net: nn.Module, setting: str) -> nn.Module:
 
 def main() -> None:
     """The command line."""
-    config.command(lambda settings: Run(settings).fit(), "config")
+    config.command(lambda settings: Run(settings).fit())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
 import json
-import os
 
 import pytest
 import torch
@@ -82,29 +81,7 @@ def test_files_of_other_kinds_are_refused(tmp_path):
         separator.load(tmp_path)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("good")
-
-    def fail(temporary):
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(CheckpointError, match="No space left"):
-        checkpoint.write_atomically(path, fail)
-    assert path.read_text() == "good" and len(list(tmp_path.iterdir())) == 1
-
-
 def test_a_place_that_cannot_be_written_is_refused(tiny_checkpoint, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CheckpointError, match="cannot be written"):
         separator.save(separator.load(tiny_checkpoint), tmp_path / "file" / "net.safetensors")
-
-
-def test_permissions_follow_the_umask(tiny_checkpoint, tmp_path):
-    before = os.umask(0o022)
-    try:
-        separator.save(separator.load(tiny_checkpoint), tmp_path / "net.safetensors")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "net.safetensors").stat().st_mode & 0o777 == 0o644

@@ -64,14 +64,11 @@ def test_a_run_leaves_everything_that_is_needed(tmp_path):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_learns(tmp_path, precision):
-    run = quick(
-        tmp_path, "trainer.max_steps=60", "trainer.validate_every=60", "trainer.batch_size=4",
-        "optimizer.lr=0.01", f"trainer.precision={precision}",
-    )  # fmt: skip
-    run.fit()
+    """One mixture, over and over: a network that learns at all learns this."""
+    options = ["data.level_db=0", "data.num_speakers=2", "data.recording_seconds=0.5", "trainer.max_steps=40"]
+    quick(tmp_path, *options, "trainer.validate_every=40", "optimizer.lr=0.01", f"trainer.precision={precision}").fit()
     losses = [float(row["loss"]) for row in rows(tmp_path / "train.csv")]
-    assert sum(losses[-15:]) / 15 < sum(losses[:15]) / 15 - 1
-    assert run.progress.best_si_snri > 0.5
+    assert sum(losses[-10:]) < sum(losses[:10]) - 50
 
 
 @pytest.mark.parametrize("schedule", ["halve", "linear"])
@@ -257,7 +254,7 @@ def test_the_recipe_trains(tmp_path):
     assert settings["name"] == "two_speakers" and settings["model"]["mixture_consistency"]
     settings["trainer"] |= {"max_steps": 2, "validate_every": 2, "compile": "off", "num_workers": 0, "log_every": 1}
     settings["schedule"] |= {"steps": 2, "warmup_steps": 0}
-    settings["data"] |= {"num_speakers": 4, "valid_mixtures": 2}
+    settings["data"] |= {"num_speakers": 4, "valid_mixtures": 1, "segment_seconds": 0.5, "valid_seconds": 0.5}
     Run(settings).fit()
     assert separator.load(tmp_path / "best.safetensors").sample_rate == 16000
 

@@ -1,0 +1,68 @@
+"""Which part may import which: arrows point one way, and nothing that separates knows of training."""
+
+import ast
+from pathlib import Path
+
+import separator
+
+PACKAGE = Path(separator.__file__).parent
+
+ALLOWED = {
+    "errors": set(),
+    "files": set(),
+    "report": set(),
+    "objectives": set(),
+    "schedules": {"errors"},
+    "config": {"errors"},
+    "zoo": {"errors"},
+    "audio": {"errors", "files"},
+    "chunks": {"errors", "objectives"},
+    "models": {"errors", "objectives"},
+    "checkpoint": {"errors", "files", "models"},
+    "separation": {"audio", "checkpoint", "chunks", "errors", "zoo"},
+    "cli": {"checkpoint", "errors", "separation", "zoo"},
+    "logs": {"report"},
+    "data": {"errors"},
+    "train": {"checkpoint", "config", "data", "errors", "logs", "models", "objectives"},
+    "evaluate": {"config", "data", "errors", "files", "objectives", "separation"},
+    "demo": {"audio", "cli", "data", "errors", "objectives", "report"},
+}
+
+
+def part(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Parts of the package that a file imports, anywhere in it; names of modules from `from separator import x`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "separator":
+            names = [f"separator.{alias.name}" for alias in node.names if not alias.name.startswith("__")]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("separator."))
+
+
+def test_imports_follow_the_table():
+    found = {name: set() for name in ALLOWED}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "__init__.py" or path.parent != PACKAGE:
+            found[part(path)] |= set(imported(path)) - {part(path)}
+    assert found == ALLOWED
+
+
+def test_the_table_has_no_circle():
+    done = set()
+    while len(done) < len(ALLOWED):
+        ready = {name for name, needs in ALLOWED.items() if needs <= done} - done
+        assert ready, f"these import each other: {sorted(set(ALLOWED) - done)}"
+        done |= ready
+
+
+def test_no_file_is_more_than_one_idea():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 350, path
