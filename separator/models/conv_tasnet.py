@@ -127,7 +127,10 @@ class ConvTasNet(nn.Module):
         """`[batch, frame, filter]` -> `[batch, source, frame, filter]`."""
         features = self.norm(coefficients)
         if self.magnitude_norm is not None:
-            features = torch.cat([features, self.magnitude_norm(log_magnitude(coefficients))], dim=-1)
+            # The filters learn from the coefficients alone: the gradient through the logarithm of a quiet one is
+            # huge, and all noise.
+            magnitudes = self.magnitude_norm(log_magnitude(coefficients.detach()))
+            features = torch.cat([features, magnitudes], dim=-1)
         features = self.stack(self.bottleneck(features))
         scores = self.to_masks(self.prelu(features))
         return self.activate(scores.unflatten(-1, (self.num_sources, -1)).transpose(1, 2))

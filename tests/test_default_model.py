@@ -1,0 +1,103 @@
+"""The model that comes with the package: it separates, anywhere, at any length, and says so in the demo."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import separator
+from separator import audio, cli, demo, evaluate
+from separator.data import GeneratedData, Mixture, MixtureList, Voice
+from separator.data.mixing import unit_rms
+
+
+@pytest.fixture(scope="module")
+def default():
+    return separator.Separator()
+
+
+def improvement(stems, item):
+    """SI-SNRi in dB over both voices, under one permutation for the whole recording."""
+    estimate = torch.stack([torch.as_tensor(stem) for stem in stems.values()])[None]
+    value, _ = separator.pit(separator.si_snr, estimate, item.sources[None])
+    return float(value - separator.si_snr(item.mixture.expand_as(item.sources), item.sources).mean())
+
+
+def test_it_separates_generated_voices(default):
+    mixtures = GeneratedData(valid_mixtures=8).validation(default.sample_rate, 2, seed=123)
+    scores = [row["si_snri"] for row in evaluate.evaluate(default, mixtures)]
+    assert np.mean(scores) > 6, scores
+
+
+def test_it_separates_real_voices(default):
+    path = Path(__file__).resolve().parents[2] / "shared" / "voices" / "valid_mixtures.csv"
+    if not path.exists():
+        pytest.skip("the real voices are not here")
+    rows = evaluate.evaluate(default, MixtureList(path, default.sample_rate), limit=12)
+    assert np.mean([row["si_snri"] for row in rows]) > 3
+
+
+def test_the_level_of_the_recording_does_not_matter(default):
+    item = demo.make_example()
+    scores = [improvement(default.separate(gain * item.mixture, 16000), item) for gain in (1.0, 0.01, 0.001)]
+    assert max(scores) - min(scores) < 0.5, scores
+
+
+def long_mixture(minutes, sample_rate):
+    """Two voices without end: utterances of half a minute, one after the other."""
+    sources = []
+    for seed in (1, 2):
+        voice = Voice.draw(np.random.default_rng([31, 31, 31, seed]))
+        takes = [voice.speak(30.0, sample_rate, np.random.default_rng([31, 31, seed, take])) for take in range(2)]
+        sources.append(unit_rms(np.resize(np.concatenate(takes), int(60 * minutes * sample_rate))))
+    return Mixture.of(np.stack(sources), sample_rate, "long", 0.8)
+
+
+def test_ten_minutes_in_chunks_keep_the_voices_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    item = long_mixture(10, 16000)
+    soundfile.write("long.wav", item.mixture.numpy(), 16000)
+    assert cli.main(["long.wav", "--out", "stems"]) == 0
+    stems = {name: soundfile.read(f"stems/long/{name}.wav", dtype="float32")[0] for name in ("speaker1", "speaker2")}
+    assert all(len(stem) == 600 * 16000 for stem in stems.values())
+    # One permutation for the ten minutes; a swap at a join would cost most of this.
+    assert improvement(stems, item) > 6
+
+
+def test_a_stereo_recording_at_44100_hz(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    item = demo.make_example()
+    stereo = np.stack([item.mixture.numpy(), 0.5 * item.mixture.numpy()])
+    upsampled = audio.resample(stereo, 16000, 44100)
+    soundfile.write("mix.wav", upsampled.T, 44100, "PCM_24")
+    assert cli.main(["mix.wav"]) == 0
+    stems = {}
+    for name in ("speaker1", "speaker2"):
+        samples, rate = soundfile.read(f"stems/mix/{name}.wav", dtype="float32")
+        assert rate == 44100 and samples.shape == upsampled.T.shape
+        assert soundfile.info(f"stems/mix/{name}.wav").subtype == "PCM_24"
+        np.testing.assert_allclose(samples[:, 1], 0.5 * samples[:, 0], atol=1e-4)
+        stems[name] = audio.resample(samples.T, 44100, 16000)[0, : item.mixture.shape[0]]
+    assert improvement(stems, item) > 3
+
+
+def test_the_demo_says_where_the_stems_are_and_how_good(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path / "demo")])
+    assert demo.main() == 0
+    out = capsys.readouterr().out
+    for name in ("mix.wav", "stems/mix/speaker1.wav", "stems/mix/speaker2.wav", "picture.png"):
+        assert (tmp_path / "demo" / name).is_file() and str(tmp_path / "demo" / name) in out
+    score = float(out.split("SI-SNRi ")[1].split(" dB")[0])
+    item = demo.make_example()
+    stems = {path.name: audio.read(path).samples[0] for path in (tmp_path / "demo" / "stems" / "mix").iterdir()}
+    assert score == pytest.approx(improvement(stems, item), abs=0.06) and score > 3
+
+
+def test_its_header_says_how_it_was_trained():
+    from separator import checkpoint, zoo
+
+    facts = checkpoint.read_facts(zoo.find("default"))
+    assert facts["training"]["settings"]["trainer"]["max_steps"] == facts["training"]["settings"]["schedule"]["steps"]
