@@ -92,7 +92,9 @@ def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype:
         files.write_together({path: writer(path, samples) for path, samples in waveforms.items()})
     except (OSError, soundfile.SoundFileError) as error:
         folder = next(iter(waveforms)).parent
-        raise AudioError(f"{folder}: cannot be written to ({_reason(error)}); choose another place with --out") from error
+        raise AudioError(
+            f"{folder}: cannot be written to ({_reason(error)}); choose another place with --out"
+        ) from error
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -9,7 +9,6 @@ def text(content):
     return lambda path: path.write_text(content)
 
 
-
 def test_all_are_written_and_nothing_else(tmp_path):
     write_together({tmp_path / "a" / "b" / "one.txt": text("1"), tmp_path / "two.txt": text("2")})
     assert (tmp_path / "a" / "b" / "one.txt").read_text() == "1" and (tmp_path / "two.txt").read_text() == "2"
