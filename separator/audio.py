@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from separator import files
-from separator.errors import AudioError
+from separator.errors import AudioError, reason
 
 # What a stem is written as when its input was compressed: enough for anything that lossy coding left.
 DEFAULT_SUBTYPE = "PCM_16"
@@ -57,7 +57,7 @@ def read(path: Path) -> Recording:
         raise AudioError(f"{path}: may not be read; check its permissions") from error
     except (OSError, soundfile.SoundFileError) as error:
         raise AudioError(
-            f"{path}: cannot be read as audio ({_reason(error)}); "
+            f"{path}: cannot be read as audio ({reason(error)}); "
             "expected WAV, FLAC, OGG, MP3, AIFF or another format of libsndfile"
         ) from error
     if len(samples) == 0:
@@ -93,7 +93,7 @@ def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype:
     except (OSError, soundfile.SoundFileError) as error:
         folder = next(iter(waveforms)).parent
         raise AudioError(
-            f"{folder}: cannot be written to ({_reason(error)}); choose another place with --out"
+            f"{folder}: cannot be written to ({reason(error)}); choose another place with --out"
         ) from error
 
 
@@ -108,9 +108,3 @@ def _format(path: Path, samples: np.ndarray, subtype: str) -> str:
     name = path.suffix[1:].upper()
     width = {"PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}.get(subtype, 4)
     return "RF64" if name == "WAV" and samples.size * width > MAX_WAV_BYTES else name
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

@@ -33,6 +33,13 @@ class TrainingError(SeparatorError, RuntimeError):
     """Training that cannot go on."""
 
 
+def reason(error: Exception) -> str:
+    """What a library's error on a file says beyond the file's name, to put into a message of our own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a message, "; did you mean 'x'?", for the nearest of `known`; empty if none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1)

@@ -123,7 +123,7 @@ class Separator:
             AudioError: if it has another shape or type, no samples, or values that are not finite.
         """
         samples = _as_samples(waveform, sample_rate)
-        stems = self._separate(samples, sample_rate)
+        stems, _ = self._separate(samples, sample_rate)
         return {name: _like(stem, waveform) for name, stem in zip(self.sources, stems, strict=True)}
 
     def separate_file(
@@ -162,7 +162,7 @@ class Separator:
         subtype = subtype or (recording.subtype if recording.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE)
         if extension == "flac" and subtype not in ("PCM_16", "PCM_24"):
             subtype = "PCM_24"  # the most that FLAC holds
-        stems = self._separate(recording.samples, recording.sample_rate)
+        stems, num_chunks = self._separate(recording.samples, recording.sample_rate)
         gain = 1.0 if subtype in audio.FLOAT_SUBTYPES else min(1.0, CLIP_PEAK / max(float(np.abs(stems).max()), 1e-9))
         files = {targets[name]: stem * np.float32(gain) for name, stem in zip(self.sources, stems, strict=True)}
         audio.write_together(files, recording.sample_rate, subtype)
@@ -176,30 +176,24 @@ class Separator:
             seconds=num_samples / recording.sample_rate,
             subtype=subtype,
             gain_db=20 * float(np.log10(gain)),
-            num_chunks=len(self._bounds(num_samples, recording.sample_rate)),
+            num_chunks=num_chunks,
             work_seconds=time.monotonic() - started,
         )
 
-    def _bounds(self, num_samples: int, sample_rate: int) -> list[tuple[int, int]]:
-        segment = round(self.segment_seconds * self.sample_rate)
-        return chunks.bounds(-(-num_samples * self.sample_rate // sample_rate), segment, round(self.overlap * segment))
-
-    def _separate(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        """`[channel, time]` -> `[source, channel, time]` at the same rate."""
+    def _separate(self, samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
+        """`[channel, time]` -> `[source, channel, time]` at the same rate, and the number of chunks."""
         mixture = torch.from_numpy(audio.resample(samples, sample_rate, self.sample_rate))
         segment = max(1, round(self.segment_seconds * self.sample_rate))
+        overlap = round(self.overlap * segment)
         weights = _downmix_weights(mixture)
         stems = chunks.in_chunks(
-            lambda chunk: self._separate_chunk(chunk, weights),
-            mixture,
-            segment,
-            round(self.overlap * segment),
-            self._report,
+            lambda chunk: self._separate_chunk(chunk, weights), mixture, segment, overlap, self._report
         )
         back = np.stack([audio.resample(stem, self.sample_rate, sample_rate) for stem in stems.numpy()])
         # Two conversions may end a sample early or late.
         missing = samples.shape[-1] - back.shape[-1]
-        return np.pad(back, [(0, 0), (0, 0), (0, max(0, missing))])[..., : samples.shape[-1]]
+        back = np.pad(back, [(0, 0), (0, 0), (0, max(0, missing))])[..., : samples.shape[-1]]
+        return back, len(chunks.bounds(mixture.shape[-1], segment, overlap))
 
     @torch.inference_mode()
     def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:

@@ -74,7 +74,6 @@ class Progress:
     step: int = 0
     best_si_snri: float = -math.inf
     best_step: int = 0
-    validated_step: int = 0
     seconds: float = 0.0
     curve: list[tuple[int, float]] = field(default_factory=list)
 

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from separator.errors import DataError
+from separator.errors import DataError, reason
 
 SPLITS = ("train", "valid", "test")
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64"}
@@ -106,7 +106,7 @@ def read_mono(path: Path, sample_rate: int, start: int = 0, num_samples: int | N
             samples = file.read(frames, dtype="float32", always_2d=True).mean(1)
             rate = file.samplerate
     except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{path}: cannot be read as audio ({_reason(error)}); repair or remove it") from error
+        raise DataError(f"{path}: cannot be read as audio ({reason(error)}); repair or remove it") from error
     if not np.isfinite(samples).all():
         raise DataError(f"{path}: holds values that are not finite; repair or remove it")
     return samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate)
@@ -198,11 +198,7 @@ def _inspect(path: Path) -> Recording:
     try:
         info = soundfile.info(path)
     except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{path}: cannot be read as audio ({_reason(error)}); repair or remove it") from error
+        raise DataError(f"{path}: cannot be read as audio ({reason(error)}); repair or remove it") from error
     if info.frames == 0:
         raise DataError(f"{path}: holds no samples; remove it")
     return Recording(path, info.frames, info.samplerate)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

@@ -111,7 +111,8 @@ class ConvTasNet(nn.Module):
         self.to_masks = nn.Linear(skip_channels or bottleneck_channels, num_sources * num_filters)
         self.activate = choose("mask", mask, MASKS)
         self.decoder = Decoder(num_filters, filter_length, stride)
-        if choose("encoder_init", encoder_init, ENCODER_INITS) and encoder_init == "fourier":
+        choose("encoder_init", encoder_init, ENCODER_INITS)
+        if encoder_init == "fourier":
             analysis, synthesis = fourier_pair(num_filters, filter_length, stride)
             self.encoder.weight.data.copy_(analysis)
             self.decoder.weight.data.copy_(synthesis)
