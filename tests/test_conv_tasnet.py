@@ -90,10 +90,22 @@ def test_any_length_gives_that_length(samples, length, stride):
     assert net(torch.randn(3, samples)).shape == (3, 2, samples)
 
 
-@pytest.mark.parametrize(("num_filters", "length", "stride"), [(16, 16, 8), (32, 16, 4), (26, 25, 5), (20, 20, 20)])
-def test_fourier_pair_reconstructs(num_filters, length, stride):
-    encoder, decoder = Encoder(num_filters, length, stride), Decoder(num_filters, length, stride)
-    analysis, synthesis = fourier_pair(num_filters, length, stride)
+@pytest.mark.parametrize(
+    ("num_filters", "length", "stride", "decoder_length"),
+    [
+        (16, 16, 8, 16),
+        (32, 16, 4, 16),
+        (26, 25, 5, 25),
+        (20, 20, 20, 20),
+        (32, 32, 4, 8),
+        (20, 20, 6, 6),
+        (30, 30, 4, 9),
+    ],
+)
+def test_fourier_pair_reconstructs(num_filters, length, stride, decoder_length):
+    encoder = Encoder(num_filters, length, stride, decoder_length)
+    decoder = Decoder(num_filters, decoder_length, stride)
+    analysis, synthesis = fourier_pair(num_filters, length, stride, decoder_length)
     encoder.weight.data.copy_(analysis)
     decoder.weight.data.copy_(synthesis)
     for samples in (1, 57, 400):
@@ -169,8 +181,10 @@ def test_half_precision_keeps_waveforms_in_float32():
         (dict(causal=True), "norm='cumulative'"),
         (dict(norm="globl"), "did you mean 'global'"),
         (dict(mask="tanh"), "unknown mask 'tanh'"),
-        (dict(temporal="light"), "unknown temporal"),
-        (dict(stride=17), "longer than filter_length"),
+        (dict(temporal="lite"), "did you mean 'light'"),
+        (dict(stride=17), "longer than decoder_length=16"),
+        (dict(decoder_length=17), "longer than filter_length=16"),
+        (dict(temporal_options={"heads": 4}), "temporal 'depthwise' has no option 'heads'"),
         (dict(num_filters=0), "num_filters must be a whole number"),
         (dict(num_blocks=2.5), "num_blocks must be a whole number"),
         (dict(kernel_size=4), "odd kernel_size"),

@@ -9,12 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from separator.errors import choose
+from separator.errors import ConfigError, choose
+from separator.models.state import State
 
 
 def at_least_float32(features: Tensor) -> Tensor:
     """Half precision as float32; float32 and float64 as they are."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def sum_dtype(values: Tensor) -> torch.dtype:
+    """What to take a running sum in, so that hours do not drift: float64, but float32 on MPS, which has no other."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 class GlobalNorm(nn.Module):
@@ -30,8 +36,10 @@ class GlobalNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
         self.eps = eps
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
+        if state is not None:
+            raise ConfigError("norm='global' needs the whole recording; only 'cumulative' and 'channel' can stream")
         centred = at_least_float32(features)
         centred = centred - centred.mean((1, 2), keepdim=True)
         variance = centred.square().mean((1, 2), keepdim=True)
@@ -45,15 +53,18 @@ class CumulativeNorm(GlobalNorm):
     Luo & Mesgarani 2019, eq. 9 to 11. Causal; at the last frame it equals `GlobalNorm`.
     """
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
-        frames = torch.arange(1, values.shape[1] + 1, device=values.device)
-        count = (frames * values.shape[2])[:, None]
-        # MPS has no float64.
-        exact = torch.float32 if values.device.type == "mps" else torch.float64
-        total = values.sum(2, keepdim=True).to(exact).cumsum(1)
-        power = values.square().sum(2, keepdim=True).to(exact).cumsum(1)
+        frames, channels = values.shape[1:]
+        # Frames, sum and sum of squares before this block.
+        before = state.recall(self) if state is not None else None
+        seen, total, power = before or (0, 0.0, 0.0)
+        count = (torch.arange(1, frames + 1, device=values.device) + seen)[:, None] * channels
+        total = total + values.sum(2, keepdim=True, dtype=sum_dtype(values)).cumsum(1)
+        power = power + values.square().sum(2, keepdim=True, dtype=sum_dtype(values)).cumsum(1)
+        if state is not None:
+            state.keep(self, (seen + frames, total[:, -1:], power[:, -1:]))
         mean = total / count
         variance = (power / count - mean.square()).clamp_min(0).to(values.dtype)
         scale = torch.rsqrt(variance + self.eps) * self.weight
@@ -66,7 +77,7 @@ class ChannelNorm(GlobalNorm):
     Ba, Kiros & Hinton 2016. Some toolboxes call this one "cLN"; the paper's cLN is `CumulativeNorm`.
     """
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
         centred = values - values.mean(2, keepdim=True)

@@ -1,0 +1,94 @@
+"""A causal network on a mixture that comes in blocks of any size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from separator.errors import ConfigError
+from separator.models.filterbank import num_frames
+from separator.models.state import State
+
+if TYPE_CHECKING:
+    from separator.models.conv_tasnet import ConvTasNet
+
+# Longer blocks go through the network in pieces, so that they need no more memory.
+LONGEST_PIECE_SECONDS = 10.0
+
+
+class NetworkStream:
+    """Everything that `push` and `flush` return, concatenated, is what the network gives for the whole mixture.
+
+    Each stream has its own memory; the network keeps none, so that one network can run many streams.
+
+    Raises:
+        ConfigError: if the network is not causal.
+    """
+
+    def __init__(self, net: ConvTasNet) -> None:
+        if not net.causal:
+            raise ConfigError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
+        self._net, self._state = net, State()
+        self._stride = net.encoder.stride
+        self._longest = max(1, round(LONGEST_PIECE_SECONDS * net.sample_rate) // self._stride) * self._stride
+        self._pending: Tensor | None = None
+        self._received = self._given = 0
+        # The first samples that come out lie before the first that went in.
+        self._too_early = net.decoder.delay
+        self._flushed = False
+
+    @property
+    def latency_samples(self) -> int:
+        """Algorithmic latency: this many samples after a sample of the mixture came, its output is out at the latest."""
+        return self._net.decoder.filter_length
+
+    @torch.inference_mode()
+    def push(self, mixture: Tensor) -> Tensor:
+        """`[batch, time]` -> `[batch, source, time']`: what is certain by now, possibly nothing.
+
+        Raises:
+            ValueError: for another shape, or another batch than before.
+            RuntimeError: after `flush`.
+        """
+        if self._flushed:
+            raise RuntimeError("the stream was flushed: its end is given; begin another with net.stream()")
+        if mixture.ndim != 2 or (self._pending is not None and mixture.shape[0] != self._pending.shape[0]):
+            batch = "batch" if self._pending is None else self._pending.shape[0]
+            raise ValueError(f"expected a block [{batch}, time], got {list(mixture.shape)}")
+        self._received += mixture.shape[-1]
+        mixture = mixture if self._pending is None else torch.cat([self._pending, mixture], dim=-1)
+        whole = mixture.shape[-1] // self._stride * self._stride
+        self._pending = mixture[:, whole:]
+        return self._advance(mixture[:, :whole])
+
+    @torch.inference_mode()
+    def flush(self) -> Tensor:
+        """The rest, `[batch, source, time']`. Nothing can be pushed afterwards.
+
+        Raises:
+            RuntimeError: if it was called before, or nothing was ever pushed.
+        """
+        if self._flushed or self._pending is None:
+            raise RuntimeError(
+                "there is nothing to flush: " + ("it was done before" if self._flushed else "no block came")
+            )
+        self._flushed = True
+        if not self._received:
+            return self._advance(self._pending)
+        frames = num_frames(self._received, self._net.decoder.filter_length, self._stride)
+        missing = frames * self._stride - self._received
+        estimates = self._advance(torch.nn.functional.pad(self._pending, (0, missing)))
+        return estimates[..., : estimates.shape[-1] - (self._given - self._received)]
+
+    def _advance(self, mixture: Tensor) -> Tensor:
+        """Whole strides `[batch, time]` -> `[batch, source, time']`."""
+        if mixture.shape[-1] == 0:
+            return mixture.new_zeros(mixture.shape[0], self._net.num_sources, 0)
+        pieces = [self._net(piece, self._state) for piece in mixture.split(self._longest, dim=-1)]
+        estimates = torch.cat(pieces, dim=-1)
+        skipped = min(self._too_early, estimates.shape[-1])
+        self._too_early -= skipped
+        self._given += estimates.shape[-1] - skipped
+        return estimates[..., skipped:]

@@ -1,0 +1,173 @@
+"""A stream gives, sample for sample, what the whole recording gives."""
+
+import pytest
+import torch
+
+import separator
+from separator.errors import ConfigError
+from separator.models.temporal import TEMPORAL
+
+CAUSAL = dict(
+    sample_rate=8000,
+    num_filters=40,
+    filter_length=32,
+    decoder_length=16,
+    stride=6,
+    bottleneck_channels=12,
+    skip_channels=0,
+    hidden_channels=16,
+    num_blocks=4,
+    num_repeats=2,
+    causal=True,
+    norm="cumulative",
+    encoder_init="fourier",
+    magnitude_input=True,
+    mixture_consistency=True,
+)
+
+
+def causal(**arguments):
+    torch.manual_seed(0)
+    net = separator.ConvTasNet(**(CAUSAL | arguments)).eval()
+    with torch.no_grad():  # away from the initial values, in which the sources are nearly alike
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return net
+
+
+def pushed(stream, mixture, sizes):
+    """Everything that a stream gives for `[batch, time]` pushed in blocks of `sizes`, again from the start at their end."""
+    given, start, number = [], 0, 0
+    while start < mixture.shape[-1]:
+        size = sizes[number % len(sizes)]
+        given.append(stream.push(mixture[:, start : start + size]))
+        start, number = start + size, number + 1
+    return torch.cat([*given, stream.flush()], dim=-1)
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+@pytest.mark.parametrize("norm", ["cumulative", "channel"])
+@pytest.mark.parametrize("skip_channels", [0, 8])
+def test_streamed_equals_offline(temporal, norm, skip_channels):
+    net = causal(temporal=temporal, norm=norm, skip_channels=skip_channels)
+    mixture = 0.3 * torch.randn(2, 4001)
+    sizes = torch.randint(1, 400, (50,)).tolist()
+    with torch.no_grad():
+        torch.testing.assert_close(pushed(net.stream(), mixture, sizes), net(mixture), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+def test_streamed_equals_offline_on_minutes(temporal):
+    net = causal(temporal=temporal, num_repeats=1)
+    torch.manual_seed(1)
+    # Three minutes that begin quietly and end loudly.
+    mixture = torch.randn(1, 8000 * 180) * torch.linspace(0.001, 0.5, 8000 * 180)
+    sizes = torch.randint(1, 60000, (50,)).tolist()
+    with torch.no_grad():
+        torch.testing.assert_close(pushed(net.stream(), mixture, sizes), net(mixture), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        dict(filter_length=16, stride=8, decoder_length=16),
+        dict(filter_length=16, stride=16, decoder_length=16),
+        dict(filter_length=15, stride=4, decoder_length=15),
+        dict(filter_length=32, stride=8, decoder_length=8),
+        dict(mixture_consistency=False),
+    ],
+)
+@pytest.mark.parametrize("sizes", [[1], [5, 1, 0, 33], [100_000]])
+@pytest.mark.parametrize("time", [1, 7, 16, 300])
+def test_any_block_and_filter_sizes(shape, sizes, time):
+    net = causal(**shape)
+    mixture = torch.randn(1, time)
+    with torch.no_grad():
+        torch.testing.assert_close(pushed(net.stream(), mixture, sizes), net(mixture), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+@pytest.mark.parametrize("norm", ["cumulative", "channel"])
+def test_no_sample_depends_on_one_after_its_window(temporal, norm):
+    """By gradient and by changing the future, in float64."""
+    net = causal(temporal=temporal, norm=norm).double()
+    mixture = torch.randn(1, 600, dtype=torch.float64, requires_grad=True)
+    estimate = net(mixture)
+    latency = net.stream().latency_samples
+    for sample in range(300, 306):
+        (gradient,) = torch.autograd.grad(estimate[0, :, sample].square().sum(), mixture, retain_graph=True)
+        assert int((gradient[0].abs() > 1e-12).nonzero().max()) < sample + latency
+    changed = mixture.detach().clone()
+    changed[:, 400:] += 1
+    after = net(changed)
+    torch.testing.assert_close(after[..., : 401 - latency], estimate[..., : 401 - latency], atol=1e-12, rtol=0)
+    assert (after[..., 400:] - estimate[..., 400:]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [{}, dict(decoder_length=32, stride=16), dict(decoder_length=8, stride=8)])
+def test_latency_is_how_long_a_sample_is_kept_waiting(shape):
+    net = causal(**shape)
+    stream, given, longest = net.stream(), 0, 0
+    for time in range(1, 301):
+        given += stream.push(torch.randn(1, 1)).shape[-1]
+        # Sample `given`, counted from 0, is not out though so many samples came, itself included.
+        longest = max(longest, time - given)
+    assert longest + 1 == stream.latency_samples
+
+
+def test_streams_of_one_network_do_not_touch_each_other():
+    net = causal()
+    mixtures = torch.randn(2, 1, 2000)
+    one, other = net.stream(), net.stream()
+    parts = [[], []]
+    for start in range(0, 2000, 170):
+        for index, stream in enumerate((one, other)):
+            parts[index].append(stream.push(mixtures[index][:, start : start + 170]))
+    with torch.no_grad():
+        for index, stream in enumerate((one, other)):
+            together = torch.cat([*parts[index], stream.flush()], dim=-1)
+            torch.testing.assert_close(together, net(mixtures[index]), atol=1e-5, rtol=0)
+    assert not any(isinstance(value, torch.Tensor) for value in vars(net).values())
+
+
+def test_memory_of_a_stream_does_not_grow():
+    stream = causal().stream()
+
+    def remembered():
+        tensors = [tensor for tensor in torch.utils._pytree.tree_leaves(list(stream._state._memory.values()))]
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors if isinstance(tensor, torch.Tensor))
+
+    sizes = []
+    for _ in range(30):
+        stream.push(torch.randn(1, 240))
+        sizes.append(remembered())
+    assert len(set(sizes[2:])) == 1
+
+
+def test_the_future_cannot_be_streamed():
+    with pytest.raises(ConfigError, match="looks ahead and cannot stream"):
+        separator.ConvTasNet(num_blocks=1, num_repeats=1).stream()
+    with pytest.raises(ConfigError, match="need the whole recording"):
+        causal(norm="global")
+
+
+def test_use_after_the_end_and_wrong_blocks_are_refused():
+    stream = causal().stream()
+    with pytest.raises(RuntimeError, match="no block came"):
+        stream.flush()
+    with pytest.raises(ValueError, match=r"expected a block \[batch, time\], got \[5\]"):
+        stream.push(torch.zeros(5))
+    stream.push(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match=r"expected a block \[2, time\], got \[1, 5\]"):
+        stream.push(torch.zeros(1, 5))
+    assert stream.flush().shape == (2, 2, 5)
+    with pytest.raises(RuntimeError, match="was flushed"):
+        stream.push(torch.zeros(2, 5))
+    with pytest.raises(RuntimeError, match="done before"):
+        stream.flush()
+
+
+def test_a_stream_of_nothing_gives_nothing():
+    stream = causal().stream()
+    assert stream.push(torch.zeros(1, 0)).shape == (1, 2, 0)
+    assert stream.flush().shape == (1, 2, 0)
