@@ -1,17 +1,23 @@
-"""Audio files <-> float32 `[channel, time]`, and resampling."""
+"""Audio files and callers' waveforms <-> float32 `[channel, time]`, and resampling."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
 import soxr
+import torch
+from torch import Tensor
 
 from separator import files
 from separator.errors import AudioError, reason
 
+Waveform = TypeVar("Waveform", np.ndarray, Tensor)
+MAX_CHANNELS = 64
 # What a stem is written as when its input was compressed: enough for anything that lossy coding left.
 DEFAULT_SUBTYPE = "PCM_16"
 # Kept as they are; the others (8 bit, mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
@@ -66,6 +72,12 @@ def read(path: Path) -> Recording:
     return Recording(np.ascontiguousarray(samples.T), sample_rate, subtype)
 
 
+def check_rate(sample_rate: Any) -> None:
+    """Raises `AudioError` for a sample rate that is none."""
+    if not isinstance(sample_rate, int | np.integer) or sample_rate < 1:
+        raise AudioError(f"expected a sample rate in Hz, a whole number above 0, got {sample_rate!r}")
+
+
 def check_finite(samples: np.ndarray, sample_rate: int, name: str) -> None:
     """Raises `AudioError` with the time of the first value in `[time, channel]` that is NaN or infinite."""
     finite = np.isfinite(samples).all(axis=-1)
@@ -104,7 +116,78 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return np.ascontiguousarray(soxr.resample(samples.T, from_rate, to_rate).T)
 
 
+def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
+    """`[..., time]` cut or padded to `length`: two conversions of the rate may end a sample early or late."""
+    missing = max(0, length - samples.shape[-1])
+    return np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(0, missing)])[..., :length]
+
+
+class StreamResampler:
+    """Blocks at one rate -> blocks at another, all together the same as `resample` gives for the whole."""
+
+    def __init__(self, channels: int, from_rate: int, to_rate: int) -> None:
+        same = from_rate == to_rate
+        self._stream = None if same else soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32")
+
+    def push(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
+        """`[channel, time]` -> `[channel, time']`: what is certain by now; all that is left if this block is the last."""
+        if self._stream is None:
+            return samples
+        return np.ascontiguousarray(self._stream.resample_chunk(np.ascontiguousarray(samples.T), last=last).T)
+
+
+@lru_cache
+def resampling_latency(from_rate: int, to_rate: int) -> float:
+    """Seconds after which a sample has left a `StreamResampler` at the latest.
+
+    Measured, on silence: soxr does not tell, and it gives its output in blocks of its own.
+    """
+    if from_rate == to_rate:
+        return 0.0
+    resampler = StreamResampler(1, from_rate, to_rate)
+    block, given, longest = np.zeros((1, 16), np.float32), 0, 0.0
+    for number in range(1, from_rate // 16):
+        given += resampler.push(block).shape[-1]
+        longest = max(longest, number * 16 / from_rate - given / to_rate)
+    return longest + 16 / from_rate
+
+
 def _format(path: Path, samples: np.ndarray, subtype: str) -> str:
     name = path.suffix[1:].upper()
     width = {"PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}.get(subtype, 4)
     return "RF64" if name == "WAV" and samples.size * width > MAX_WAV_BYTES else name
+
+
+def as_samples(waveform: Any, sample_rate: int, allow_empty: bool = False) -> np.ndarray:
+    """A caller's `[time]` or `[channel, time]`, Tensor or ndarray, as float32 `[channel, time]`; it may share memory.
+
+    Raises:
+        AudioError: if it has another shape or type, no samples (unless `allow_empty`), or values that are not finite.
+    """
+    if isinstance(waveform, Tensor):
+        is_float, values = waveform.is_floating_point(), waveform.detach().cpu()
+        array = values.float().numpy() if is_float else values.numpy()
+    elif isinstance(waveform, np.ndarray):
+        is_float, array = np.issubdtype(waveform.dtype, np.floating), waveform
+    else:
+        raise AudioError(f"expected a Tensor or an ndarray, got {type(waveform).__name__}")
+    if not is_float:
+        raise AudioError(f"expected floating-point samples with full scale at 1, got {waveform.dtype}; divide by it")
+    if array.ndim not in (1, 2) or (array.size == 0 and not (allow_empty and all(array.shape[:-1]))):
+        raise AudioError(f"expected [time] or [channel, time] with at least one sample, got {list(array.shape)}")
+    if array.ndim == 2 and array.shape[0] > MAX_CHANNELS:
+        raise AudioError(
+            f"expected [channel, time], got {list(array.shape)}, which is {array.shape[0]} channels; transpose it"
+        )
+    check_rate(sample_rate)
+    samples = np.atleast_2d(np.asarray(array, dtype=np.float32))
+    check_finite(samples.T, sample_rate, "waveform")
+    # Writable, since torch warns about sharing memory that is not.
+    return np.require(samples, requirements=["C", "W"])
+
+
+def like(samples: np.ndarray, waveform: Waveform) -> Waveform:
+    """Samples of any shape in the type of `waveform`: Tensor or ndarray, dtype and device."""
+    if isinstance(waveform, Tensor):
+        return torch.from_numpy(samples.copy()).to(waveform)
+    return samples.astype(waveform.dtype)

@@ -29,6 +29,10 @@ class DataError(SeparatorError, ValueError):
     """A corpus or list of mixtures that cannot be used."""
 
 
+class StreamError(SeparatorError, RuntimeError):
+    """A stream used after its end, or a model that cannot stream."""
+
+
 class TrainingError(SeparatorError, RuntimeError):
     """Training that cannot go on."""
 

@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from separator import audio, checkpoint, chunks, zoo
+from separator.audio import Waveform
 from separator.errors import AudioError, ConfigError, choose
+from separator.models import State
+from separator.stream import Stream
 
-Waveform = TypeVar("Waveform", np.ndarray, Tensor)
 # fraction of the recording done, seconds of it done, its seconds in all
 Callback = Callable[[float, float, float], None]
 
@@ -23,7 +24,6 @@ PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch
 DEFAULT_FILENAME = "{track}/{stem}.{ext}"
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
-MAX_CHANNELS = 64
 # Written peak of stems that would clip otherwise, just below full scale.
 CLIP_PEAK = 0.999
 # If averaging the channels leaves less than this of their energy, they are of opposite polarity.
@@ -122,9 +122,28 @@ class Separator:
         Raises:
             AudioError: if it has another shape or type, no samples, or values that are not finite.
         """
-        samples = _as_samples(waveform, sample_rate)
+        samples = audio.as_samples(waveform, sample_rate)
         stems, _ = self._separate(samples, sample_rate)
-        return {name: _like(stem, waveform) for name, stem in zip(self.sources, stems, strict=True)}
+        return {
+            name: audio.like(stem.reshape(waveform.shape), waveform)
+            for name, stem in zip(self.sources, stems, strict=True)
+        }
+
+    def stream(self, sample_rate: int | None = None) -> Stream:
+        """A stream through a causal model: samples in, blocks of any size, and stems out.
+
+        Everything that it gives equals what `separate` gives for the whole, except that it takes the mean of the
+        channels for the downmix, which needs the whole recording to be chosen better. Streams of one `Separator`
+        have nothing to do with each other.
+
+        Args:
+            sample_rate: Hz of the samples; the model's if None.
+
+        Raises:
+            StreamError: if the model is not causal.
+            AudioError: for a sample rate that is none.
+        """
+        return self._stream(self.sample_rate if sample_rate is None else sample_rate)
 
     def separate_file(
         self,
@@ -182,6 +201,8 @@ class Separator:
 
     def _separate(self, samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
         """`[channel, time]` -> `[source, channel, time]` at the same rate, and the number of chunks."""
+        if self.net.causal:
+            return self._separate_as_stream(samples, sample_rate), 1
         mixture = torch.from_numpy(audio.resample(samples, sample_rate, self.sample_rate))
         segment = max(1, round(self.segment_seconds * self.sample_rate))
         overlap = round(self.overlap * segment)
@@ -190,24 +211,45 @@ class Separator:
             lambda chunk: self._separate_chunk(chunk, weights), mixture, segment, overlap, self._report
         )
         back = np.stack([audio.resample(stem, self.sample_rate, sample_rate) for stem in stems.numpy()])
-        # Two conversions may end a sample early or late.
-        missing = samples.shape[-1] - back.shape[-1]
-        back = np.pad(back, [(0, 0), (0, 0), (0, max(0, missing))])[..., : samples.shape[-1]]
-        return back, len(chunks.bounds(mixture.shape[-1], segment, overlap))
+        return audio.fit_length(back, samples.shape[-1]), len(chunks.bounds(mixture.shape[-1], segment, overlap))
+
+    def _separate_as_stream(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        """The same without chunks: a causal network goes through any length in one pass."""
+        stream = self._stream(sample_rate, _downmix_weights(torch.from_numpy(samples)))
+        block = max(1, round(self.segment_seconds * sample_rate))
+        stems, total = [], samples.shape[-1]
+        for start in range(0, total, block):
+            stems.append(stream.push(samples[:, start : start + block]))
+            self._report(min(start + block, total), total, sample_rate)
+        return np.concatenate([*stems, stream.flush()], axis=-1)
+
+    def _stream(self, sample_rate: int, weights: Tensor | None = None) -> Stream:
+        def step(mixture: Tensor, state: State) -> Tensor:
+            channels = mixture.shape[0]
+            mean = torch.full((channels,), 1 / channels)
+            return self._estimate(mixture, mean if weights is None else weights, state)
+
+        return Stream(self.net.stream(step), self.sources, self.sample_rate, sample_rate)
+
+    def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
+        """`[channel, time]` -> `[source, channel, time]`, at their level in the mixture."""
+        stems = self._estimate(mixture, weights)
+        return fit_levels(stems.transpose(0, 1), mixture)
 
     @torch.inference_mode()
-    def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
-        """`[channel, time]` -> `[source, channel, time]`: masks from the downmix for all channels alike."""
+    def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
+        """`[channel, time]` -> `[channel, source, time]`: masks from the downmix for all channels alike."""
         channels = mixture.to(self.device)
+        masks_state = state and state.branch("downmix")
         downmix = weights.to(self.device) @ channels
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
-            masks = self.net.estimate_masks(self.net.encoder(downmix[None]))
-        stems = self.net.decode(masks, self.net.encoder(channels), channels)
-        return fit_levels(stems.transpose(0, 1), channels).cpu()
+            masks = self.net.estimate_masks(self.net.encoder(downmix[None], masks_state), masks_state)
+        return self.net.decode(masks, self.net.encoder(channels, state), channels, state).cpu()
 
-    def _report(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int, sample_rate: int | None = None) -> None:
         if self.callback is not None:
-            self.callback(done / total, done / self.sample_rate, total / self.sample_rate)
+            rate = sample_rate or self.sample_rate
+            self.callback(done / total, done / rate, total / rate)
 
 
 def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
@@ -249,38 +291,6 @@ def _device(name: str) -> torch.device:
             f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
         ) from error
     return device
-
-
-def _as_samples(waveform: Waveform, sample_rate: int) -> np.ndarray:
-    """float32 `[channel, time]`, checked."""
-    if isinstance(waveform, Tensor):
-        is_float, values = waveform.is_floating_point(), waveform.detach().cpu()
-        array = values.float().numpy() if is_float else values.numpy()
-    elif isinstance(waveform, np.ndarray):
-        is_float, array = np.issubdtype(waveform.dtype, np.floating), waveform
-    else:
-        raise AudioError(f"expected a Tensor or an ndarray, got {type(waveform).__name__}")
-    if not is_float:
-        raise AudioError(f"expected floating-point samples with full scale at 1, got {waveform.dtype}; divide by it")
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise AudioError(f"expected [time] or [channel, time] with at least one sample, got {list(array.shape)}")
-    if array.ndim == 2 and array.shape[0] > MAX_CHANNELS:
-        raise AudioError(
-            f"expected [channel, time], got {list(array.shape)}, which is {array.shape[0]} channels; transpose it"
-        )
-    if not isinstance(sample_rate, int | np.integer) or sample_rate < 1:
-        raise AudioError(f"expected a sample rate in Hz, a whole number above 0, got {sample_rate!r}")
-    samples = np.atleast_2d(np.asarray(array, dtype=np.float32))
-    audio.check_finite(samples.T, sample_rate, "waveform")
-    return np.ascontiguousarray(samples)
-
-
-def _like(stem: np.ndarray, waveform: Waveform) -> Waveform:
-    """`[channel, time]` in the type and shape of `waveform`."""
-    shaped = stem.reshape(waveform.shape)
-    if isinstance(waveform, Tensor):
-        return torch.from_numpy(shaped.copy()).to(waveform)
-    return shaped.astype(waveform.dtype)
 
 
 def _target(out: Path, filename: str, track: str, stem: str, extension: str) -> Path:

@@ -1,10 +1,11 @@
 """A stream gives, sample for sample, what the whole recording gives."""
 
+import numpy as np
 import pytest
 import torch
 
 import separator
-from separator.errors import ConfigError
+from separator.errors import AudioError, ConfigError, StreamError
 from separator.models.temporal import TEMPORAL
 
 CAUSAL = dict(
@@ -36,7 +37,7 @@ def causal(**arguments):
 
 
 def pushed(stream, mixture, sizes):
-    """Everything that a stream gives for `[batch, time]` pushed in blocks of `sizes`, again from the start at their end."""
+    """Everything that a stream gives for `[batch, time]` pushed in blocks of `sizes`, round and round."""
     given, start, number = [], 0, 0
     while start < mixture.shape[-1]:
         size = sizes[number % len(sizes)]
@@ -134,8 +135,8 @@ def test_memory_of_a_stream_does_not_grow():
     stream = causal().stream()
 
     def remembered():
-        tensors = [tensor for tensor in torch.utils._pytree.tree_leaves(list(stream._state._memory.values()))]
-        return sum(tensor.untyped_storage().nbytes() for tensor in tensors if isinstance(tensor, torch.Tensor))
+        leaves = torch.utils._pytree.tree_leaves(list(stream._state._memory.values()))
+        return sum(leaf.untyped_storage().nbytes() for leaf in leaves if isinstance(leaf, torch.Tensor))
 
     sizes = []
     for _ in range(30):
@@ -145,7 +146,7 @@ def test_memory_of_a_stream_does_not_grow():
 
 
 def test_the_future_cannot_be_streamed():
-    with pytest.raises(ConfigError, match="looks ahead and cannot stream"):
+    with pytest.raises(StreamError, match="looks ahead and cannot stream"):
         separator.ConvTasNet(num_blocks=1, num_repeats=1).stream()
     with pytest.raises(ConfigError, match="need the whole recording"):
         causal(norm="global")
@@ -153,7 +154,7 @@ def test_the_future_cannot_be_streamed():
 
 def test_use_after_the_end_and_wrong_blocks_are_refused():
     stream = causal().stream()
-    with pytest.raises(RuntimeError, match="no block came"):
+    with pytest.raises(StreamError, match="no block came"):
         stream.flush()
     with pytest.raises(ValueError, match=r"expected a block \[batch, time\], got \[5\]"):
         stream.push(torch.zeros(5))
@@ -161,9 +162,9 @@ def test_use_after_the_end_and_wrong_blocks_are_refused():
     with pytest.raises(ValueError, match=r"expected a block \[2, time\], got \[1, 5\]"):
         stream.push(torch.zeros(1, 5))
     assert stream.flush().shape == (2, 2, 5)
-    with pytest.raises(RuntimeError, match="was flushed"):
+    with pytest.raises(StreamError, match="was flushed"):
         stream.push(torch.zeros(2, 5))
-    with pytest.raises(RuntimeError, match="done before"):
+    with pytest.raises(StreamError, match="done before"):
         stream.flush()
 
 
@@ -171,3 +172,111 @@ def test_a_stream_of_nothing_gives_nothing():
     stream = causal().stream()
     assert stream.push(torch.zeros(1, 0)).shape == (1, 2, 0)
     assert stream.flush().shape == (1, 2, 0)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "causal.safetensors"
+    separator.save(causal(), path)
+    return separator.Separator(path)
+
+
+def blocks(waveform, seed=0, longest=3000):
+    generator = np.random.default_rng(seed)
+    start = 0
+    while start < waveform.shape[-1]:
+        size = int(generator.integers(0, longest))
+        yield waveform[..., start : start + size]
+        start += size
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000, 11025, 6000])
+@pytest.mark.parametrize("shape", [(30_000,), (1, 30_000), (2, 30_000)])
+@pytest.mark.parametrize("kind", [np.float32, torch.float64])
+def test_stems_of_a_stream_equal_those_of_the_recording(live, rate, shape, kind):
+    waveform = 0.2 * np.random.default_rng(3).standard_normal(shape)
+    waveform = torch.tensor(waveform, dtype=kind) if isinstance(kind, torch.dtype) else waveform.astype(kind)
+    whole = live.separate(waveform, rate)
+    with live.stream(rate) as stream:
+        given = [stream.push(block) for block in blocks(waveform)] + [stream.flush()]
+    assert all(type(block) is type(waveform) and block.dtype == waveform.dtype for block in given)
+    together = np.concatenate([np.asarray(block) for block in given], axis=-1)
+    assert together.shape == (2, *shape)
+    for stem, expected in zip(together, whole.values(), strict=True):
+        np.testing.assert_allclose(stem, np.asarray(expected), atol=1e-5)
+
+
+def test_a_causal_model_separates_a_long_recording_without_joins(live, two_voices):
+    mixture = two_voices.sum(0)[::2]
+    short = separator.Separator.__new__(separator.Separator)
+    vars(short).update(vars(live) | {"segment_seconds": 0.1})
+    for name, stem in live.separate(mixture, 8000).items():
+        np.testing.assert_allclose(stem, short.separate(mixture, 8000)[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 22050])
+def test_latency_counts_the_resampling(live, rate):
+    stream = live.stream(rate)
+    given, longest = 0, 0
+    for time in range(0, rate * 2, rate // 100):
+        longest = max(longest, time - given)
+        given += stream.push(np.zeros(rate // 100, np.float32)).shape[-1]
+    block = rate // 100
+    # The rest of a block waits for its last sample, which is no latency of the stream's.
+    assert stream.latency * rate - block < longest + block <= stream.latency * rate + 2 * block
+    assert live.stream(8000).latency == 16 / 8000
+
+
+def test_a_refused_block_changes_nothing(live):
+    waveform = 0.2 * np.random.default_rng(3).standard_normal(4000).astype(np.float32)
+    stream = live.stream()
+    given = [stream.push(waveform[:1000])]
+    for bad, message in [
+        (waveform[:10] * np.nan, "NaN or infinite"),
+        (waveform[:10].astype(np.int16), "floating-point"),
+        (waveform[None, :10], r"expected a block \['time'\] like those before, got \[1, 10\]"),
+        (np.zeros((2, 10), np.float32), "keeps its channels"),
+        ([0.0], "expected a Tensor or an ndarray"),
+    ]:
+        with pytest.raises(AudioError, match=message):
+            stream.push(bad)
+    given += [stream.push(waveform[1000:]), stream.flush()]
+    expected = np.stack(list(live.separate(waveform, 8000).values()))
+    np.testing.assert_allclose(np.concatenate(given, axis=-1), expected, atol=1e-5)
+
+
+def test_a_stream_has_an_end(live):
+    with live.stream() as stream:
+        stream.push(np.zeros(10, np.float32))
+        assert stream.flush().shape == (2, 10)
+        with pytest.raises(StreamError, match="was flushed; begin another"):
+            stream.push(np.zeros(10, np.float32))
+        with pytest.raises(StreamError, match="nothing to flush: the stream was flushed"):
+            stream.flush()
+    with live.stream() as stream:
+        with pytest.raises(StreamError, match="never given a block"):
+            stream.flush()
+    with pytest.raises(StreamError, match="was closed"):
+        stream.push(np.zeros(10, np.float32))
+    with pytest.raises(AudioError, match="sample rate in Hz"):
+        live.stream(0)
+
+
+def test_a_model_that_looks_ahead_is_refused(tiny):
+    with pytest.raises(StreamError, match="default-causal"):
+        tiny.stream()
+
+
+def test_streams_in_threads(live):
+    from concurrent.futures import ThreadPoolExecutor
+
+    waveforms = [0.2 * np.random.default_rng(seed).standard_normal(8000).astype(np.float32) for seed in range(4)]
+
+    def run(waveform):
+        stream = live.stream()
+        return np.concatenate([*(stream.push(block) for block in blocks(waveform)), stream.flush()], axis=-1)
+
+    with ThreadPoolExecutor(4) as pool:
+        for waveform, stems in zip(waveforms, pool.map(run, waveforms), strict=True):
+            expected = np.stack(list(live.separate(waveform, 8000).values()))
+            np.testing.assert_allclose(stems, expected, atol=1e-5)

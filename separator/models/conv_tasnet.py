@@ -17,7 +17,7 @@ from separator.errors import ConfigError, choose
 from separator.models.filterbank import Decoder, Encoder, fourier_pair
 from separator.models.norms import make_norm
 from separator.models.state import State
-from separator.models.stream import NetworkStream
+from separator.models.stream import NetworkStream, Step
 from separator.models.tcn import SeparableStack
 
 MASKS = {
@@ -162,9 +162,12 @@ class ConvTasNet(nn.Module):
             mixture = state.with_past(self, mixture, self.decoder.delay)[:, :time]
         return objectives.mixture_consistency(estimates, mixture)
 
-    def stream(self) -> NetworkStream:
-        """A stream through this network, with a memory of its own. Raises `ConfigError` if it is not causal."""
-        return NetworkStream(self)
+    def stream(self, step: Step | None = None) -> NetworkStream:
+        """A stream through this network, with a memory of its own; `step` in the place of `forward` if given.
+
+        Raises `StreamError` if the network is not causal.
+        """
+        return NetworkStream(self, step)
 
     @property
     def receptive_field(self) -> ReceptiveField:

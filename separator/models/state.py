@@ -16,7 +16,11 @@ class State:
     """
 
     def __init__(self) -> None:
-        self._memory: dict[nn.Module, Any] = {}
+        self._memory: dict[nn.Module | str, Any] = {}
+
+    def branch(self, name: str) -> State:
+        """A memory of its own for a second pass through the same layers."""
+        return self._memory.setdefault(name, State())
 
     def recall(self, layer: nn.Module) -> Any:
         """What `layer` kept at the block before; None at the first."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from separator.errors import ConfigError
+from separator.errors import StreamError
 from separator.models.filterbank import num_frames
 from separator.models.state import State
 
 if TYPE_CHECKING:
     from separator.models.conv_tasnet import ConvTasNet
 
+# `[batch, time]` of whole strides, and the stream's memory -> `[batch, source, time]`
+Step = Callable[[Tensor, State], Tensor]
 # Longer blocks go through the network in pieces, so that they need no more memory.
 LONGEST_PIECE_SECONDS = 10.0
 
@@ -21,16 +24,17 @@ LONGEST_PIECE_SECONDS = 10.0
 class NetworkStream:
     """Everything that `push` and `flush` return, concatenated, is what the network gives for the whole mixture.
 
-    Each stream has its own memory; the network keeps none, so that one network can run many streams.
+    Each stream has its own memory; the network keeps none, so that one network can run many streams. `step`
+    stands for the network's `forward` if that is not all there is to do.
 
     Raises:
-        ConfigError: if the network is not causal.
+        StreamError: if the network is not causal.
     """
 
-    def __init__(self, net: ConvTasNet) -> None:
+    def __init__(self, net: ConvTasNet, step: Step | None = None) -> None:
         if not net.causal:
-            raise ConfigError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
-        self._net, self._state = net, State()
+            raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
+        self._net, self._step, self._state = net, step or net, State()
         self._stride = net.encoder.stride
         self._longest = max(1, round(LONGEST_PIECE_SECONDS * net.sample_rate) // self._stride) * self._stride
         self._pending: Tensor | None = None
@@ -41,7 +45,7 @@ class NetworkStream:
 
     @property
     def latency_samples(self) -> int:
-        """Algorithmic latency: this many samples after a sample of the mixture came, its output is out at the latest."""
+        """Algorithmic latency: a sample of the output is out when so many of the mixture came, from its own on."""
         return self._net.decoder.filter_length
 
     @torch.inference_mode()
@@ -50,10 +54,10 @@ class NetworkStream:
 
         Raises:
             ValueError: for another shape, or another batch than before.
-            RuntimeError: after `flush`.
+            StreamError: after `flush`.
         """
         if self._flushed:
-            raise RuntimeError("the stream was flushed: its end is given; begin another with net.stream()")
+            raise StreamError("the stream was flushed: its end is given; begin another with net.stream()")
         if mixture.ndim != 2 or (self._pending is not None and mixture.shape[0] != self._pending.shape[0]):
             batch = "batch" if self._pending is None else self._pending.shape[0]
             raise ValueError(f"expected a block [{batch}, time], got {list(mixture.shape)}")
@@ -68,10 +72,10 @@ class NetworkStream:
         """The rest, `[batch, source, time']`. Nothing can be pushed afterwards.
 
         Raises:
-            RuntimeError: if it was called before, or nothing was ever pushed.
+            StreamError: if it was called before, or nothing was ever pushed.
         """
         if self._flushed or self._pending is None:
-            raise RuntimeError(
+            raise StreamError(
                 "there is nothing to flush: " + ("it was done before" if self._flushed else "no block came")
             )
         self._flushed = True
@@ -86,7 +90,7 @@ class NetworkStream:
         """Whole strides `[batch, time]` -> `[batch, source, time']`."""
         if mixture.shape[-1] == 0:
             return mixture.new_zeros(mixture.shape[0], self._net.num_sources, 0)
-        pieces = [self._net(piece, self._state) for piece in mixture.split(self._longest, dim=-1)]
+        pieces = [self._step(piece, self._state) for piece in mixture.split(self._longest, dim=-1)]
         estimates = torch.cat(pieces, dim=-1)
         skipped = min(self._too_early, estimates.shape[-1])
         self._too_early -= skipped
