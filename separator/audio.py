@@ -130,7 +130,7 @@ class StreamResampler:
         self._stream = None if same else soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32")
 
     def push(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
-        """`[channel, time]` -> `[channel, time']`: what is certain by now; all that is left if this block is the last."""
+        """`[channel, time]` -> `[channel, time']`: what is certain by now; all that is left if this is the last."""
         if self._stream is None:
             return samples
         return np.ascontiguousarray(self._stream.resample_chunk(np.ascontiguousarray(samples.T), last=last).T)

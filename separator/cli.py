@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are understood, so that `--help` 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ EXAMPLES = """examples:
   separate a.wav b.flac --out voices    several files; the model is loaded once
   separate mix.wav -m runs/mine/best.safetensors
   separate mix.wav --json               what happened, for machines
+  arecord -f S16_LE -r 16000 | separate - --stream       stems of what arrives, while it arrives
+  separate mic --stream --out live      a microphone, until Ctrl-C
 """
 
 
@@ -33,10 +36,15 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("tracks", nargs="*", metavar="FILE", help="recordings: WAV, FLAC, OGG, MP3, AIFF, ...")
+    options.add_argument(
+        "tracks", nargs="*", metavar="FILE", help="recordings: WAV, FLAC, OGG, MP3, AIFF, ...; with --stream: - or mic"
+    )
     options.add_argument("-o", "--out", default="stems", metavar="DIR", help="folder for the stems (default: stems)")
     options.add_argument(
-        "-m", "--model", default="default", metavar="NAME", help="a model's name or checkpoint (default: default)"
+        "-m",
+        "--model",
+        metavar="NAME",
+        help="a model's name or checkpoint (default: default, with --stream default-causal)",
     )
     options.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     options.add_argument(
@@ -54,6 +62,16 @@ def parser() -> argparse.ArgumentParser:
     depth.add_argument("--int24", action="store_true", help="write 24-bit integers")
     options.add_argument("--flac", action="store_true", help="write FLAC")
     options.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
+    options.add_argument(
+        "--stream",
+        action="store_true",
+        help="separate FILE, - (standard input) or mic (mic:DEVICE) while it arrives; --out - is standard output",
+    )
+    options.add_argument(
+        "--raw",
+        metavar="RATE,CHANNELS,FORMAT",
+        help="with --stream: what samples without a header are, such as 16000,1,s16 (u8 s16 s24 s32 f32 f64)",
+    )
     options.add_argument("--list-models", action="store_true", help="list the models that come with it, and exit")
     options.add_argument("--json", action="store_true", help="print the results as JSON")
     options.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
@@ -81,8 +99,13 @@ def _run(options: argparse.Namespace) -> int:
         parser().error("name at least one recording, such as: separate mix.wav")
     if options.flac and options.float32:
         parser().error("FLAC holds integers: --flac goes with --int24, not with --float32")
+    if options.raw and not options.stream:
+        parser().error("--raw says what --stream reads; recordings in files need it not")
+    if options.stream:
+        return _stream(options)
     from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
 
+    options.model = options.model or "default"
     separator = Separator(
         options.model,
         options.device,
@@ -131,6 +154,44 @@ def _separate(separator: Separator, track: str, options: argparse.Namespace) -> 
         "gain_db": round(result.gain_db, 2),
         "chunks": result.num_chunks,
     }
+
+
+def _stream(options: argparse.Namespace) -> int:
+    """Separates one source while it arrives."""
+    if len(options.tracks) != 1:
+        parser().error(f"--stream takes one source, got {len(options.tracks)}")
+    if options.flac:
+        parser().error("--stream writes WAV: a FLAC file is not valid before its end")
+    from separator import audio, live, sinks, sources
+    from separator.separation import Separator, stem_paths
+
+    separator = Separator(options.model or "default-causal", options.device)
+    raw = sources.RawFormat.parse(options.raw) if options.raw else None
+    try:
+        with sources.open_source(options.tracks[0], raw) as source, separator.stream(source.sample_rate) as stream:
+            kept = source.subtype if source.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE
+            subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else kept
+            sink: sinks.Sink
+            if options.out == "-":
+                paths = {}
+                channels = source.channels * len(separator.sources)
+                sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
+            else:
+                paths = stem_paths(separator.sources, options.out, options.filename, source.name, "wav", options.force)
+                sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype)
+            with contextlib.closing(sink):
+                result = live.run(stream, source, sink)
+    except SeparatorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for path in paths.values():
+        print(path)
+    if result.clipped and subtype not in audio.FLOAT_SUBTYPES:
+        print(f"  {result.clipped} samples were cut off at full scale; --float32 keeps them", file=sys.stderr)
+    if options.verbose:
+        factor = result.work_seconds / max(result.seconds, 1e-9)
+        print(f"  {result.seconds:.1f} s, {result.work_seconds:.1f} s of work ({factor:.3f} a second)", file=sys.stderr)
+    return 0
 
 
 def _print(result: FileResult, verbose: bool) -> None:

@@ -28,8 +28,7 @@ def write_together(writes: Mapping[Path, Write]) -> None:
             os.close(handle)
             temporaries[path] = Path(name)
             write(Path(name))
-            # mkstemp makes files for their owner's eyes only.
-            Path(name).chmod(0o666 & ~_umask())
+            make_readable(Path(name))
         for path, temporary in temporaries.items():
             temporary.replace(path)
     except BaseException:
@@ -39,6 +38,11 @@ def write_together(writes: Mapping[Path, Write]) -> None:
             with contextlib.suppress(OSError):  # somebody else put something there
                 folder.rmdir()
         raise
+
+
+def make_readable(path: Path) -> None:
+    """Gives a file the permissions of any new file: `tempfile` makes them for their owner's eyes only."""
+    path.chmod(0o666 & ~_umask())
 
 
 def _make_folder(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,12 +171,7 @@ class Separator:
         """
         started = time.monotonic()
         path = Path(path)
-        targets = {name: _target(Path(out), filename, path.stem, name, extension) for name in self.sources}
-        if len(set(targets.values())) < len(targets):
-            raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
-        for target in targets.values():
-            if target.exists() and not overwrite:
-                raise AudioError(f"{target}: already exists; use -f (overwrite=True) to replace it, or another --out")
+        targets = stem_paths(self.sources, out, filename, path.stem, extension, overwrite)
         recording = audio.read(path)
         subtype = subtype or (recording.subtype if recording.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE)
         if extension == "flac" and subtype not in ("PCM_16", "PCM_24"):
@@ -293,8 +288,22 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _target(out: Path, filename: str, track: str, stem: str, extension: str) -> Path:
+def stem_paths(
+    sources: Sequence[str], out: str | Path, filename: str, track: str, extension: str, overwrite: bool
+) -> dict[str, Path]:
+    """Name of each source -> where its stem goes.
+
+    Raises:
+        ConfigError: for a `filename` that cannot be filled in, or gives all stems one name.
+        AudioError: if there is a file already that may not be replaced.
+    """
     try:
-        return out / filename.format(track=track, stem=stem, ext=extension)
+        paths = {name: Path(out) / filename.format(track=track, stem=name, ext=extension) for name in sources}
     except (KeyError, IndexError, ValueError) as error:
         raise ConfigError(f"filename {filename!r}: only {{track}}, {{stem}} and {{ext}} can be filled in") from error
+    if len(set(paths.values())) < len(paths):
+        raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
+    for path in paths.values():
+        if path.exists() and not overwrite:
+            raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")
+    return paths

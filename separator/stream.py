@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ class Stream:
         self._network, self._model_rate = network, model_rate
         # Known with the first block: its shape without time, and with it the channels to resample.
         self._shape: tuple[int, ...] | None = None
+        self._like: Any = None
         self._received = self._given = 0
         self._ended = ""
 
@@ -64,19 +66,12 @@ class Stream:
         if self._ended:
             raise StreamError(f"the stream was {self._ended}; begin another with Separator.stream()")
         block = audio.as_samples(samples, self.sample_rate, allow_empty=True)
-        shape = tuple(samples.shape[:-1])
-        if self._shape is None:
-            self._begin(shape)
-        elif shape != self._shape:
-            raise AudioError(
-                f"expected a block {[*self._shape, 'time']} like those before, got {list(samples.shape)}; "
-                "a stream keeps its channels"
-            )
+        self._keep_shape(tuple(samples.shape[:-1]))
         self._received += block.shape[-1]
         self._like = samples[..., :0]
-        return self._given_as(self._through(block))
+        return self._given_like(self._through(block), samples)
 
-    def flush(self) -> Waveform:
+    def flush(self) -> Any:
         """The rest, in the shape and type that `push` gives. Nothing can be pushed afterwards.
 
         Raises:
@@ -86,12 +81,19 @@ class Stream:
             raise StreamError(f"there is nothing to flush: the stream was {self._ended or 'never given a block'}")
         self._ended = "flushed"
         stems = self._through(np.zeros((self._channels, 0), np.float32), last=True)
-        return self._given_as(audio.fit_length(stems, self._received - self._given))
+        return self._given_like(audio.fit_length(stems, self._received - self._given), self._like)
 
-    def _begin(self, shape: tuple[int, ...]) -> None:
-        self._shape, self._channels = shape, shape[0] if shape else 1
-        self._to_model = audio.StreamResampler(self._channels, self.sample_rate, self._model_rate)
-        self._back = audio.StreamResampler(self._channels * len(self.sources), self._model_rate, self.sample_rate)
+    def _keep_shape(self, shape: tuple[int, ...]) -> None:
+        """The first block says how many channels there are; raises `AudioError` for one that says otherwise."""
+        if self._shape is None:
+            self._shape, self._channels = shape, shape[0] if shape else 1
+            self._to_model = audio.StreamResampler(self._channels, self.sample_rate, self._model_rate)
+            self._back = audio.StreamResampler(self._channels * len(self.sources), self._model_rate, self.sample_rate)
+        if shape != self._shape:
+            raise AudioError(
+                f"expected a block {[*self._shape, 'time']} like those before, got {[*shape, 'time']}; "
+                "a stream keeps its channels"
+            )
 
     def _through(self, block: np.ndarray, last: bool = False) -> np.ndarray:
         """`[channel, time]` -> `[source, channel, time']`."""
@@ -99,9 +101,8 @@ class Stream:
         estimates = [self._network.push(mixture)] + ([self._network.flush()] if last else [])
         stems = torch.cat(estimates, dim=-1).transpose(0, 1)  # [source, channel, time']
         back = self._back.push(stems.flatten(0, 1).numpy(), last)
-        return back.reshape(len(self.sources), self._channels, -1)
+        return back.reshape(len(self.sources), self._channels, back.shape[-1])
 
-    def _given_as(self, stems: np.ndarray) -> Waveform:
+    def _given_like(self, stems: np.ndarray, samples: Waveform) -> Waveform:
         self._given += stems.shape[-1]
-        assert self._shape is not None
-        return audio.like(stems.reshape(len(self.sources), *self._shape, -1), self._like)
+        return audio.like(stems.reshape(len(self.sources), *samples.shape[:-1], stems.shape[-1]), samples)

@@ -66,3 +66,13 @@ def corpus_folder(tmp_path_factory):
             soundfile.write(folder / f"take{take}.{suffix}", np.stack([samples] * channels, axis=1), rate)
         (root / f"speaker{number}" / "notes.txt").write_text("not audio")
     return root
+
+
+@pytest.fixture(scope="session")
+def causal_checkpoint(tmp_path_factory):
+    """A small untrained causal network."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "causal.safetensors"
+    net = separator.ConvTasNet(sample_rate=8000, causal=True, norm="cumulative", **TINY)
+    separator.save(net, path)
+    return path

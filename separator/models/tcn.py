@@ -102,7 +102,7 @@ class SeparableStack(nn.Module):
     @property
     def reach(self) -> tuple[int, int]:
         """How many frames before and after a frame its output sees, through the convolutions."""
-        temporals = [block.temporal for block in self.blocks]
+        temporals: list[Any] = [block.temporal for block in self.blocks]
         return sum(temporal.left for temporal in temporals), sum(temporal.right for temporal in temporals)
 
     @property
@@ -185,7 +185,8 @@ class TCN(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Frames of input that one frame of output sees."""
-        return 1 + sum(block.conv1.left + block.conv2.left for block in self.blocks)
+        blocks: list[Any] = list(self.blocks)
+        return 1 + sum(block.conv1.left + block.conv2.left for block in blocks)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, channel, frame]` -> `[batch, output channel, frame]`."""

@@ -1,0 +1,144 @@
+"""Where a stream's stems go: files that are valid while they grow, or standard output."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Mapping
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from separator import files
+from separator.errors import AudioError, reason
+
+# libsndfile's name -> bytes of a sample, and WAV's code: 1 for integers, 3 for floating point
+SAMPLE_FORMATS = {"PCM_16": (2, 1), "PCM_24": (3, 1), "PCM_32": (4, 1), "FLOAT": (4, 3), "DOUBLE": (8, 3)}
+LARGEST_SIZE = 2**32 - 1  # in a WAV header; it also stands for "until the end"
+
+
+class Sink(Protocol):
+    """Where stems go."""
+
+    def write(self, stems: np.ndarray) -> None:
+        """Writes `[source, channel, time]`."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class WavFiles:
+    """One WAV file for each source, valid at every moment that a reader might look.
+
+    A file appears with its header; samples are written behind those there are, and then the header is told of them.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str) -> None:
+        self.paths, self.subtype = dict(paths), subtype
+        self._sizes = dict.fromkeys(paths, 0)
+        header = wav_header(sample_rate, channels, subtype, 0)
+        self._header_size = len(header)
+        self._files: dict[str, FileIO] = {}
+        try:
+            for name, path in paths.items():
+                self._files[name] = _appear(path, header)
+        except OSError as error:
+            self.close()
+            raise AudioError(
+                f"{path}: cannot be written to ({reason(error)}); choose another place with --out"
+            ) from error
+
+    def write(self, stems: np.ndarray) -> None:
+        """Writes `[source, channel, time]`. Raises `AudioError` if it cannot; what was there is still valid."""
+        for (name, file), samples in zip(self._files.items(), stems, strict=True):
+            data = encode(samples, self.subtype)
+            if not data:
+                continue
+            try:
+                _write_at(file, self._header_size + self._sizes[name], data)
+                self._sizes[name] += len(data)
+                _write_at(file, 4, _size(self._sizes[name] + self._header_size - 8))
+                _write_at(file, self._header_size - 4, _size(self._sizes[name]))
+            except OSError as error:
+                raise AudioError(f"{self.paths[name]}: cannot be written any further ({reason(error)})") from error
+
+    def close(self) -> None:
+        """Ends the files."""
+        for file in self._files.values():
+            file.close()
+
+
+class StandardOutput:
+    """All sources as the channels of one stream on standard output, the channels of a source side by side."""
+
+    def __init__(self, sample_rate: int, channels: int, subtype: str, header: bool) -> None:
+        self.subtype = subtype
+        self._file = sys.stdout.buffer
+        if header:
+            self._write(wav_header(sample_rate, channels, subtype, LARGEST_SIZE))
+
+    def write(self, stems: np.ndarray) -> None:
+        """Writes `[source, channel, time]`. Raises `AudioError` if nobody reads any more."""
+        self._write(encode(stems.reshape(-1, stems.shape[-1]), self.subtype))
+
+    def close(self) -> None:
+        """Nothing: it is not ours."""
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except BrokenPipeError as error:
+            # Or Python would try once more at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise AudioError("standard output: its reader closed it before the recording ended") from error
+
+
+def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int) -> bytes:
+    """The header of a WAV file whose samples take `data_size` bytes."""
+    width, code = SAMPLE_FORMATS[subtype]
+    frame = channels * width
+    layout = struct.pack("<HHIIHH", code, channels, sample_rate, sample_rate * frame, frame, 8 * width)
+    start = b"WAVEfmt " + struct.pack("<I", len(layout)) + layout + b"data"
+    return b"RIFF" + _size(data_size + len(start) + 4) + start + _size(data_size)
+
+
+def encode(samples: np.ndarray, subtype: str) -> bytes:
+    """float32 `[channel, time]` as interleaved samples; integers saturate at full scale."""
+    width, code = SAMPLE_FORMATS[subtype]
+    interleaved = samples.T
+    if code == 3:
+        return interleaved.astype(f"<f{width}").tobytes()
+    scale = 2.0 ** (8 * width - 1)
+    whole = np.clip(np.rint(interleaved.astype(np.float64) * scale), -scale, scale - 1).astype("<i4")
+    return np.ascontiguousarray(whole).view(np.uint8).reshape(*whole.shape, 4)[..., :width].tobytes()
+
+
+def _appear(path: Path, header: bytes) -> FileIO:
+    """A new file that has its header as soon as it has its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    file = FileIO(handle, "r+")
+    try:
+        _write_at(file, 0, header)
+        files.make_readable(Path(temporary))
+        Path(temporary).replace(path)
+    except OSError:
+        file.close()
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return file
+
+
+def _write_at(file: FileIO, place: int, data: bytes) -> None:
+    while data:
+        written = os.pwrite(file.fileno(), data, place)
+        place, data = place + written, data[written:]
+
+
+def _size(count: int) -> bytes:
+    return struct.pack("<I", min(count, LARGEST_SIZE))

@@ -1,0 +1,185 @@
+"""Where a stream's audio comes from: standard input, a file or a microphone, read by a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from separator.errors import AudioError, ConfigError, choose, reason
+
+BLOCK_SECONDS = 0.01
+# A fast reader waits when so many blocks have not been separated yet; a microphone cannot wait.
+MAX_WAITING = 1000
+# Names of ALSA, ffmpeg and sox alike -> libsndfile's
+RAW_FORMATS = {"u8": "PCM_U8", "s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "f32": "FLOAT", "f64": "DOUBLE"}
+
+
+@dataclass(frozen=True)
+class RawFormat:
+    """What samples without a header are: Hz, channels and libsndfile's name of the sample format."""
+
+    sample_rate: int
+    channels: int = 1
+    subtype: str = "PCM_16"
+
+    @classmethod
+    def parse(cls, text: str) -> RawFormat:
+        """From `RATE[,CHANNELS[,FORMAT]]`, such as "16000,1,s16". Raises `ConfigError` for anything else."""
+        rate, channels, kind = (text.split(",") + ["1", "s16"][len(text.split(",")) - 1 :])[:3]
+        if text.count(",") > 2 or not rate.isdecimal() or not channels.isdecimal() or "0" in (rate, channels):
+            raise ConfigError(f"--raw {text!r}: expected RATE[,CHANNELS[,FORMAT]], such as 16000,1,s16")
+        return cls(int(rate), int(channels), choose("--raw format", kind, RAW_FORMATS))
+
+
+class Source:
+    """Blocks `[channel, time]` of a pipe, a file or a microphone, read by a thread; a context manager.
+
+    Attributes:
+        name: for the stems' folder.
+        sample_rate, channels, subtype: of what comes.
+    """
+
+    name: str
+    sample_rate: int
+    channels: int
+    subtype: str
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[np.ndarray | Exception | None] = queue.Queue()
+        self.stop = threading.Event()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Seconds of audio that came and were not taken yet."""
+        return self._queue.qsize() * BLOCK_SECONDS
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Blocks, joined where several have come, until the end or until `stop` is set.
+
+        Raises:
+            AudioError: if what comes can no longer be read.
+        """
+        while not self.stop.is_set():
+            try:
+                blocks = [self._queue.get(timeout=0.1)]
+            except queue.Empty:
+                continue
+            with contextlib.suppress(queue.Empty):
+                while len(blocks) < MAX_WAITING:
+                    blocks.append(self._queue.get_nowait())
+            samples = [block for block in blocks if isinstance(block, np.ndarray)]
+            if samples:
+                yield np.concatenate(samples, axis=-1)
+            for block in blocks:
+                if isinstance(block, Exception):
+                    raise block
+                if block is None:
+                    return
+
+    def _put(self, item: np.ndarray | Exception | None, limit: int | None = None) -> None:
+        while limit is not None and self._queue.qsize() >= limit and not self.stop.is_set():
+            time.sleep(BLOCK_SECONDS)
+        self._queue.put(item)
+
+
+class FileSource(Source):
+    """Standard input ("-") or a file, with a header that libsndfile reads or as `raw` says."""
+
+    def __init__(self, track: str, raw: RawFormat | None = None) -> None:
+        super().__init__()
+        self.name = "stdin" if track == "-" else Path(track).stem
+        shown = "standard input" if track == "-" else track
+        settings: dict[str, Any] = {}
+        if raw is not None:
+            settings = {"format": "RAW", "samplerate": raw.sample_rate, "channels": raw.channels}
+            settings |= {"subtype": raw.subtype, "endian": "LITTLE"}
+        try:
+            self._file = soundfile.SoundFile(sys.stdin.fileno() if track == "-" else track, closefd=False, **settings)
+        except (OSError, ValueError, soundfile.SoundFileError) as error:
+            raise AudioError(
+                f"{shown}: cannot be read as audio ({reason(error)}); expected a WAV header, "
+                "or --raw RATE,CHANNELS,FORMAT for samples without one"
+            ) from error
+        if raw is None and self._file.frames == 0 and not self._file.seekable():
+            raise AudioError(f"{shown}: its header promises 0 samples; pipe samples without a header and use --raw")
+        self._shown = shown
+        self.sample_rate, self.channels = self._file.samplerate, self._file.channels
+        self.subtype = self._file.subtype
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        frames, read = max(1, round(BLOCK_SECONDS * self.sample_rate)), 0
+        try:
+            while not self.stop.is_set():
+                block = self._file.read(frames, dtype="float32", always_2d=True)
+                if len(block) == 0:
+                    break
+                bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+                good = block[: bad[0]] if len(bad) else block
+                self._put(np.ascontiguousarray(good.T), MAX_WAITING)
+                read += len(good)
+                if len(bad):
+                    self._put(AudioError(f"{self._shown}: NaN or infinite after {read / self.sample_rate:.3f} s"))
+                    return
+            self._put(None)
+        except (OSError, soundfile.SoundFileError) as error:
+            self._put(AudioError(f"{self._shown}: cannot be read any further ({reason(error)})"))
+
+
+class MicrophoneSource(Source):
+    """A microphone, with the `live` extra; `device` is a number or a part of its name, empty for the default."""
+
+    def __init__(self, device: str = "") -> None:
+        super().__init__()
+        try:
+            import sounddevice
+        except (ImportError, OSError) as error:  # OSError: its PortAudio library is missing
+            raise ConfigError(
+                f"a microphone needs the package sounddevice and PortAudio ({reason(error)}); "
+                "install them with: pip install 'separator[live]'"
+            ) from error
+        self.name, self.channels, self.subtype = "microphone", 1, "PCM_16"
+        chosen = (int(device) if device.isdecimal() else device) if device else None
+        try:
+            self.sample_rate = int(sounddevice.query_devices(chosen, "input")["default_samplerate"])
+            self._stream = sounddevice.InputStream(
+                samplerate=self.sample_rate,
+                blocksize=round(BLOCK_SECONDS * self.sample_rate),
+                device=chosen,
+                channels=1,
+                dtype="float32",
+                callback=lambda samples, *_: self._put(samples.T.copy()),
+            )
+            self._stream.start()
+        except (ValueError, sounddevice.PortAudioError) as error:
+            raise ConfigError(
+                f"microphone {device or '(default)'} cannot be opened ({reason(error)}); "
+                "python -m sounddevice lists the devices"
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._stream.close()
+
+
+def open_source(track: str, raw: RawFormat | None = None) -> Source:
+    """The source of a name: "-", "mic", "mic:DEVICE", or a file. Raises `AudioError` or `ConfigError`."""
+    if track == "mic" or track.startswith("mic:"):
+        return MicrophoneSource(track[4:])
+    return FileSource(track, raw)
