@@ -71,6 +71,45 @@ def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: 
     return path
 
 
+def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name: str, path: Path) -> Path:
+    """Score over the setting `x`, a line for each value of the setting `line`, each point a mean over the rest.
+
+    A dotted line marks the last `x` at which the output still sees all that it must, where `x` decides that.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    values = list(dict.fromkeys(row.get(line or "", "") for row in rows))
+    for number, value in enumerate(values):
+        points: dict[float, list[dict[str, str]]] = {}
+        for row in rows:
+            if row.get(line or "", "") == value:
+                points.setdefault(float(row[x]), []).append(row)
+        places = sorted(points)
+        means = [np.mean([float(row["score"]) for row in points[place]]) for place in places]
+        colour = f"C{number % 10}"
+        axis.plot(places, means, "o-", markersize=4, color=colour, label=value or None)
+        limits = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
+        for limit in limits:
+            axis.axvline(limit, color="0.6", linestyle=":", zorder=0)
+    axis.axhline(float(rows[-1]["chance"]), color="0.8", linewidth=1, zorder=0)
+    axis.annotate(
+        "chance", (0.99, float(rows[-1]["chance"])), xycoords=("axes fraction", "data"), ha="right", color="0.5"
+    )
+    axis.set(xlabel=x, ylabel=score_name, title=rows[-1]["task"])
+    if score_name != "accuracy":
+        axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    if line is not None:
+        axis.legend(title=line)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
 def read_columns(path: Path) -> dict[str, list[float]]:
     """A CSV file of numbers by column; empty if there is none yet."""
     if not path.exists():

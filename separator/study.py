@@ -1,0 +1,216 @@
+"""`python -m separator.study task=copy`: temporal convolutions on the tasks that show what they remember.
+
+Each run trains one small causal network and adds a row to the results of its folder, from which the table and
+the picture are drawn anew. With `-m` and lists of values, Hydra runs all combinations.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from separator import config, files, report
+from separator.data.sequences import Task
+from separator.errors import ConfigError, TrainingError
+from separator.models import TCN
+from separator.models.tcn import SeparableStack
+
+SETTINGS = ("task", "network", "seed", "steps", "batch_size", "lr", "score_examples", "out", "x", "line")
+MEASURED = ("receptive_field", "reach", "parameters", "score", "chance", "loss", "seconds")
+
+
+class StackNetwork(nn.Module):
+    """The body of our separator between two 1x1 convolutions, causal, with a norm for each frame by itself.
+
+    So that nothing but the convolutions can carry what a frame knows to another.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_outputs: int,
+        channels: int = 32,
+        kernel_size: int = 3,
+        num_blocks: int = 6,
+        num_repeats: int = 1,
+        temporal: str = "depthwise",
+        temporal_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.enter = nn.Linear(num_inputs, channels)
+        self.stack = SeparableStack(
+            channels,
+            2 * channels,
+            0,
+            kernel_size,
+            num_blocks,
+            num_repeats,
+            "channel",
+            temporal,
+            causal=True,
+            temporal_options=temporal_options,
+        )
+        self.leave = nn.Linear(channels, num_outputs)
+        self.receptive_field = self.stack.receptive_field
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """`[batch, channel, frame]` -> `[batch, output, frame]`."""
+        return self.leave(self.stack(self.enter(sequence.mT))).mT
+
+
+class TCNNetwork(nn.Module):
+    """The generic temporal convolutional network with a 1x1 convolution behind it."""
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_outputs: int,
+        channels: int = 32,
+        kernel_size: int = 3,
+        num_blocks: int = 6,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.tcn = TCN(num_inputs, [channels] * num_blocks, kernel_size, dropout)
+        self.leave = nn.Linear(channels, num_outputs)
+        self.receptive_field = self.tcn.receptive_field
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """`[batch, channel, frame]` -> `[batch, output, frame]`."""
+        return self.leave(self.tcn(sequence).mT).mT
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Trains and scores as configured, and brings the folder's results up to date."""
+    config.refuse_unknown(settings, SETTINGS, "")
+    torch.manual_seed(settings["seed"])
+    task: Task = config.build(settings["task"], "task")
+    net = config.build(settings["network"], "network", task.num_inputs, task.num_outputs)
+    row = {key: str(value) for key, value in flat(settings).items() if key not in ("out", "x", "line")}
+    # One name for what is compared, whatever the network.
+    row["kind"] = row.get("network.temporal", "TCN")
+    for role in ("x", "line"):
+        if settings[role] is not None and settings[role] not in row:
+            raise ConfigError(f"{role}={settings[role]} is no setting of this study; there are {', '.join(row)}")
+    started = time.monotonic()
+    loss = fit(net, task, settings)
+    score = measure(net, task, settings["score_examples"])
+    row |= {
+        "receptive_field": str(net.receptive_field),
+        "reach": str(task.reach),
+        "parameters": str(sum(parameter.numel() for parameter in net.parameters())),
+        "score": f"{score:.4f}",
+        "chance": f"{task.chance:.4f}",
+        "loss": f"{loss:.5f}",
+        "seconds": f"{time.monotonic() - started:.1f}",
+    }
+    folder = Path(settings["out"])
+    rows = merge(read_rows(folder / "results.csv"), row)
+    tell(folder, rows, task.score_name, settings["x"], settings["line"])
+    print(f"{task.score_name} {score:.4f} (chance {task.chance:.3f}), {folder / 'results.csv'}")
+
+
+def fit(net: nn.Module, task: Task, settings: dict[str, Any]) -> float:
+    """Trains with Adam, the rate falling to zero along half a cosine; returns the mean loss of the last tenth."""
+    steps, generator = settings["steps"], torch.Generator().manual_seed(settings["seed"])
+    optimizer = torch.optim.Adam(net.parameters(), lr=settings["lr"])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses = []
+    for step in tqdm(range(1, steps + 1), unit="step", dynamic_ncols=True, leave=False):
+        sequence, target = task.batch(settings["batch_size"], generator)
+        loss = task.loss(net(sequence), target)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if not loss.isfinite():
+            raise TrainingError(f"step {step}: the loss is {losses[-1]}; lower lr (now {settings['lr']})")
+    last = losses[-max(1, steps // 10) :]
+    return sum(last) / len(last)
+
+
+@torch.no_grad()
+def measure(net: nn.Module, task: Task, examples: int) -> float:
+    """The score on `examples` sequences that are the same in every study, or on as many as there are."""
+    net.eval()
+    sequence, target = task.batch(examples, torch.Generator().manual_seed(1_000_003), training=False)
+    return task.score(torch.cat([net(part) for part in sequence.split(64)]), target)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name; a target by its class."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key == "_target_":
+            result[prefix.rstrip(".")] = str(value).rsplit(".", 1)[-1]
+        elif isinstance(value, Mapping) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of an earlier study; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def merge(rows: list[dict[str, str]], row: dict[str, str]) -> list[dict[str, str]]:
+    """The rows with one more, in the place of that with the same settings if there is one."""
+
+    def settings(of: dict[str, str]) -> dict[str, str]:
+        return {key: value for key, value in of.items() if key not in MEASURED and value}
+
+    return [other for other in rows if settings(other) != settings(row)] + [row]
+
+
+def tell(folder: Path, rows: list[dict[str, str]], score_name: str, x: str | None, line: str | None) -> None:
+    """Writes results.csv and table.md, and plot.png where `x` names a setting."""
+    columns = list(dict.fromkeys(key for row in rows for key in row if key not in MEASURED)) + list(MEASURED)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    writes: dict[Path, files.Write] = {
+        folder / "results.csv": lambda path: path.write_text(text.getvalue()),
+        folder / "table.md": lambda path: path.write_text(as_table(rows, columns)),
+    }
+    if x is not None:
+        writes[folder / "plot.png"] = lambda path: report.draw_study(rows, x, line, score_name, path)
+    try:
+        files.write_together(writes)
+    except OSError as error:
+        raise ConfigError(f"out={folder} cannot be written to ({error.strerror}); choose another place") from error
+
+
+def as_table(rows: list[dict[str, str]], columns: list[str]) -> str:
+    """Markdown, with the settings that differ and what was measured."""
+    shown = [
+        key for key in columns if len({row.get(key, "") for row in rows}) > 1 or key in ("score", "receptive_field")
+    ]
+    shown = [key for key in shown if key != "loss"]
+    lines = ["| " + " | ".join(key.removeprefix("network.") for key in shown) + " |", "| --- " * len(shown) + "|"]
+    lines += ["| " + " | ".join(row.get(key, "") for key in shown) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """The command line."""
+    config.command(run, "study")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+import csv
+import subprocess
+import sys
+
+import matplotlib.image
+import pytest
+import torch
+
+from separator.data.sequences import Copying
+from separator.study import StackNetwork, TCNNetwork, fit, measure, merge
+
+SMALL = ["network.channels=8", "network.num_blocks=2", "steps=3", "score_examples=20", "task.gap=3"]
+
+
+def study(*arguments, cwd=None):
+    command = [sys.executable, "-m", "separator.study", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=cwd)
+
+
+def rows(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_makes_a_table_and_a_plot(tmp_path):
+    settings = [*SMALL, f"out={tmp_path}", "x=task.gap", "line=kind"]
+    result = study("-m", *settings[:-3], "network.temporal=depthwise,talk", *settings[-3:], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    first = rows(tmp_path)
+    assert [row["network.temporal"] for row in first] == ["depthwise", "talk"]
+    assert all(row["receptive_field"] == "7" and row["reach"] == "14" for row in first)
+    assert "| depthwise | depthwise | 7 |" in (tmp_path / "table.md").read_text()
+    assert matplotlib.image.imread(tmp_path / "plot.png").shape[0] > 300
+    # The same settings again: the same row, not another.
+    again = study(*settings, "network.temporal=talk", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert [row["score"] for row in rows(tmp_path)] == [row["score"] for row in first]
+    other = study(*settings, "network=tcn", cwd=tmp_path)
+    assert other.returncode == 0, other.stderr
+    assert rows(tmp_path)[-1]["kind"] == "TCN" and len(rows(tmp_path)) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "table.md", "plot.png", "multirun.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["network.temporal=tallk"], "unknown temporal 'tallk'"),
+        (["+network.heads=3"], "there is no setting 'network.heads'"),
+        (["+stepps=3"], "there is no setting 'stepps'; there are"),
+        (["x=task.gapp"], "x=task.gapp is no setting of this study"),
+        (["task=reverse"], "Could not find 'task/reverse'"),
+        (["network.temporal=talk", "network.kernel_size=1"], "reaches 0"),
+    ],
+)
+def test_wrong_settings_are_told(tmp_path, arguments, message):
+    result = study(*SMALL, f"out={tmp_path / 'out'}", *arguments, cwd=tmp_path)
+    assert result.returncode != 0 and message in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_recall_ends_with_the_receptive_field():
+    """What the study finds, in small: within the receptive field all is recalled, beyond it nothing."""
+    accuracy = {}
+    for gap in (8, 24):
+        torch.manual_seed(0)
+        task = Copying(gap)
+        net = StackNetwork(task.num_inputs, task.num_outputs, channels=24, num_blocks=4)
+        assert net.receptive_field == 31
+        fit(net, task, dict(steps=250, seed=0, batch_size=32, lr=0.01))
+        accuracy[gap] = measure(net, task, 200)
+    assert accuracy[8] > 0.9
+    assert accuracy[24] < 0.25
+
+
+def test_networks_are_causal_and_see_their_receptive_field():
+    for net in (StackNetwork(3, 2, 8, 3, 2, 2), TCNNetwork(3, 2, 8, 3, 2)):
+        torch.manual_seed(0)
+        net = net.double()
+        sequence = torch.randn(1, 3, 60, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(net(sequence)[0, :, 40].square().sum(), sequence)
+        seen = gradient[0].abs().sum(0).nonzero().flatten()
+        assert int(seen.max()) == 40 and 41 - int(seen.min()) <= net.receptive_field
+        assert 41 - int(seen.min()) >= net.receptive_field - 4  # a ReLU may hide the outermost
+
+
+def test_a_row_takes_the_place_of_its_like():
+    before = [{"steps": "1", "score": "0.5"}, {"steps": "2", "score": "0.6"}]
+    assert merge(before, {"steps": "1", "score": "0.7"}) == [before[1], {"steps": "1", "score": "0.7"}]
+    assert len(merge(before, {"steps": "3", "score": "0.7"})) == 3
