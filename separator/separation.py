@@ -26,6 +26,9 @@ OVERLAP = 0.25
 MAX_CHANNELS = 64
 # Written peak of stems that would clip otherwise, just below full scale.
 CLIP_PEAK = 0.999
+# Peak at which the network is given a chunk, and the peak below which a chunk counts as silent.
+WORKING_PEAK = 0.5
+SILENT_PEAK = 1e-6
 # If averaging the channels leaves less than this of their energy, they are of opposite polarity.
 MIN_DOWNMIX_ENERGY = 0.05
 
@@ -197,13 +200,19 @@ class Separator:
 
     @torch.inference_mode()
     def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
-        """`[channel, time]` -> `[source, channel, time]`: masks from the downmix for all channels alike."""
-        channels = mixture.to(self.device)
+        """`[channel, time]` -> `[source, channel, time]`: masks from the downmix for all channels alike.
+
+        The network hears every chunk at the level of its training: its logarithms end at a floor, which a quiet
+        recording would come too near.
+        """
+        peak = float(mixture.abs().max()) if mixture.numel() else 0.0
+        gain = WORKING_PEAK / max(peak, SILENT_PEAK)
+        channels = gain * mixture.to(self.device)
         downmix = weights.to(self.device) @ channels
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
             masks = self.net.estimate_masks(self.net.encoder(downmix[None]))
         stems = self.net.decode(masks, self.net.encoder(channels), channels)
-        return fit_levels(stems.transpose(0, 1), channels).cpu()
+        return fit_levels(stems.transpose(0, 1), channels).cpu() / gain
 
     def _report(self, done: int, total: int) -> None:
         if self.callback is not None:
