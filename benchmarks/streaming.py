@@ -52,7 +52,7 @@ def main() -> None:
     print(f"  peak memory grew by   {(after - before) / 1024:.1f} MiB while it ran")
     if chosen.peer_blocks:
         ours, theirs = seconds.mean(), rerun(sep, block, chosen.peer_blocks)
-        print(f"  the same by running torchaudio's ConvTasNet over the receptive field again: {theirs / ours:.1f} x the time")
+        print(f"  torchaudio's ConvTasNet, run over the receptive field again: {theirs / ours:.1f} x the time")
 
 
 def rerun(sep: separator.Separator, block: int, blocks: int) -> float:

@@ -40,10 +40,11 @@ class LinearDecay:
 
     def __post_init__(self) -> None:
         self.decay_steps = self.steps if self.decay_steps is None else self.decay_steps
-        if not 0 <= self.warmup_steps < self.steps or not 0 < self.decay_steps <= self.steps:
+        # A short trial of a recipe may well end within its warm-up.
+        if self.warmup_steps < 0 or not 0 < self.decay_steps <= self.steps:
             raise ConfigError(
-                f"schedule: warmup_steps={self.warmup_steps} and decay_steps={self.decay_steps} "
-                f"must lie within steps={self.steps}"
+                f"schedule: expected warmup_steps of 0 or more and decay_steps from 1 to steps={self.steps}, "
+                f"got {self.warmup_steps} and {self.decay_steps}"
             )
 
     def after_validation(self, is_best: bool) -> None:

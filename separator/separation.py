@@ -26,6 +26,9 @@ SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
 # Written peak of stems that would clip otherwise, just below full scale.
 CLIP_PEAK = 0.999
+# Peak at which the network is given a chunk, and the peak below which a chunk counts as silent.
+WORKING_PEAK = 0.5
+SILENT_PEAK = 1e-6
 # If averaging the channels leaves less than this of their energy, they are of opposite polarity.
 MIN_DOWNMIX_ENERGY = 0.05
 
@@ -227,9 +230,14 @@ class Separator:
         return Stream(self.net.stream(step), self.sources, self.sample_rate, sample_rate)
 
     def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
-        """`[channel, time]` -> `[source, channel, time]`, at their level in the mixture."""
-        stems = self._estimate(mixture, weights)
-        return fit_levels(stems.transpose(0, 1), mixture)
+        """`[channel, time]` -> `[source, channel, time]`, at their level in the mixture.
+
+        The network hears every chunk at the level of its training: its logarithms end at a floor, which a quiet
+        recording would come too near.
+        """
+        gain = WORKING_PEAK / max(float(mixture.abs().max()) if mixture.numel() else 0.0, SILENT_PEAK)
+        stems = self._estimate(gain * mixture, weights)
+        return fit_levels(stems.transpose(0, 1), gain * mixture) / gain
 
     @torch.inference_mode()
     def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
@@ -281,7 +289,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
         raise ConfigError(
             f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
         ) from error

@@ -29,7 +29,7 @@ def improvement(stems, item):
 def test_it_separates_generated_voices(default):
     mixtures = GeneratedData(valid_mixtures=8).validation(default.sample_rate, 2, seed=123)
     scores = [row["si_snri"] for row in evaluate.evaluate(default, mixtures)]
-    assert np.mean(scores) > 1.5, scores
+    assert np.mean(scores) > 4, scores
 
 
 def test_it_separates_real_voices(default):
@@ -37,7 +37,7 @@ def test_it_separates_real_voices(default):
     if not path.exists():
         pytest.skip("the real voices are not here")
     rows = evaluate.evaluate(default, MixtureList(path, default.sample_rate), limit=12)
-    assert np.mean([row["si_snri"] for row in rows]) > 2
+    assert np.mean([row["si_snri"] for row in rows]) > 4
 
 
 def test_the_level_of_the_recording_does_not_matter(default):
@@ -64,7 +64,7 @@ def test_ten_minutes_in_chunks_keep_the_voices_apart(tmp_path, monkeypatch, caps
     stems = {name: soundfile.read(f"stems/long/{name}.wav", dtype="float32")[0] for name in ("speaker1", "speaker2")}
     assert all(len(stem) == 600 * 16000 for stem in stems.values())
     # One permutation for the ten minutes; a swap at a join would cost most of this.
-    assert improvement(stems, item) > 1
+    assert improvement(stems, item) > 5.5
 
 
 def test_a_stereo_recording_at_44100_hz(tmp_path, monkeypatch, capsys):
@@ -81,7 +81,7 @@ def test_a_stereo_recording_at_44100_hz(tmp_path, monkeypatch, capsys):
         assert soundfile.info(f"stems/mix/{name}.wav").subtype == "PCM_24"
         np.testing.assert_allclose(samples[:, 1], 0.5 * samples[:, 0], atol=1e-4)
         stems[name] = audio.resample(samples.T, 44100, 16000)[0, : item.mixture.shape[0]]
-    assert improvement(stems, item) > 3
+    assert improvement(stems, item) > 8
 
 
 def test_the_demo_says_where_the_stems_are_and_how_good(tmp_path, monkeypatch, capsys):
@@ -93,7 +93,7 @@ def test_the_demo_says_where_the_stems_are_and_how_good(tmp_path, monkeypatch, c
     score = float(out.split("SI-SNRi ")[1].split(" dB")[0])
     item = demo.make_example()
     stems = {path.name: audio.read(path).samples[0] for path in (tmp_path / "demo" / "stems" / "mix").iterdir()}
-    assert score == pytest.approx(improvement(stems, item), abs=0.06) and score > 3
+    assert score == pytest.approx(improvement(stems, item), abs=0.06) and score > 8
 
 
 def test_its_header_says_how_it_was_trained():

@@ -196,8 +196,11 @@ def test_linear_decay_rises_stays_and_falls():
     schedule = schedules.LinearDecay(steps=100, warmup_steps=10, decay_steps=50)
     assert [schedule.at(step) for step in (1, 5, 10, 50, 51)] == pytest.approx([0.1, 0.5, 1, 1, 1])
     assert [schedule.at(step) for step in (76, 100)] == pytest.approx([0.5, 0.02])
-    with pytest.raises(ConfigError, match="within steps=10"):
-        schedules.LinearDecay(steps=10, warmup_steps=10)
+    with pytest.raises(ConfigError, match="from 1 to steps=10, got 0 and 11"):
+        schedules.LinearDecay(steps=10, decay_steps=11)
+    # A trial of two steps of a recipe that warms up over ten.
+    trial = schedules.LinearDecay(steps=2, warmup_steps=10)
+    assert (trial.at(1), trial.at(2)) == (0.1, 0.1)
 
 
 @pytest.mark.parametrize(
