@@ -30,7 +30,8 @@ MEASURED = ("receptive_field", "reach", "parameters", "score", "chance", "loss",
 class StackNetwork(nn.Module):
     """The body of our separator between two 1x1 convolutions, causal, with a norm for each frame by itself.
 
-    So that nothing but the convolutions can carry what a frame knows to another.
+    So that nothing but the convolutions can carry what a frame knows to another. One of `kernel_size`, `num_blocks`
+    and `num_repeats` may be None: it is then what makes the receptive field `receptive_field` frames.
     """
 
     def __init__(
@@ -38,13 +39,15 @@ class StackNetwork(nn.Module):
         num_inputs: int,
         num_outputs: int,
         channels: int = 32,
-        kernel_size: int = 3,
-        num_blocks: int = 6,
-        num_repeats: int = 1,
+        kernel_size: int | None = 3,
+        num_blocks: int | None = 6,
+        num_repeats: int | None = 1,
         temporal: str = "depthwise",
         temporal_options: Mapping[str, Any] | None = None,
+        receptive_field: int | None = None,
     ) -> None:
         super().__init__()
+        kernel_size, num_blocks, num_repeats = hold(receptive_field, kernel_size, num_blocks, num_repeats)
         self.enter = nn.Linear(num_inputs, channels)
         self.stack = SeparableStack(
             channels,
@@ -67,18 +70,24 @@ class StackNetwork(nn.Module):
 
 
 class TCNNetwork(nn.Module):
-    """The generic temporal convolutional network with a 1x1 convolution behind it."""
+    """The generic temporal convolutional network with a 1x1 convolution behind it.
+
+    With a `receptive_field`, one of `kernel_size` and `num_blocks` may be None, as in `StackNetwork`.
+    """
 
     def __init__(
         self,
         num_inputs: int,
         num_outputs: int,
         channels: int = 32,
-        kernel_size: int = 3,
-        num_blocks: int = 6,
+        kernel_size: int | None = 3,
+        num_blocks: int | None = 6,
         dropout: float = 0.0,
+        receptive_field: int | None = None,
     ) -> None:
         super().__init__()
+        # A block has two convolutions.
+        kernel_size, num_blocks, _ = hold(receptive_field, kernel_size, num_blocks, 2)
         self.tcn = TCN(num_inputs, [channels] * num_blocks, kernel_size, dropout)
         self.leave = nn.Linear(channels, num_outputs)
         self.receptive_field = self.tcn.receptive_field
@@ -86,6 +95,34 @@ class TCNNetwork(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         """`[batch, channel, frame]` -> `[batch, output, frame]`."""
         return self.leave(self.tcn(sequence).mT).mT
+
+
+def hold(
+    receptive_field: int | None, kernel_size: int | None, num_blocks: int | None, num_repeats: int | None
+) -> tuple[int, int, int]:
+    """Kernel size, blocks and repeats, the one that is None such that they see `receptive_field` frames.
+
+    They see 1 + repeats * (kernel size - 1) * (2 ^ blocks - 1).
+
+    Raises:
+        ConfigError: unless one is None where there is a receptive field and none where there is not, or if no
+            whole number does it.
+    """
+    sizes = {"kernel_size": kernel_size, "num_blocks": num_blocks, "num_repeats": num_repeats}
+    missing = [name for name, size in sizes.items() if size is None]
+    if len(missing) != (receptive_field is not None):
+        raise ConfigError(
+            f"network.receptive_field={receptive_field} leaves {int(receptive_field is not None)} of the sizes to be "
+            f"found (null), got {', '.join(f'{name}={size}' for name, size in sizes.items())}"
+        )
+    if receptive_field is None:
+        return kernel_size, num_blocks, num_repeats  # type: ignore[return-value]
+    for size in range(1, receptive_field + 1):
+        k, x, r = (size if value is None else value for value in sizes.values())
+        if 1 + r * (k - 1) * (2**x - 1) == receptive_field:
+            return k, x, r
+    given = ", ".join(f"{name}={size}" for name, size in sizes.items() if size is not None)
+    raise ConfigError(f"no {missing[0]} gives a receptive field of {receptive_field} frames with {given}")
 
 
 def run(settings: dict[str, Any]) -> None:

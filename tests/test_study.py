@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from separator.data.sequences import Copying
-from separator.study import StackNetwork, TCNNetwork, fit, measure, merge
+from separator.study import StackNetwork, TCNNetwork, fit, hold, measure, merge
 
 SMALL = ["network.channels=8", "network.num_blocks=2", "steps=3", "score_examples=20", "task.gap=3"]
 
@@ -48,6 +48,9 @@ def test_a_sweep_makes_a_table_and_a_plot(tmp_path):
         (["+network.heads=3"], "there is no setting 'network.heads'"),
         (["+stepps=3"], "there is no setting 'stepps'; there are"),
         (["x=task.gapp"], "x=task.gapp is no setting of this study"),
+        (["network.receptive_field=127"], "got kernel_size=3, num_blocks=2, num_repeats=1"),
+        (["network.kernel_size=null"], "got kernel_size=None, num_blocks=2, num_repeats=1"),
+        (["network.kernel_size=null", "network.receptive_field=128"], "no kernel_size gives a receptive field of 128"),
         (["task=reverse"], "Could not find 'task/reverse'"),
         (["network.temporal=talk", "network.kernel_size=1"], "reaches 0"),
     ],
@@ -81,6 +84,21 @@ def test_networks_are_causal_and_see_their_receptive_field():
         seen = gradient[0].abs().sum(0).nonzero().flatten()
         assert int(seen.max()) == 40 and 41 - int(seen.min()) <= net.receptive_field
         assert 41 - int(seen.min()) >= net.receptive_field - 4  # a ReLU may hide the outermost
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [((None, 6, 1), (3, 6, 1)), ((None, 3, 9), (3, 3, 9)), ((7, None, 3), (7, 3, 3)), ((3, 1, None), (3, 1, 63))],
+)
+def test_a_held_receptive_field_finds_the_missing_size(sizes, found):
+    assert hold(127, *sizes) == found
+    kernel_size, num_blocks, num_repeats = sizes
+    net = StackNetwork(3, 2, 8, kernel_size, num_blocks, num_repeats, receptive_field=127)
+    assert net.receptive_field == 127
+
+
+def test_the_receptive_field_of_a_tcn_can_be_held():
+    assert TCNNetwork(3, 2, 8, None, 3, receptive_field=127).receptive_field == 127
 
 
 def test_a_row_takes_the_place_of_its_like():
