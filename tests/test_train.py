@@ -252,9 +252,15 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, arguments, me
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.pt"))
 
 
-def test_the_recipe_trains(tmp_path):
-    settings = compose("+recipe=two_speakers", f"run={tmp_path}")
-    assert settings["name"] == "two_speakers" and settings["model"]["mixture_consistency"]
+RECIPES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "recipe").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains(tmp_path, recipe):
+    settings = compose(f"+recipe={recipe}", f"run={tmp_path}")
+    assert settings["name"].startswith(recipe) and settings["model"]["mixture_consistency"]
+    assert settings["model"]["causal"] == ("causal" in recipe)
+    assert settings["schedule"]["_target_"].endswith("LinearDecay")
     settings["trainer"] |= {"max_steps": 2, "validate_every": 2, "compile": "off", "num_workers": 0, "log_every": 1}
     settings["schedule"] |= {"steps": 2, "warmup_steps": 0}
     settings["data"] |= {"num_speakers": 4, "valid_mixtures": 1, "segment_seconds": 0.5, "valid_seconds": 0.5}
