@@ -14,7 +14,7 @@ from torch import Tensor
 from separator import audio, checkpoint, chunks, zoo
 from separator.audio import Waveform
 from separator.errors import AudioError, ConfigError, choose
-from separator.models import State
+from separator.models import Replay, State
 from separator.stream import Stream
 
 # fraction of the recording done, seconds of it done, its seconds in all
@@ -99,7 +99,11 @@ class Separator:
         self.model = str(model)
         self.device = _device(device)
         self.precision = choose("precision", precision, PRECISIONS)
-        self.net = checkpoint.load(zoo.find(model)).to(self.device)
+        self.net = checkpoint.load(zoo.find(model)).to(self.device).requires_grad_(False)
+        # One for all streams: what one has recorded is there for the others.
+        self._live = Replay(
+            lambda mixture, state: self._estimate(mixture, _mean(mixture), state), self.net.encoder.stride
+        )
         self.segment_seconds, self.overlap, self.callback = segment_seconds, overlap, callback
 
     @property
@@ -146,7 +150,8 @@ class Separator:
             StreamError: if the model is not causal.
             AudioError: for a sample rate that is none.
         """
-        return self._stream(self.sample_rate if sample_rate is None else sample_rate)
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        return Stream(self.net.stream(self._live), self.sources, self.sample_rate, rate)
 
     def separate_file(
         self,
@@ -213,21 +218,15 @@ class Separator:
 
     def _separate_as_stream(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         """The same without chunks: a causal network goes through any length in one pass."""
-        stream = self._stream(sample_rate, _downmix_weights(torch.from_numpy(samples)))
+        weights = _downmix_weights(torch.from_numpy(samples))
+        network = self.net.stream(lambda mixture, state: self._estimate(mixture, weights, state))
+        stream = Stream(network, self.sources, self.sample_rate, sample_rate)
         block = max(1, round(self.segment_seconds * sample_rate))
         stems, total = [], samples.shape[-1]
         for start in range(0, total, block):
             stems.append(stream.push(samples[:, start : start + block]))
             self._report(min(start + block, total), total, sample_rate)
         return np.concatenate([*stems, stream.flush()], axis=-1)
-
-    def _stream(self, sample_rate: int, weights: Tensor | None = None) -> Stream:
-        def step(mixture: Tensor, state: State) -> Tensor:
-            channels = mixture.shape[0]
-            mean = torch.full((channels,), 1 / channels)
-            return self._estimate(mixture, mean if weights is None else weights, state)
-
-        return Stream(self.net.stream(step), self.sources, self.sample_rate, sample_rate)
 
     def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
         """`[channel, time]` -> `[source, channel, time]`, at their level in the mixture.
@@ -243,11 +242,12 @@ class Separator:
     def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
         """`[channel, time]` -> `[channel, source, time]`: masks from the downmix for all channels alike."""
         channels = mixture.to(self.device)
-        masks_state = state and state.branch("downmix")
-        downmix = weights.to(self.device) @ channels
+        coefficients = self.net.encoder(channels, state)
+        # The encoder is linear: the downmix can as well be made of its output.
+        downmix = torch.tensordot(weights.to(self.device), coefficients, 1)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
-            masks = self.net.estimate_masks(self.net.encoder(downmix[None], masks_state), masks_state)
-        return self.net.decode(masks, self.net.encoder(channels, state), channels, state).cpu()
+            masks = self.net.estimate_masks(downmix, state)
+        return self.net.decode(masks, coefficients, channels, state).cpu()
 
     def _report(self, done: int, total: int, sample_rate: int | None = None) -> None:
         if self.callback is not None:
@@ -274,13 +274,16 @@ def _downmix_weights(mixture: Tensor) -> Tensor:
 
     The mean, unless the channels cancel each other; then those against the loudest one are turned round.
     """
-    count = mixture.shape[0]
-    weights = torch.full((count,), 1 / count)
+    weights = _mean(mixture)
     energy = mixture.square().mean()
-    if count > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
+    if len(weights) > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
         loudest = mixture[mixture.square().sum(-1).argmax()]
         weights = torch.where(mixture @ loudest < 0, -weights, weights)
     return weights
+
+
+def _mean(mixture: Tensor) -> Tensor:
+    return torch.full((mixture.shape[0],), 1 / mixture.shape[0])
 
 
 def _device(name: str) -> torch.device:

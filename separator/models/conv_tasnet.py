@@ -16,8 +16,9 @@ from separator import objectives
 from separator.errors import ConfigError, choose
 from separator.models.filterbank import Decoder, Encoder, fourier_pair
 from separator.models.norms import make_norm
+from separator.models.replay import Step
 from separator.models.state import State
-from separator.models.stream import NetworkStream, Step
+from separator.models.stream import NetworkStream
 from separator.models.tcn import SeparableStack
 
 MASKS = {
@@ -164,6 +165,8 @@ class ConvTasNet(nn.Module):
 
     def stream(self, step: Step | None = None) -> NetworkStream:
         """A stream through this network, with a memory of its own; `step` in the place of `forward` if given.
+
+        Short blocks go about twice as fast after `net.requires_grad_(False)`.
 
         Raises `StreamError` if the network is not causal.
         """

@@ -79,7 +79,7 @@ class Decoder(nn.Module):
             return samples[..., self.delay : self.delay + time]
         begun = state.recall(self)
         if begun is not None:
-            samples = samples + F.pad(begun, (0, time))
+            samples = samples + F.pad(begun[0], (0, time))
         state.keep(self, samples[..., time:])
         return samples[..., :time]
 

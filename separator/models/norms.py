@@ -7,6 +7,7 @@ in half precision a sum over a whole recording loses the small frames.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separator.errors import ConfigError, choose
@@ -15,7 +16,7 @@ from separator.models.state import State
 
 def at_least_float32(features: Tensor) -> Tensor:
     """Half precision as float32; float32 and float64 as they are."""
-    return features.to(torch.promote_types(features.dtype, torch.float32))
+    return features.float() if features.dtype in (torch.bfloat16, torch.float16) else features
 
 
 def sum_dtype(values: Tensor) -> torch.dtype:
@@ -57,18 +58,18 @@ class CumulativeNorm(GlobalNorm):
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
         frames, channels = values.shape[1:]
-        # Frames, sum and sum of squares before this block.
-        before = state.recall(self) if state is not None else None
-        seen, total, power = before or (0, 0.0, 0.0)
-        count = (torch.arange(1, frames + 1, device=values.device) + seen)[:, None] * channels
-        total = total + values.sum(2, keepdim=True, dtype=sum_dtype(values)).cumsum(1)
-        power = power + values.square().sum(2, keepdim=True, dtype=sum_dtype(values)).cumsum(1)
+        # Sum and sum of squares up to each frame, [batch, frame, 2], and the frames that they go over.
+        sums = torch.stack([values.sum(2), values.square().sum(2)], dim=-1).to(sum_dtype(values)).cumsum(1)
+        count = torch.arange(1, frames + 1, device=values.device)[:, None]
         if state is not None:
-            state.keep(self, (seen + frames, total[:, -1:], power[:, -1:]))
-        mean = total / count
-        variance = (power / count - mean.square()).clamp_min(0).to(values.dtype)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        return ((values - mean.to(values.dtype)) * scale + self.bias).to(features.dtype)
+            before = state.recall(self)
+            if before is not None:
+                sums, count = sums + before[0], count + before[1]
+            state.keep(self, sums[:, -1:], count[-1:])
+        mean, power = (sums / (count * channels)).unsqueeze(2).unbind(-1)
+        variance = (power - mean.square()).clamp_min(0).to(values.dtype)
+        centred = (values - mean.to(values.dtype)) * torch.rsqrt(variance + self.eps)
+        return torch.addcmul(self.bias, centred, self.weight).to(features.dtype)
 
 
 class ChannelNorm(GlobalNorm):
@@ -80,10 +81,7 @@ class ChannelNorm(GlobalNorm):
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
-        centred = values - values.mean(2, keepdim=True)
-        variance = centred.square().mean(2, keepdim=True)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        return (centred * scale + self.bias).to(features.dtype)
+        return F.layer_norm(values, self.weight.shape, self.weight, self.bias, self.eps).to(features.dtype)
 
 
 NORMS = {"global": GlobalNorm, "cumulative": CumulativeNorm, "channel": ChannelNorm}

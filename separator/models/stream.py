@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,13 +9,12 @@ from torch import Tensor
 
 from separator.errors import StreamError
 from separator.models.filterbank import num_frames
+from separator.models.replay import Replay, Step
 from separator.models.state import State
 
 if TYPE_CHECKING:
     from separator.models.conv_tasnet import ConvTasNet
 
-# `[batch, time]` of whole strides, and the stream's memory -> `[batch, source, time]`
-Step = Callable[[Tensor, State], Tensor]
 # Longer blocks go through the network in pieces, so that they need no more memory.
 LONGEST_PIECE_SECONDS = 10.0
 
@@ -34,8 +32,8 @@ class NetworkStream:
     def __init__(self, net: ConvTasNet, step: Step | None = None) -> None:
         if not net.causal:
             raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
-        self._net, self._step, self._state = net, step or net, State()
-        self._stride = net.encoder.stride
+        self._net, self._state, self._stride = net, State(), net.encoder.stride
+        self._step = step or Replay(net, self._stride)
         self._longest = max(1, round(LONGEST_PIECE_SECONDS * net.sample_rate) // self._stride) * self._stride
         self._pending: Tensor | None = None
         self._received = self._given = 0

@@ -56,7 +56,7 @@ class Temporal(nn.Module):
     def taps(self, surrounded: Tensor) -> list[Tensor]:
         """The `kernel_size` shifted views `[batch, frame, channel]`, the earliest frames first."""
         frames = surrounded.shape[1] - self.left - self.right
-        return [surrounded[:, tap * self.dilation :][:, :frames] for tap in range(self.kernel_size)]
+        return [surrounded.narrow(1, tap * self.dilation, frames) for tap in range(self.kernel_size)]
 
 
 class DepthwiseConv(Temporal):
@@ -75,7 +75,7 @@ class DepthwiseConv(Temporal):
         kernel = self.weight.to(features.dtype)
         output = self.bias.to(features.dtype)
         for weight, tap in zip(kernel, self.taps(self.surrounded(features, state)), strict=True):
-            output = output + weight * tap
+            output = torch.addcmul(output, weight, tap)
         return output.mT
 
 
