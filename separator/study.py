@@ -48,6 +48,7 @@ class StackNetwork(nn.Module):
     ) -> None:
         super().__init__()
         kernel_size, num_blocks, num_repeats = hold(receptive_field, kernel_size, num_blocks, num_repeats)
+        self.sizes = {"kernel_size": kernel_size, "num_blocks": num_blocks, "num_repeats": num_repeats}
         self.enter = nn.Linear(num_inputs, channels)
         self.stack = SeparableStack(
             channels,
@@ -88,6 +89,7 @@ class TCNNetwork(nn.Module):
         super().__init__()
         # A block has two convolutions.
         kernel_size, num_blocks, _ = hold(receptive_field, kernel_size, num_blocks, 2)
+        self.sizes = {"kernel_size": kernel_size, "num_blocks": num_blocks}
         self.tcn = TCN(num_inputs, [channels] * num_blocks, kernel_size, dropout)
         self.leave = nn.Linear(channels, num_outputs)
         self.receptive_field = self.tcn.receptive_field
@@ -132,6 +134,7 @@ def run(settings: dict[str, Any]) -> None:
     task: Task = config.build(settings["task"], "task")
     net = config.build(settings["network"], "network", task.num_inputs, task.num_outputs)
     row = {key: str(value) for key, value in flat(settings).items() if key not in ("out", "x", "line")}
+    row |= {f"network.{name}": str(size) for name, size in net.sizes.items()}  # one of them may have been found
     # One name for what is compared, whatever the network.
     row["kind"] = row.get("network.temporal", "TCN")
     for role in ("x", "line"):
@@ -161,7 +164,7 @@ def fit(net: nn.Module, task: Task, settings: dict[str, Any]) -> float:
     optimizer = torch.optim.Adam(net.parameters(), lr=settings["lr"])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses = []
-    for step in tqdm(range(1, steps + 1), unit="step", dynamic_ncols=True, leave=False):
+    for step in tqdm(range(1, steps + 1), unit="step", dynamic_ncols=True, leave=False, disable=None):
         sequence, target = task.batch(settings["batch_size"], generator)
         loss = task.loss(net(sequence), target)
         optimizer.zero_grad()

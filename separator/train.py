@@ -109,7 +109,12 @@ class Run:
         net, optimizer = fabric.setup(_compiled(self.net, self.trainer.compile), self.optimizer)
         run_log = RunLog(self.folder, self.progress.step)
         bar = tqdm(
-            total=self.trainer.max_steps, initial=self.progress.step, unit="step", smoothing=0.05, dynamic_ncols=True
+            total=self.trainer.max_steps,
+            initial=self.progress.step,
+            unit="step",
+            smoothing=0.05,
+            dynamic_ncols=True,
+            disable=None,  # on a terminal only
         )
         try:
             self._loop(fabric, net, optimizer, run_log, bar)

@@ -35,9 +35,10 @@ def test_a_sweep_makes_a_table_and_a_plot(tmp_path):
     again = study(*settings, "network.temporal=talk", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert [row["score"] for row in rows(tmp_path)] == [row["score"] for row in first]
-    other = study(*settings, "network=tcn", cwd=tmp_path)
+    other = study(*settings, "network=tcn", "network.kernel_size=null", "network.receptive_field=25", cwd=tmp_path)
     assert other.returncode == 0, other.stderr
     assert rows(tmp_path)[-1]["kind"] == "TCN" and len(rows(tmp_path)) == 3
+    assert rows(tmp_path)[-1]["network.kernel_size"] == "5"
     assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "table.md", "plot.png", "multirun.yaml"}
 
 
