@@ -162,35 +162,64 @@ def _stream(options: argparse.Namespace) -> int:
         parser().error(f"--stream takes one source, got {len(options.tracks)}")
     if options.flac:
         parser().error("--stream writes WAV: a FLAC file is not valid before its end")
+    if options.segment is not None or options.overlap is not None:
+        parser().error("--stream works without pieces: --segment and --overlap mean nothing to it")
+    if options.json and options.out == "-":
+        parser().error("--json and --out - both want standard output: name a folder with --out")
     from separator import audio, live, sinks, sources
     from separator.separation import Separator, stem_paths
 
-    separator = Separator(options.model or "default-causal", options.device)
+    options.model = options.model or "default-causal"
+    separator = Separator(options.model, options.device)
     raw = sources.RawFormat.parse(options.raw) if options.raw else None
+    report = {"path": options.tracks[0], "status": "done"}
+    paths = {}
     try:
         with sources.open_source(options.tracks[0], raw) as source, separator.stream(source.sample_rate) as stream:
             kept = source.subtype if source.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE
             subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else kept
             sink: sinks.Sink
             if options.out == "-":
-                paths = {}
                 channels = source.channels * len(separator.sources)
                 sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
             else:
-                paths = stem_paths(separator.sources, options.out, options.filename, source.name, "wav", options.force)
-                sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype)
+                wanted = stem_paths(separator.sources, options.out, options.filename, source.name, "wav", options.force)
+                sink = sinks.WavFiles(wanted, source.sample_rate, source.channels, subtype)
+                paths = wanted
             with contextlib.closing(sink):
                 result = live.run(stream, source, sink)
+            clipped = 0 if subtype in audio.FLOAT_SUBTYPES else result.clipped
+            factor = result.work_seconds / max(result.seconds, 1e-9)
+            report |= {
+                "seconds": round(result.seconds, 3),
+                "work_seconds": round(result.work_seconds, 3),
+                "real_time_factor": round(factor, 4),
+                "latency_seconds": round(stream.latency, 5),
+                "sample_rate": source.sample_rate,
+                "channels": source.channels,
+                "subtype": subtype,
+                "clipped_samples": clipped,
+                "interrupted": result.interrupted,
+            }
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
+        report |= {"status": "failed", "error": str(error)}
+    report["stems"] = {name: str(path) for name, path in paths.items()}
+    if options.json:
+        print(json.dumps({"model": options.model, "files": [report]}, indent=2))
+    if report["status"] == "failed":
         return 1
-    for path in paths.values():
-        print(path)
-    if result.clipped and subtype not in audio.FLOAT_SUBTYPES:
-        print(f"  {result.clipped} samples were cut off at full scale; --float32 keeps them", file=sys.stderr)
+    if not options.json:
+        for path in paths.values():
+            print(path)
+        if clipped:
+            print(f"  {clipped} samples were cut off at full scale; --float32 keeps them", file=sys.stderr)
     if options.verbose:
-        factor = result.work_seconds / max(result.seconds, 1e-9)
-        print(f"  {result.seconds:.1f} s, {result.work_seconds:.1f} s of work ({factor:.3f} a second)", file=sys.stderr)
+        print(
+            f"  {result.seconds:.1f} s, {result.work_seconds:.1f} s of work ({factor:.3f} a second), "
+            f"latency {1e3 * stream.latency:.1f} ms",
+            file=sys.stderr,
+        )
     return 0
 
 

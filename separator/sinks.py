@@ -92,10 +92,11 @@ class StandardOutput:
         try:
             self._file.write(data)
             self._file.flush()
-        except BrokenPipeError as error:
+        except OSError as error:
             # Or Python would try once more at its end, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise AudioError("standard output: its reader closed it before the recording ended") from error
+            what = "its reader closed it" if isinstance(error, BrokenPipeError) else reason(error)
+            raise AudioError(f"standard output: it cannot be written any further ({what})") from error
 
 
 def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int) -> bytes:

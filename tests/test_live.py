@@ -1,6 +1,7 @@
 """`separate --stream`, from a pipe, a file and a (pretended) microphone."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -184,7 +185,34 @@ def test_a_closed_pipe_is_told_and_is_no_success(causal_checkpoint, signal_8k):
         timeout=120,
     )
     lines = result.stderr.decode().splitlines()
-    assert lines == ["error: standard output: its reader closed it before the recording ended", "1"]
+    assert lines == ["error: standard output: it cannot be written any further (its reader closed it)", "1"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_told(causal_checkpoint, signal_8k):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "separator.cli", "-", "--stream", "--raw", "8000", "-m", causal_checkpoint, "-o-"],
+            input=as_s16(signal_8k),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
+    assert result.returncode == 1 and b"Traceback" not in result.stderr
+    assert b"standard output: it cannot be written any further (No space left" in result.stderr
+
+
+def test_a_report_for_machines(tmp_path, capsys, causal_checkpoint, signal_8k):
+    soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
+    arguments = ["--stream", "--json", "-m", str(causal_checkpoint), "-o", str(tmp_path)]
+    assert cli.main([str(tmp_path / "a.wav"), *arguments]) == 0
+    (report,) = json.loads(capsys.readouterr().out)["files"]
+    assert report["status"] == "done" and report["seconds"] == 1.0 and not report["interrupted"]
+    assert report["stems"]["speaker1"] == str(tmp_path / "a" / "speaker1.wav")
+    assert report["latency_seconds"] == separator.Separator(causal_checkpoint).stream().latency
+    assert cli.main([str(tmp_path / "b.wav"), *arguments]) == 1
+    (report,) = json.loads(capsys.readouterr().out)["files"]
+    assert report["status"] == "failed" and "b.wav" in report["error"] and report["stems"] == {}
 
 
 def test_what_came_before_bad_samples_is_kept(tmp_path, causal_checkpoint, signal_8k):
@@ -214,12 +242,14 @@ def test_samples_above_full_scale_are_counted(tmp_path, capsys, causal_checkpoin
         (["-", "--stream", "--raw", "8000,1,s17"], b"", 2, "unknown --raw format 's17'"),
         (["a.wav", "b.wav", "--stream"], b"", 2, "--stream takes one source, got 2"),
         (["-", "--stream", "--flac"], b"", 2, "not valid before its end"),
+        (["-", "--stream", "--segment", "3"], b"", 2, "--segment and --overlap mean nothing to it"),
+        (["-", "--stream", "--json", "-o", "-"], b"", 2, "both want standard output"),
         (["a.wav", "--raw", "8000"], b"", 2, "--raw says what --stream reads"),
         (["missing.wav", "--stream"], b"", 1, "missing.wav: cannot be read as audio"),
     ],
 )
 def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, message):
-    result = separate([*arguments, "-m", causal_checkpoint, "-o", tmp_path / "out"], data)
+    result = separate(["-m", causal_checkpoint, "-o", tmp_path / "out", *arguments], data)
     assert result.returncode == code, result.stderr
     assert message in result.stderr.decode() and b"Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
