@@ -23,7 +23,7 @@ from separator.errors import ConfigError, TrainingError
 from separator.models import TCN
 from separator.models.tcn import SeparableStack
 
-SETTINGS = ("task", "network", "seed", "steps", "batch_size", "lr", "score_examples", "out", "x", "line")
+SETTINGS = ("task", "network", "data", "seed", "steps", "batch_size", "lr", "score_examples", "out", "x", "line")
 MEASURED = ("receptive_field", "reach", "parameters", "score", "chance", "loss", "seconds")
 
 
@@ -133,7 +133,7 @@ def run(settings: dict[str, Any]) -> None:
     torch.manual_seed(settings["seed"])
     task: Task = config.build(settings["task"], "task")
     net = config.build(settings["network"], "network", task.num_inputs, task.num_outputs)
-    row = {key: str(value) for key, value in flat(settings).items() if key not in ("out", "x", "line")}
+    row = {key: str(value) for key, value in flat(settings).items() if key not in ("out", "x", "line", "data.root")}
     row |= {f"network.{name}": str(size) for name, size in net.sizes.items()}  # one of them may have been found
     # One name for what is compared, whatever the network.
     row["kind"] = row.get("network.temporal", "TCN")

@@ -62,6 +62,11 @@ def test_wrong_settings_are_told(tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_digits_come_from_the_folder_that_is_named(tmp_path):
+    result = study("task=digits", f"data.root={tmp_path}", "steps=1", f"out={tmp_path / 'out'}")
+    assert result.returncode != 0 and f"{tmp_path}: there is no train-images-idx3-ubyte" in result.stderr
+
+
 def test_recall_ends_with_the_receptive_field():
     """What the study finds, in small: within the receptive field all is recalled, beyond it nothing."""
     accuracy = {}
