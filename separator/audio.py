@@ -18,6 +18,10 @@ from separator.errors import AudioError, reason
 
 Waveform = TypeVar("Waveform", np.ndarray, Tensor)
 MAX_CHANNELS = 64
+# Hz
+MIN_RATE, MAX_RATE = 1000, 1_000_000
+# Long enough for a few of the blocks in which soxr gives its output, at any rate.
+PROBE_SECONDS = 4
 # What a stem is written as when its input was compressed: enough for anything that lossy coding left.
 DEFAULT_SUBTYPE = "PCM_16"
 # Kept as they are; the others (8 bit, mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
@@ -74,8 +78,16 @@ def read(path: Path) -> Recording:
 
 def check_rate(sample_rate: Any) -> None:
     """Raises `AudioError` for a sample rate that is none."""
-    if not isinstance(sample_rate, int | np.integer) or sample_rate < 1:
-        raise AudioError(f"expected a sample rate in Hz, a whole number above 0, got {sample_rate!r}")
+    if not isinstance(sample_rate, int | np.integer) or not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise AudioError(
+            f"expected a sample rate in Hz, a whole number from {MIN_RATE} to {MAX_RATE}, got {sample_rate!r}"
+        )
+
+
+def check_channels(count: int) -> None:
+    """Raises `AudioError` for more channels than a recording has."""
+    if count > MAX_CHANNELS:
+        raise AudioError(f"expected at most {MAX_CHANNELS} channels, got {count}; choose those with the voices")
 
 
 def check_finite(samples: np.ndarray, sample_rate: int, name: str) -> None:
@@ -145,11 +157,12 @@ def resampling_latency(from_rate: int, to_rate: int) -> float:
     if from_rate == to_rate:
         return 0.0
     resampler = StreamResampler(1, from_rate, to_rate)
-    block, given, longest = np.zeros((1, 16), np.float32), 0, 0.0
-    for number in range(1, from_rate // 16):
+    step = max(16, from_rate // 4000)
+    block, given, longest = np.zeros((1, step), np.float32), 0, 0.0
+    for number in range(1, PROBE_SECONDS * from_rate // step):
         given += resampler.push(block).shape[-1]
-        longest = max(longest, number * 16 / from_rate - given / to_rate)
-    return longest + 16 / from_rate
+        longest = max(longest, number * step / from_rate - given / to_rate)
+    return longest + step / from_rate
 
 
 def _format(path: Path, samples: np.ndarray, subtype: str) -> str:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from separator.models.norms import make_norm
+from separator.models.state import State
 
 
 def randomized(name, channels=5):
@@ -10,6 +11,13 @@ def randomized(name, channels=5):
     norm.weight.data.normal_()
     norm.bias.data.normal_()
     return norm
+
+
+def test_a_stream_may_hold_no_frame():
+    norm, state = make_norm("cumulative", 3), State()
+    frames = torch.randn(1, 9, 3)
+    parts = [norm(block, state) for block in (frames[:, :0], frames[:, :4], frames[:, :0], frames[:, 4:])]
+    torch.testing.assert_close(torch.cat(parts, 1), norm(frames))
 
 
 def test_global_equals_group_norm_with_one_group():

@@ -145,6 +145,57 @@ def test_memory_of_a_stream_does_not_grow():
     assert len(set(sizes[2:])) == 1
 
 
+def test_a_block_may_be_filled_anew_by_the_caller():
+    net = causal()
+    mixture = 0.3 * torch.randn(1, 400)
+    stream, buffer, given = net.stream(), torch.empty(1, 5), []
+    for start in range(0, 400, 5):
+        buffer.copy_(mixture[:, start : start + 5])
+        given.append(stream.push(buffer))
+        buffer.fill_(9.0)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat([*given, stream.flush()], -1), net(mixture), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("temporal", TEMPORAL)
+def test_a_long_block_is_not_kept(temporal):
+    net = causal(temporal=temporal, norm="cumulative")
+    stream = net.stream()
+    stream.push(torch.randn(1, 80_000))
+    held = sum(tensor.untyped_storage().nbytes() for tensor in [*stream._state.tensors(), stream._pending])
+    assert held < 2**18
+    assert all(tensor.untyped_storage().nbytes() <= 2**16 for tensor in stream._state.tensors())
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (torch.zeros(1, 30, dtype=torch.int16), "expected a block of torch.float32"),
+        (torch.zeros(1, 30, dtype=torch.float64), "expected a block of torch.float32"),
+        (torch.full((1, 30), torch.nan), "expected finite samples"),
+        (torch.zeros(30), "expected a block"),
+        ([0.0] * 30, "expected a Tensor, got list"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_refused_block_leaves_a_network_stream_as_it_was(block, message, first):
+    net = causal()
+    mixture = 0.3 * torch.randn(1, 100)
+    stream = net.stream()
+    given = [] if first else [stream.push(mixture[:, :33])]
+    with pytest.raises(ValueError, match=message):
+        stream.push(block)
+    given += [stream.push(mixture[:, 0 if first else 33 :]), stream.flush()]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat(given, -1), net(mixture), atol=1e-5, rtol=0)
+
+
+def test_what_a_stream_gives_is_a_tensor_like_any_other():
+    stream = causal().stream()
+    for estimate in (stream.push(torch.randn(1, 50)), stream.flush()):
+        assert not estimate.is_inference()
+
+
 def test_the_future_cannot_be_streamed():
     with pytest.raises(StreamError, match="looks ahead and cannot stream"):
         separator.ConvTasNet(num_blocks=1, num_repeats=1).stream()

@@ -14,6 +14,15 @@ def tcn(**arguments):
     return TCN(**(dict(num_inputs=3, channels=[4, 4, 6], kernel_size=3, dropout=0.0) | arguments)).double()
 
 
+def test_a_stream_may_hold_no_frame():
+    net, state = TCN(2, [3, 4]).eval(), State()
+    frames = torch.randn(1, 2, 9)
+    with torch.no_grad():
+        parts = [net(block, state) for block in (frames[..., :4], frames[..., :0], frames[..., 4:])]
+        torch.testing.assert_close(torch.cat(parts, -1), net(frames))
+    assert parts[1].shape == (1, 4, 0)
+
+
 def test_block_is_the_figure_of_the_paper():
     """Bai et al. 2018, figure 1b, written with plain convolutions and g * v / |v|."""
     net = tcn(channels=[4, 4])

@@ -58,6 +58,8 @@ class CumulativeNorm(GlobalNorm):
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
         frames, channels = values.shape[1:]
+        if not frames:
+            return features
         # Sum and sum of squares up to each frame, [batch, frame, 2], and the frames that they go over.
         sums = torch.stack([values.sum(2), values.square().sum(2)], dim=-1).to(sum_dtype(values)).cumsum(1)
         count = torch.arange(1, frames + 1, device=values.device)[:, None]

@@ -24,6 +24,8 @@ RECORD_AFTER = 10
 # Longer blocks gain little.
 LONGEST_FRAMES = 64
 MOST_RECORDINGS = 16
+# One at a time in the whole process: which warnings are shown is a setting of the process.
+_RECORDING = threading.Lock()
 
 
 class Replay:
@@ -36,7 +38,6 @@ class Replay:
         self._step, self._longest = step, LONGEST_FRAMES * stride
         self._seen: Counter[tuple] = Counter()
         self._recordings: dict[tuple, Any] = {}
-        self._lock = threading.Lock()
 
     def __call__(self, mixture: Tensor, state: State) -> Tensor:
         """`[batch, time]` -> `[batch, source, time]`; brings `state` up to date."""
@@ -56,7 +57,7 @@ class Replay:
 
     def _record(self, key: tuple, mixture: Tensor, state: State) -> Any:
         """The recording for blocks of this shape, if they came often enough and it can be made."""
-        with self._lock:
+        with _RECORDING:
             self._seen[key] += 1
             if self._seen[key] != RECORD_AFTER or len(self._recordings) >= MOST_RECORDINGS:
                 return self._recordings.get(key)

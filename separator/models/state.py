@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+# Bytes of a block that the end of it, which a layer keeps, may hold back with it; of larger ones it is copied.
+LARGEST_HELD = 2**16
+
 
 class State:
     """The memory of one stream, made by whoever runs it and handed to every `forward` along the way.
@@ -24,7 +27,9 @@ class State:
 
     def keep(self, layer: nn.Module, *memory: Tensor) -> None:
         """Stores what `layer` must know at the next block."""
-        self._memory[layer] = memory
+        self._memory[layer] = tuple(
+            tensor.clone() if tensor.untyped_storage().nbytes() > LARGEST_HELD else tensor for tensor in memory
+        )
 
     def with_past(self, layer: nn.Module, block: Tensor, length: int) -> Tensor:
         """`[batch, frame, ...]` -> `[batch, length + frame, ...]`: the block after the `length` frames before it.

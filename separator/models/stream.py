@@ -46,26 +46,26 @@ class NetworkStream:
         """Algorithmic latency: a sample of the output is out when so many of the mixture came, from its own on."""
         return self._net.decoder.filter_length
 
-    @torch.inference_mode()
     def push(self, mixture: Tensor) -> Tensor:
         """`[batch, time]` -> `[batch, source, time']`: what is certain by now, possibly nothing.
 
         Raises:
-            ValueError: for another shape, or another batch than before.
+            ValueError: for another shape or type, another batch than before, or values that are not finite. The
+                stream is then as it was before.
             StreamError: after `flush`.
         """
         if self._flushed:
             raise StreamError("the stream was flushed: its end is given; begin another with net.stream()")
-        if mixture.ndim != 2 or (self._pending is not None and mixture.shape[0] != self._pending.shape[0]):
-            batch = "batch" if self._pending is None else self._pending.shape[0]
-            raise ValueError(f"expected a block [{batch}, time], got {list(mixture.shape)}")
-        self._received += mixture.shape[-1]
-        mixture = mixture if self._pending is None else torch.cat([self._pending, mixture], dim=-1)
-        whole = mixture.shape[-1] // self._stride * self._stride
-        self._pending = mixture[:, whole:]
-        return self._advance(mixture[:, :whole])
+        self._check(mixture)
+        with torch.inference_mode():
+            extended = mixture if self._pending is None else torch.cat([self._pending, mixture], dim=-1)
+            whole = extended.shape[-1] // self._stride * self._stride
+            # Not a view: the caller may fill the block anew.
+            self._pending = extended[:, whole:].clone()
+            self._received += mixture.shape[-1]
+            estimates = self._advance(extended[:, :whole])
+        return estimates.clone()  # outside, a tensor like any other
 
-    @torch.inference_mode()
     def flush(self) -> Tensor:
         """The rest, `[batch, source, time']`. Nothing can be pushed afterwards.
 
@@ -77,12 +77,25 @@ class NetworkStream:
                 "there is nothing to flush: " + ("it was done before" if self._flushed else "no block came")
             )
         self._flushed = True
-        if not self._received:
-            return self._advance(self._pending)
-        frames = num_frames(self._received, self._net.decoder.filter_length, self._stride)
-        missing = frames * self._stride - self._received
-        estimates = self._advance(torch.nn.functional.pad(self._pending, (0, missing)))
-        return estimates[..., : estimates.shape[-1] - (self._given - self._received)]
+        missing = 0
+        if self._received:
+            frames = num_frames(self._received, self._net.decoder.filter_length, self._stride)
+            missing = frames * self._stride - self._received
+        with torch.inference_mode():
+            estimates = self._advance(torch.nn.functional.pad(self._pending, (0, missing)))
+        return estimates[..., : estimates.shape[-1] - (self._given - self._received)].clone()
+
+    def _check(self, mixture: Tensor) -> None:
+        if not isinstance(mixture, Tensor):
+            raise ValueError(f"expected a Tensor, got {type(mixture).__name__}")
+        if mixture.ndim != 2 or (self._pending is not None and mixture.shape[0] != self._pending.shape[0]):
+            batch = "batch" if self._pending is None else self._pending.shape[0]
+            raise ValueError(f"expected a block [{batch}, time], got {list(mixture.shape)}")
+        wanted = self._net.encoder.weight.dtype
+        if mixture.dtype != wanted:
+            raise ValueError(f"expected a block of {wanted}, as the network's weights, got {mixture.dtype}")
+        if not mixture.isfinite().all():
+            raise ValueError("expected finite samples, got a block with NaN or infinity")
 
     def _advance(self, mixture: Tensor) -> Tensor:
         """Whole strides `[batch, time]` -> `[batch, source, time']`."""

@@ -164,7 +164,8 @@ class TCN(nn.Module):
         num_inputs: channels of the input.
         channels: channels of each block's output; as many blocks as there are entries.
         kernel_size: taps of each convolution.
-        dropout: probability with which a value is dropped in training, after each convolution.
+        dropout: probability with which a value is dropped in training, after each convolution (single values, as
+            in the authors' code; the paper speaks of whole channels).
 
     Raises:
         ConfigError: if there is no block or a size is below 1.
@@ -177,6 +178,7 @@ class TCN(nn.Module):
                 f"a TCN needs sizes of at least 1 and a block, got num_inputs={num_inputs}, "
                 f"channels={list(channels)}, kernel_size={kernel_size}"
             )
+        self.num_outputs = channels[-1]
         self.blocks = nn.ModuleList(
             TCNBlock(before, after, kernel_size, 2**level, dropout)
             for level, (before, after) in enumerate(zip([num_inputs, *channels[:-1]], channels, strict=True))
@@ -190,6 +192,8 @@ class TCN(nn.Module):
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, channel, frame]` -> `[batch, output channel, frame]`."""
+        if not features.shape[-1]:  # an empty block of a stream, which a convolution would refuse
+            return features.new_zeros(features.shape[0], self.num_outputs, 0)
         for block in self.blocks:
             features = block(features, state)
         return features

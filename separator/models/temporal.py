@@ -261,8 +261,8 @@ class TalkConv(Temporal):
 
 def _heads(num_channels: int, num_heads: int | None) -> int:
     heads = math.gcd(8, num_channels) if num_heads is None else num_heads
-    if heads < 1 or num_channels % heads:
-        raise ConfigError(f"num_heads={num_heads} does not divide the {num_channels} channels; choose a divisor")
+    if not isinstance(heads, int) or heads < 1 or num_channels % heads:
+        raise ConfigError(f"num_heads={num_heads!r} does not divide the {num_channels} channels; choose a divisor")
     return heads
 
 
