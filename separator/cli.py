@@ -10,7 +10,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from separator import __version__
 from separator.errors import SeparatorError
@@ -99,8 +99,10 @@ def _run(options: argparse.Namespace) -> int:
         parser().error("name at least one recording, such as: separate mix.wav")
     if options.flac and options.float32:
         parser().error("FLAC holds integers: --flac goes with --int24, not with --float32")
-    if options.raw and not options.stream:
+    if options.raw is not None and not options.stream:
         parser().error("--raw says what --stream reads; recordings in files need it not")
+    if options.out == "-" and not options.stream:
+        parser().error("only --stream writes to standard output; name a folder with --out")
     if options.stream:
         return _stream(options)
     from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
@@ -164,6 +166,8 @@ def _stream(options: argparse.Namespace) -> int:
         parser().error("--stream writes WAV: a FLAC file is not valid before its end")
     if options.segment is not None or options.overlap is not None:
         parser().error("--stream works without pieces: --segment and --overlap mean nothing to it")
+    if options.raw is not None and options.tracks[0].split(":")[0] == "mic":
+        parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
     if options.json and options.out == "-":
         parser().error("--json and --out - both want standard output: name a folder with --out")
     from separator import audio, live, sinks, sources
@@ -171,11 +175,19 @@ def _stream(options: argparse.Namespace) -> int:
 
     options.model = options.model or "default-causal"
     separator = Separator(options.model, options.device)
-    raw = sources.RawFormat.parse(options.raw) if options.raw else None
-    report = {"path": options.tracks[0], "status": "done"}
-    paths = {}
+    raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
+    report: dict[str, Any] = {"path": options.tracks[0], "status": "done"}
+    paths, written = {}, {}
     try:
-        with sources.open_source(options.tracks[0], raw) as source, separator.stream(source.sample_rate) as stream:
+        # Whatever can be refused without audio is refused before any is waited for.
+        separator.stream()
+        if options.out != "-":
+            name = sources.track_name(options.tracks[0])
+            paths = stem_paths(separator.sources, options.out, options.filename, name, "wav", options.force)
+        with (
+            sources.open_source(options.tracks[0], raw, separator.sample_rate) as source,
+            separator.stream(source.sample_rate) as stream,
+        ):
             kept = source.subtype if source.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE
             subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else kept
             sink: sinks.Sink
@@ -183,9 +195,8 @@ def _stream(options: argparse.Namespace) -> int:
                 channels = source.channels * len(separator.sources)
                 sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
             else:
-                wanted = stem_paths(separator.sources, options.out, options.filename, source.name, "wav", options.force)
-                sink = sinks.WavFiles(wanted, source.sample_rate, source.channels, subtype)
-                paths = wanted
+                sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype)
+            written = paths
             with contextlib.closing(sink):
                 result = live.run(stream, source, sink)
             clipped = 0 if subtype in audio.FLOAT_SUBTYPES else result.clipped
@@ -199,19 +210,24 @@ def _stream(options: argparse.Namespace) -> int:
                 "channels": source.channels,
                 "subtype": subtype,
                 "clipped_samples": clipped,
+                "gaps": result.gaps,
                 "interrupted": result.interrupted,
             }
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         report |= {"status": "failed", "error": str(error)}
-    report["stems"] = {name: str(path) for name, path in paths.items()}
+    report["stems"] = {name: str(path) for name, path in written.items() if path.exists()}
     if options.json:
         print(json.dumps({"model": options.model, "files": [report]}, indent=2))
     if report["status"] == "failed":
         return 1
     if not options.json:
-        for path in paths.values():
+        for path in report["stems"].values():
             print(path)
+        if result.gaps:
+            print(
+                f"  samples of the microphone were lost {result.gaps} times: this machine is too busy", file=sys.stderr
+            )
         if clipped:
             print(f"  {clipped} samples were cut off at full scale; --float32 keeps them", file=sys.stderr)
     if options.verbose:

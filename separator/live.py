@@ -7,6 +7,7 @@ is closed.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -28,18 +29,27 @@ BEHIND_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class LiveResult:
-    """What became of a stream: seconds that came, seconds of work, samples above full scale, whether it was stopped."""
+    """What became of a stream.
+
+    Attributes:
+        seconds: that came.
+        work_seconds: that separating them took.
+        clipped: samples of the stems above full scale.
+        gaps: how often samples of the microphone were lost.
+        interrupted: whether SIGINT or SIGTERM ended it.
+    """
 
     seconds: float
     work_seconds: float
     clipped: int
+    gaps: int
     interrupted: bool
 
 
 def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
     """From the source through the stream to the sink until the source ends, or SIGINT or SIGTERM comes.
 
-    Whatever ends it, what came before is separated and written first.
+    What came before is separated and written first, unless the sink itself failed, or a second signal comes.
 
     Raises:
         AudioError: if the source or the sink failed.
@@ -48,12 +58,16 @@ def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
     work = 0.0
     told_behind = False
     failure: SeparatorError | None = None
+    writable = True
     with _interruptible(source.stop) as interrupted:
 
         def write(stems: np.ndarray) -> None:
-            nonlocal clipped
+            nonlocal clipped, writable
             clipped += int((np.abs(stems) > 1).sum())
+            # What follows a failure would stand at the wrong time.
+            writable = False
             sink.write(stems)
+            writable = True
 
         try:
             for block in source:
@@ -67,22 +81,25 @@ def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
                     print("this machine is too slow for the model: the stems come later and later", file=sys.stderr)
         except SeparatorError as error:
             failure = error
-        if samples:
+        if samples and writable:
             try:
                 write(stream.flush())
             except SeparatorError as error:
                 failure = failure or error
     if failure is not None:
         raise failure
-    return LiveResult(samples / source.sample_rate, work, clipped, interrupted.is_set())
+    return LiveResult(samples / source.sample_rate, work, clipped, source.gaps, interrupted.is_set())
 
 
 @contextlib.contextmanager
 def _interruptible(stop: threading.Event) -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set `stop`, and the event that is given, instead of breaking off."""
+    """SIGINT and SIGTERM set `stop`, and the event that is given, instead of breaking off; a second one breaks off."""
     interrupted = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         interrupted.set()
         stop.set()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from separator import audio, checkpoint, chunks, zoo
 from separator.audio import Waveform
-from separator.errors import AudioError, ConfigError, choose
+from separator.errors import AudioError, ConfigError, choose, reason
 from separator.models import Replay, State
 from separator.stream import Stream
 
@@ -310,11 +310,15 @@ def stem_paths(
     """
     try:
         paths = {name: Path(out) / filename.format(track=track, stem=name, ext=extension) for name in sources}
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"filename {filename!r}: only {{track}}, {{stem}} and {{ext}} can be filled in") from error
     if len(set(paths.values())) < len(paths):
         raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
     for path in paths.values():
-        if path.exists() and not overwrite:
+        try:
+            exists = path.exists()
+        except OSError as error:
+            raise AudioError(f"{path}: cannot be written ({reason(error)}); choose another place with --out") from error
+        if exists and not overwrite:
             raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")
     return paths

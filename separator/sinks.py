@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import struct
 import sys
@@ -18,7 +20,7 @@ from separator.errors import AudioError, reason
 
 # libsndfile's name -> bytes of a sample, and WAV's code: 1 for integers, 3 for floating point
 SAMPLE_FORMATS = {"PCM_16": (2, 1), "PCM_24": (3, 1), "PCM_32": (4, 1), "FLOAT": (4, 3), "DOUBLE": (8, 3)}
-LARGEST_SIZE = 2**32 - 1  # in a WAV header; it also stands for "until the end"
+LARGEST_SIZE = 2**32 - 1  # in a WAV header; in a pipe it stands for "until the end", in RF64 for "see ds64"
 
 
 class Sink(Protocol):
@@ -35,14 +37,17 @@ class WavFiles:
     """One WAV file for each source, valid at every moment that a reader might look.
 
     A file appears with its header; samples are written behind those there are, and then the header is told of them.
+    Beyond 4 GiB it becomes an RF64 file (EBU Tech 3306), for whose sizes the header has room from the start.
     """
 
     def __init__(self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str) -> None:
         self.paths, self.subtype = dict(paths), subtype
         self._sizes = dict.fromkeys(paths, 0)
-        header = wav_header(sample_rate, channels, subtype, 0)
-        self._header_size = len(header)
+        self._header = functools.partial(wav_header, sample_rate, channels, subtype, room=True)
+        header = self._header(0)
         self._files: dict[str, FileIO] = {}
+        folders = {folder for path in paths.values() for folder in path.parents if not folder.exists()}
+        self._made = sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
         try:
             for name, path in paths.items():
                 self._files[name] = _appear(path, header)
@@ -53,29 +58,43 @@ class WavFiles:
             ) from error
 
     def write(self, stems: np.ndarray) -> None:
-        """Writes `[source, channel, time]`. Raises `AudioError` if it cannot; what was there is still valid."""
+        """Writes `[source, channel, time]`.
+
+        Raises:
+            AudioError: if one cannot be written, after the others were; what was there is still valid.
+        """
+        failure: AudioError | None = None
         for (name, file), samples in zip(self._files.items(), stems, strict=True):
             data = encode(samples, self.subtype)
             if not data:
                 continue
+            size = self._sizes[name]
             try:
-                _write_at(file, self._header_size + self._sizes[name], data)
-                self._sizes[name] += len(data)
-                _write_at(file, 4, _size(self._sizes[name] + self._header_size - 8))
-                _write_at(file, self._header_size - 4, _size(self._sizes[name]))
+                _write_at(file, len(self._header(size)) + size, data)
+                _write_at(file, 0, self._header(size + len(data)))
+                self._sizes[name] = size + len(data)
             except OSError as error:
-                raise AudioError(f"{self.paths[name]}: cannot be written any further ({reason(error)})") from error
+                failure = AudioError(f"{self.paths[name]}: cannot be written any further ({reason(error)})")
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
-        """Ends the files."""
-        for file in self._files.values():
+        """Ends the files; one that never got a sample is removed, and the folders that were made for nothing."""
+        for name, file in self._files.items():
             file.close()
+            if not self._sizes[name]:
+                self.paths[name].unlink(missing_ok=True)
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # there is something in it
+                folder.rmdir()
 
 
 class StandardOutput:
     """All sources as the channels of one stream on standard output, the channels of a source side by side."""
 
     def __init__(self, sample_rate: int, channels: int, subtype: str, header: bool) -> None:
+        if sys.stdout is None:
+            raise AudioError("standard output: it is closed; name a folder with --out")
         self.subtype = subtype
         self._file = sys.stdout.buffer
         if header:
@@ -99,13 +118,22 @@ class StandardOutput:
             raise AudioError(f"standard output: it cannot be written any further ({what})") from error
 
 
-def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int) -> bytes:
-    """The header of a WAV file whose samples take `data_size` bytes."""
+def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, room: bool = False) -> bytes:
+    """The header of a WAV file whose samples take `data_size` bytes.
+
+    With `room` it has a chunk that holds the sizes where they pass 32 bits, and else means nothing.
+    """
     width, code = SAMPLE_FORMATS[subtype]
     frame = channels * width
-    layout = struct.pack("<HHIIHH", code, channels, sample_rate, sample_rate * frame, frame, 8 * width)
-    start = b"WAVEfmt " + struct.pack("<I", len(layout)) + layout + b"data"
-    return b"RIFF" + _size(data_size + len(start) + 4) + start + _size(data_size)
+    rate = min(sample_rate * frame, LARGEST_SIZE)  # bytes a second, which nobody needs
+    layout = struct.pack("<HHIIHH", code, channels, sample_rate, rate, frame, 8 * width)
+    start = b"WAVE" + b"JUNK" * room + struct.pack("<I", 28) * room + bytes(28) * room
+    end = b"fmt " + struct.pack("<I", len(layout)) + layout + b"data"
+    size = len(start) + len(end) + 4 + data_size
+    if room and size > LARGEST_SIZE:
+        sizes = struct.pack("<QQQI", size, data_size, data_size // frame, 0)
+        return b"RF64" + _size(LARGEST_SIZE) + b"WAVEds64" + struct.pack("<I", 28) + sizes + end + _size(LARGEST_SIZE)
+    return b"RIFF" + _size(size) + start + end + _size(data_size)
 
 
 def encode(samples: np.ndarray, subtype: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from separator.audio import check_channels, check_rate
 from separator.errors import AudioError, ConfigError, choose, reason
 
 BLOCK_SECONDS = 0.01
@@ -36,8 +37,10 @@ class RawFormat:
     def parse(cls, text: str) -> RawFormat:
         """From `RATE[,CHANNELS[,FORMAT]]`, such as "16000,1,s16". Raises `ConfigError` for anything else."""
         rate, channels, kind = (text.split(",") + ["1", "s16"][len(text.split(",")) - 1 :])[:3]
-        if text.count(",") > 2 or not rate.isdecimal() or not channels.isdecimal() or "0" in (rate, channels):
+        if text.count(",") > 2 or not rate.isdecimal() or not channels.isdecimal() or not int(channels):
             raise ConfigError(f"--raw {text!r}: expected RATE[,CHANNELS[,FORMAT]], such as 16000,1,s16")
+        check_rate(int(rate))
+        check_channels(int(channels))
         return cls(int(rate), int(channels), choose("--raw format", kind, RAW_FORMATS))
 
 
@@ -45,14 +48,14 @@ class Source:
     """Blocks `[channel, time]` of a pipe, a file or a microphone, read by a thread; a context manager.
 
     Attributes:
-        name: for the stems' folder.
         sample_rate, channels, subtype: of what comes.
+        gaps: how often samples were lost before they could be taken.
     """
 
-    name: str
     sample_rate: int
     channels: int
     subtype: str
+    gaps: int = 0
 
     def __init__(self) -> None:
         self._queue: queue.Queue[np.ndarray | Exception | None] = queue.Queue()
@@ -70,15 +73,17 @@ class Source:
         return self._queue.qsize() * BLOCK_SECONDS
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Blocks, joined where several have come, until the end or until `stop` is set.
+        """Blocks, joined where several have come, until the end, or until `stop` is set and all that came is taken.
 
         Raises:
             AudioError: if what comes can no longer be read.
         """
-        while not self.stop.is_set():
+        while True:
             try:
                 blocks = [self._queue.get(timeout=0.1)]
             except queue.Empty:
+                if self.stop.is_set():
+                    return
                 continue
             with contextlib.suppress(queue.Empty):
                 while len(blocks) < MAX_WAITING:
@@ -103,49 +108,80 @@ class FileSource(Source):
 
     def __init__(self, track: str, raw: RawFormat | None = None) -> None:
         super().__init__()
-        self.name = "stdin" if track == "-" else Path(track).stem
-        shown = "standard input" if track == "-" else track
+        self._shown = "standard input" if track == "-" else track
+        if track == "-" and sys.stdin is None:
+            raise AudioError("standard input: it is closed; pipe audio into it, or name a file")
+        if track != "-" and not Path(track).is_file():
+            raise AudioError(
+                f"{track}: {'is a folder' if Path(track).is_dir() else 'no such file'}; expected a recording"
+            )
+        # Opened by the thread, because the header may be long in coming and libsndfile takes no interruption.
+        opened: queue.Queue[Exception | None] = queue.Queue()
+        threading.Thread(target=self._run, args=(track, raw, opened), daemon=True).start()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                error = opened.get(timeout=0.1)
+                break
+        if error is not None:
+            raise error
+
+    def _run(self, track: str, raw: RawFormat | None, opened: queue.Queue[Exception | None]) -> None:
+        try:
+            file = self._open(track, raw)
+        except Exception as error:  # for whoever waits
+            opened.put(error)
+            return
+        opened.put(None)
+        try:
+            self._read(file)
+        except Exception as error:
+            self._put(AudioError(f"{self._shown}: cannot be read any further ({reason(error)})"))
+
+    def _open(self, track: str, raw: RawFormat | None) -> soundfile.SoundFile:
         settings: dict[str, Any] = {}
         if raw is not None:
             settings = {"format": "RAW", "samplerate": raw.sample_rate, "channels": raw.channels}
             settings |= {"subtype": raw.subtype, "endian": "LITTLE"}
         try:
-            self._file = soundfile.SoundFile(sys.stdin.fileno() if track == "-" else track, closefd=False, **settings)
+            file = soundfile.SoundFile(sys.stdin.fileno() if track == "-" else track, closefd=False, **settings)
         except (OSError, ValueError, soundfile.SoundFileError) as error:
             raise AudioError(
-                f"{shown}: cannot be read as audio ({reason(error)}); expected a WAV header, "
+                f"{self._shown}: cannot be read as audio ({reason(error)}); expected a WAV header, "
                 "or --raw RATE,CHANNELS,FORMAT for samples without one"
             ) from error
-        if raw is None and self._file.frames == 0 and not self._file.seekable():
-            raise AudioError(f"{shown}: its header promises 0 samples; pipe samples without a header and use --raw")
-        self._shown = shown
-        self.sample_rate, self.channels = self._file.samplerate, self._file.channels
-        self.subtype = self._file.subtype
-        threading.Thread(target=self._read, daemon=True).start()
+        check_channels(file.channels)
+        if raw is None and file.frames == 0 and not file.seekable():
+            raise AudioError(
+                f"{self._shown}: its header promises 0 samples; pipe samples without a header and use --raw"
+            )
+        self.sample_rate, self.channels, self.subtype = file.samplerate, file.channels, file.subtype
+        return file
 
-    def _read(self) -> None:
+    def _read(self, file: soundfile.SoundFile) -> None:
         frames, read = max(1, round(BLOCK_SECONDS * self.sample_rate)), 0
-        try:
-            while not self.stop.is_set():
-                block = self._file.read(frames, dtype="float32", always_2d=True)
-                if len(block) == 0:
-                    break
-                bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-                good = block[: bad[0]] if len(bad) else block
-                self._put(np.ascontiguousarray(good.T), MAX_WAITING)
-                read += len(good)
-                if len(bad):
-                    self._put(AudioError(f"{self._shown}: NaN or infinite after {read / self.sample_rate:.3f} s"))
-                    return
-            self._put(None)
-        except (OSError, soundfile.SoundFileError) as error:
-            self._put(AudioError(f"{self._shown}: cannot be read any further ({reason(error)})"))
+        while not self.stop.is_set():
+            block = file.read(frames, dtype="float32", always_2d=True)
+            if len(block) == 0:
+                break
+            bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+            good = block[: bad[0]] if len(bad) else block
+            self._put(np.ascontiguousarray(good.T), MAX_WAITING)
+            read += len(good)
+            if len(bad):
+                self._put(AudioError(f"{self._shown}: NaN or infinite after {read / self.sample_rate:.3f} s"))
+                return
+        if not read and not self.stop.is_set():
+            self._put(AudioError(f"{self._shown}: no sample came; see whether what should send them runs"))
+        self._put(None)
 
 
 class MicrophoneSource(Source):
-    """A microphone, with the `live` extra; `device` is a number or a part of its name, empty for the default."""
+    """A microphone, with the `live` extra; `device` is a number or a part of its name, empty for the default.
 
-    def __init__(self, device: str = "") -> None:
+    It is asked for `wanted_rate` Hz, at which nothing needs to be resampled; if it has another, for that.
+    """
+
+    def __init__(self, device: str, wanted_rate: int) -> None:
         super().__init__()
         try:
             import sounddevice
@@ -154,17 +190,23 @@ class MicrophoneSource(Source):
                 f"a microphone needs the package sounddevice and PortAudio ({reason(error)}); "
                 "install them with: pip install 'separator[live]'"
             ) from error
-        self.name, self.channels, self.subtype = "microphone", 1, "PCM_16"
+        self.channels, self.subtype = 1, "PCM_16"
         chosen = (int(device) if device.isdecimal() else device) if device else None
         try:
-            self.sample_rate = int(sounddevice.query_devices(chosen, "input")["default_samplerate"])
+            own_rate = int(sounddevice.query_devices(chosen, "input")["default_samplerate"])
+            self.sample_rate = wanted_rate
+            try:
+                sounddevice.check_input_settings(device=chosen, channels=1, dtype="float32", samplerate=wanted_rate)
+            except (ValueError, sounddevice.PortAudioError):
+                self.sample_rate = own_rate
             self._stream = sounddevice.InputStream(
                 samplerate=self.sample_rate,
                 blocksize=round(BLOCK_SECONDS * self.sample_rate),
                 device=chosen,
                 channels=1,
                 dtype="float32",
-                callback=lambda samples, *_: self._put(samples.T.copy()),
+                callback=self._take,
+                finished_callback=lambda: self._put(self._end()),
             )
             self._stream.start()
         except (ValueError, sounddevice.PortAudioError) as error:
@@ -177,9 +219,28 @@ class MicrophoneSource(Source):
         super().__exit__()
         self._stream.close()
 
+    def _take(self, samples: np.ndarray, frames: int, when: Any, status: Any) -> None:
+        self.gaps += bool(status.input_overflow)
+        self._put(samples.T.copy())
 
-def open_source(track: str, raw: RawFormat | None = None) -> Source:
+    def _end(self) -> Exception | None:
+        return None if self.stop.is_set() else AudioError("the microphone stopped; see whether it is still plugged in")
+
+
+def track_name(track: str) -> str:
+    """What a source's stems are filed under."""
+    if track == "-":
+        return "stdin"
+    return "microphone" if is_microphone(track) else Path(track).stem
+
+
+def is_microphone(track: str) -> bool:
+    """Whether the name stands for a microphone: "mic" or "mic:DEVICE"."""
+    return track == "mic" or track.startswith("mic:")
+
+
+def open_source(track: str, raw: RawFormat | None, wanted_rate: int) -> Source:
     """The source of a name: "-", "mic", "mic:DEVICE", or a file. Raises `AudioError` or `ConfigError`."""
-    if track == "mic" or track.startswith("mic:"):
-        return MicrophoneSource(track[4:])
+    if is_microphone(track):
+        return MicrophoneSource(track[4:], wanted_rate)
     return FileSource(track, raw)

@@ -71,7 +71,7 @@ def test_a_growing_file_is_valid_after_every_write_of_the_system(tmp_path, monke
     assert rate == 8000 and soundfile.info(path).subtype == subtype
     np.testing.assert_allclose(samples.T, np.concatenate(blocks, axis=-1)[0], atol=2**-15)
     # Data are there before the header tells of them: what a reader saw in between was never more than is true.
-    assert seen == sorted(seen) and len(seen) == 12 and seen[-1] == len(samples)
+    assert seen == sorted(seen) and len(seen) == 8 and seen[-1] == len(samples)
 
 
 def test_encoding_equals_that_of_libsndfile():
@@ -107,8 +107,105 @@ def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
     assert len(soundfile.read(path)[0]) == 100
 
 
-def test_sizes_beyond_the_header_mean_until_the_end():
+def test_the_other_stems_are_written_when_one_cannot_be(tmp_path, monkeypatch):
+    paths = {name: tmp_path / f"{name}.wav" for name in ("first", "second")}
+    sink = sinks.WavFiles(paths, 8000, 1, "PCM_16")
+    sink.write(np.zeros((2, 1, 100), np.float32))
+    broken = sink._files["first"].fileno()
+
+    def full(file, *arguments, write=os.pwrite):
+        if file == broken:
+            raise OSError(28, "No space left on device")
+        return write(file, *arguments)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(AudioError, match=r"first.wav: cannot be written any further"):
+        sink.write(np.zeros((2, 1, 50), np.float32))
+    sink.close()
+    assert [len(soundfile.read(path)[0]) for path in paths.values()] == [100, 150]
+
+
+def test_files_without_a_sample_do_not_stay(tmp_path):
+    sinks.WavFiles({"stem": tmp_path / "new" / "folder" / "stem.wav"}, 8000, 1, "PCM_16").close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_more_than_4_gib_can_be_read(tmp_path, subtype):
+    path, width = tmp_path / "stem.wav", sinks.SAMPLE_FORMATS[subtype][0]
+    sink = sinks.WavFiles({"stem": path}, 8000, 2, subtype)
+    frame = 2 * width
+    before = (2**32 - 200) // frame  # frames of a sparse file, as if hours had come
+    sink._sizes["stem"] = before * frame
+    os.truncate(path, before * frame + 80)
+    frames = before
+    for count in (1, 40, 1000):
+        sink.write(np.full((1, 2, count), 0.5, np.float32))
+        frames += count
+        with soundfile.SoundFile(path) as file:
+            assert file.frames == frames and file.format == ("RF64" if count > 1 else "WAV")
+            file.seek(frames - count)
+            np.testing.assert_allclose(file.read(), 0.5, atol=1e-4)
+    sink.close()
+
+
+def test_sizes_in_a_pipe_mean_until_the_end():
     assert sinks.wav_header(8000, 1, "PCM_16", 2**40)[-4:] == b"\xff\xff\xff\xff"
+
+
+# Where audio comes from
+
+
+def test_what_waits_when_a_source_is_stopped_is_still_given(tmp_path, signal_8k):
+    soundfile.write(tmp_path / "a.wav", signal_8k, 8000, "FLOAT")
+    with sources.open_source(str(tmp_path / "a.wav"), None, 8000) as source:
+        while source.waiting_seconds < 1:
+            time.sleep(0.01)
+        source.stop.set()
+        np.testing.assert_array_equal(np.concatenate(list(source), axis=-1)[0], signal_8k)
+
+
+def test_any_failure_of_the_reader_ends_the_source(tmp_path, monkeypatch, signal_8k):
+    soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
+    monkeypatch.setattr(sources.FileSource, "_put", failing_once(sources.FileSource._put))
+    with (
+        sources.open_source(str(tmp_path / "a.wav"), None, 8000) as source,
+        pytest.raises(AudioError, match=r"any further .out of memory"),
+    ):
+        list(source)
+
+
+def failing_once(put):
+    calls = []
+
+    def replaced(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError("out of memory")
+        put(self, *arguments)
+
+    return replaced
+
+
+def test_nothing_follows_what_could_not_be_written(tmp_path, causal_checkpoint, signal_8k):
+    """What is left in the stream belongs behind the block that is missing."""
+    soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
+    written = []
+
+    class Sink:
+        def write(self, stems):
+            written.append(stems.shape[-1])
+            raise AudioError("full")
+
+        def close(self):
+            pass
+
+    with (
+        sources.open_source(str(tmp_path / "a.wav"), None, 8000) as source,
+        pytest.raises(AudioError, match="full"),
+    ):
+        live.run(separator.Separator(causal_checkpoint).stream(), source, Sink())
+    assert len(written) == 1
 
 
 # The command
@@ -245,7 +342,16 @@ def test_samples_above_full_scale_are_counted(tmp_path, capsys, causal_checkpoin
         (["-", "--stream", "--segment", "3"], b"", 2, "--segment and --overlap mean nothing to it"),
         (["-", "--stream", "--json", "-o", "-"], b"", 2, "both want standard output"),
         (["a.wav", "--raw", "8000"], b"", 2, "--raw says what --stream reads"),
-        (["missing.wav", "--stream"], b"", 1, "missing.wav: cannot be read as audio"),
+        (["missing.wav", "--stream"], b"", 1, "missing.wav: no such file"),
+        ([".", "--stream"], b"", 1, ".: is a folder; expected a recording"),
+        (["-", "--stream", "--raw", "8000"], b"", 1, "standard input: no sample came"),
+        (["-", "--stream", "--raw", ""], b"", 2, "expected RATE"),
+        (["-", "--stream", "--raw", "16000,00"], b"", 2, "expected RATE"),
+        (["-", "--stream", "--raw", "99999999999"], b"", 2, "from 1000 to 1000000, got 99999999999"),
+        (["-", "--stream", "--raw", "8000,100"], bytes(800), 2, "at most 64 channels, got 100"),
+        (["mic", "--stream", "--raw", "8000"], b"", 2, "a microphone tells by itself"),
+        (["-", "--stream", "--filename", "{track.x}{stem}"], b"", 1, "only {track}, {stem} and {ext}"),
+        (["a.wav", "-o", "-"], b"", 2, "only --stream writes to standard output"),
     ],
 )
 def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, message):
@@ -253,6 +359,52 @@ def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, m
     assert result.returncode == code, result.stderr
     assert message in result.stderr.decode() and b"Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_for_a_header_can_be_interrupted(tmp_path, causal_checkpoint, number):
+    command = [sys.executable, "-m", "separator.cli", "-", "--stream", "-m", str(causal_checkpoint), "-o", "out"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        wait_until_started(process)
+        process.send_signal(number)
+        assert process.wait(timeout=30) != 0
+        assert b"Traceback" not in process.stderr.read()
+    assert not (tmp_path / "out").exists()
+
+
+def wait_until_started(process):
+    """Until its reader sleeps in a read of the pipe; a moment more does no harm."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        threads = Path(f"/proc/{process.pid}/task")
+        if any("pipe" in (thread / "wchan").read_text() for thread in threads.iterdir()):
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
+
+
+def test_a_second_signal_breaks_off(causal_checkpoint, signal_8k):
+    """Where nobody reads what we write, the first cannot end it."""
+    command = [sys.executable, "-m", "separator.cli", "-", "--stream", "--raw", "8000", "-o", "-"]
+    options = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with subprocess.Popen([*command, "-m", str(causal_checkpoint)], **options) as process:
+        process.stdin.write(as_s16(np.tile(signal_8k, 8)))
+        process.stdin.flush()
+        assert process.stdout.read(1000)  # it is under way, and then the pipe fills
+        time.sleep(2)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert process.wait(timeout=30) == -signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("closed", "message"), [("<&-", "standard input: it is closed"), (">&-", "output: it is closed")]
+)
+def test_closed_standard_streams_are_told(causal_checkpoint, closed, message):
+    command = f"{sys.executable} -m separator.cli - --stream --raw 8000 -m {causal_checkpoint} -o - {closed}"
+    result = subprocess.run(["bash", "-c", command], input=bytes(400), capture_output=True, timeout=120)
+    assert result.returncode == 1 and message in result.stderr.decode() and b"Traceback" not in result.stderr
 
 
 def test_a_model_that_looks_ahead_cannot_stream(tmp_path, capsys, tiny_checkpoint, signal_8k):
@@ -277,18 +429,27 @@ class Microphone:
     class PortAudioError(Exception):
         pass
 
-    def __init__(self, samples):
-        self.samples, self.closed = samples, False
+    def __init__(self, samples, rates=(8000,), unplugged=False):
+        self.samples, self.rates, self.unplugged, self.closed = samples, rates, unplugged, False
 
     def query_devices(self, device, kind):
         if device == "none":
             raise ValueError("No input device matching 'none'")
-        return {"default_samplerate": 8000.0}
+        return {"default_samplerate": float(self.rates[0])}
 
-    def InputStream(self, blocksize, callback, **settings):  # noqa: N802
+    def check_input_settings(self, samplerate, **settings):
+        if samplerate not in self.rates:
+            raise self.PortAudioError("Invalid sample rate")
+
+    def InputStream(self, blocksize, callback, finished_callback, **settings):  # noqa: N802
+        self.opened_at = settings["samplerate"]
+
         def start():
             for begin in range(0, len(self.samples), blocksize):
-                callback(self.samples[begin : begin + blocksize, None], blocksize, None, None)
+                status = types.SimpleNamespace(input_overflow=begin == 0)
+                callback(self.samples[begin : begin + blocksize, None], blocksize, None, status)
+            if self.unplugged:
+                finished_callback()
 
         def close():
             self.closed = True
@@ -303,25 +464,43 @@ def test_a_microphone_until_it_is_stopped(monkeypatch, tmp_path, causal_checkpoi
 
     class Sink:
         def write(self, stems):
+            before = sum(block.shape[-1] for block in heard)
             heard.append(stems)
-            if sum(block.shape[-1] for block in heard) > 7000:
+            if before <= 7000 < before + stems.shape[-1]:
                 os.kill(os.getpid(), signal.SIGINT)
 
         def close(self):
             pass
 
-    with sources.open_source("mic") as source:
+    with sources.open_source("mic", None, 8000) as source:
         result = live.run(separator.Separator(causal_checkpoint).stream(), source, Sink())
-    assert result.interrupted and result.seconds == 1.0 and microphone.closed
+    assert result.interrupted and result.seconds == 1.0 and result.gaps == 1 and microphone.closed
     expected = expected_stems(causal_checkpoint, signal_8k)
     np.testing.assert_allclose(np.concatenate(heard, axis=-1)[:, 0], expected, atol=1e-5)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize(("rates", "opened"), [((48000, 8000), 8000), ((44100,), 44100)])
+def test_a_microphone_is_opened_at_the_rate_of_the_model_if_it_can(monkeypatch, rates, opened):
+    microphone = Microphone(np.zeros(80, np.float32), rates)
+    monkeypatch.setitem(sys.modules, "sounddevice", microphone)
+    with sources.open_source("mic:some", None, 8000) as source:
+        assert source.sample_rate == microphone.opened_at == opened
+
+
+def test_an_unplugged_microphone_is_told_after_what_it_gave(
+    monkeypatch, tmp_path, capsys, causal_checkpoint, signal_8k
+):
+    monkeypatch.setitem(sys.modules, "sounddevice", Microphone(signal_8k, unplugged=True))
+    assert cli.main(["mic", "--stream", "-m", str(causal_checkpoint), "-o", str(tmp_path)]) == 1
+    assert "the microphone stopped" in capsys.readouterr().err
+    assert soundfile.info(tmp_path / "microphone" / "speaker1.wav").frames == 8000
+
+
 def test_no_microphone_is_told(monkeypatch, tmp_path, capsys, causal_checkpoint):
     monkeypatch.setitem(sys.modules, "sounddevice", Microphone(np.zeros(0, np.float32)))
     with pytest.raises(ConfigError, match=r"microphone none cannot be opened .No input device"):
-        sources.open_source("mic:none")
+        sources.open_source("mic:none", None, 8000)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert cli.main(["mic", "--stream", "-m", str(causal_checkpoint), "-o", str(tmp_path / "out")]) == 1
     assert "pip install 'separator[live]'" in capsys.readouterr().err

@@ -21,7 +21,7 @@ ALLOWED = {
     "checkpoint": {"errors", "files", "models"},
     "stream": {"audio", "errors", "models"},
     "separation": {"audio", "checkpoint", "chunks", "errors", "models", "stream", "zoo"},
-    "sources": {"errors"},
+    "sources": {"audio", "errors"},
     "sinks": {"errors", "files"},
     "live": {"errors", "sinks", "sources", "stream"},
     "cli": {"audio", "checkpoint", "errors", "live", "separation", "sinks", "sources", "zoo"},
