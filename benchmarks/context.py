@@ -20,13 +20,13 @@ LEVELS_DB = (None, -20.0, 0.0, 20.0)
 
 
 def score(net: separator.ConvTasNet, mixtures: MixtureList, index: int, level_db: float | None) -> float:
-    """SI-SNRi of one mixture, behind others at `level_db` if that is given."""
+    """SI-SNRi of one mixture, always 20 dB below full scale, behind others at `level_db` to it if that is given."""
     item = mixtures[index]
     heard = item.mixture
     if level_db is not None:
         others = [mixtures[(index + number) % len(mixtures)].mixture for number in range(1, BEFORE + 1)]
         heard = torch.cat([10 ** (level_db / 20) * torch.cat(others), heard])
-        heard = heard / heard.abs().max().clamp_min(1.0)
+    heard = 0.1 * heard
     estimate = net(heard[None])[..., -item.mixture.shape[-1] :]
     value, _ = separator.pit(separator.si_snr, estimate, item.sources[None])
     return float(value) - float(separator.si_snr(item.mixture[None], item.sources).mean())
@@ -43,6 +43,8 @@ def main() -> None:
     for model in chosen.models:
         net = separator.load(zoo.find(model))
         mixtures = MixtureList(chosen.list, net.sample_rate)
+        if len(mixtures) <= BEFORE:
+            options.error(f"{chosen.list}: {len(mixtures)} mixtures are too few; expected more than {BEFORE}")
         count = min(chosen.count or len(mixtures), len(mixtures))
         means = [sum(score(net, mixtures, index, level) for index in range(count)) / count for level in LEVELS_DB]
         print(f"| {model} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |", flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import time
 
 import numpy as np
@@ -49,7 +50,8 @@ def main() -> None:
     print(f"  real-time factor      {seconds.mean() / chosen.block:.3f}")
     print(f"  a block, ms           median {p50:.2f}, 95% {p95:.2f}, 99% {p99:.2f}, longest {1e3 * seconds.max():.2f}")
     print(f"  last minute / first   {seconds[-minute:].mean() / seconds[:minute].mean():.3f}")
-    print(f"  peak memory grew by   {(after - before) / 1024:.1f} MiB while it ran")
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts in bytes there, else in KiB
+    print(f"  peak memory grew by   {(after - before) / unit:.1f} MiB while it ran")
     if chosen.peer_blocks:
         ours, theirs = seconds.mean(), rerun(sep, block, chosen.peer_blocks)
         print(f"  torchaudio's ConvTasNet, run over the receptive field again: {theirs / ours:.1f} x the time")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +19,6 @@ Waveform = TypeVar("Waveform", np.ndarray, Tensor)
 MAX_CHANNELS = 64
 # Hz
 MIN_RATE, MAX_RATE = 1000, 1_000_000
-# Long enough for a few of the blocks in which soxr gives its output, at any rate.
-PROBE_SECONDS = 4
 # What a stem is written as when its input was compressed: enough for anything that lossy coding left.
 DEFAULT_SUBTYPE = "PCM_16"
 # Kept as they are; the others (8 bit, mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
@@ -132,37 +129,6 @@ def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
     """`[..., time]` cut or padded to `length`: two conversions of the rate may end a sample early or late."""
     missing = max(0, length - samples.shape[-1])
     return np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(0, missing)])[..., :length]
-
-
-class StreamResampler:
-    """Blocks at one rate -> blocks at another, all together the same as `resample` gives for the whole."""
-
-    def __init__(self, channels: int, from_rate: int, to_rate: int) -> None:
-        same = from_rate == to_rate
-        self._stream = None if same else soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32")
-
-    def push(self, samples: np.ndarray, last: bool = False) -> np.ndarray:
-        """`[channel, time]` -> `[channel, time']`: what is certain by now; all that is left if this is the last."""
-        if self._stream is None:
-            return samples
-        return np.ascontiguousarray(self._stream.resample_chunk(np.ascontiguousarray(samples.T), last=last).T)
-
-
-@lru_cache
-def resampling_latency(from_rate: int, to_rate: int) -> float:
-    """Seconds after which a sample has left a `StreamResampler` at the latest.
-
-    Measured, on silence: soxr does not tell, and it gives its output in blocks of its own.
-    """
-    if from_rate == to_rate:
-        return 0.0
-    resampler = StreamResampler(1, from_rate, to_rate)
-    step = max(16, from_rate // 4000)
-    block, given, longest = np.zeros((1, step), np.float32), 0, 0.0
-    for number in range(1, PROBE_SECONDS * from_rate // step):
-        given += resampler.push(block).shape[-1]
-        longest = max(longest, number * step / from_rate - given / to_rate)
-    return longest + step / from_rate
 
 
 def _format(path: Path, samples: np.ndarray, subtype: str) -> str:

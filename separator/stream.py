@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from separator import audio
+from separator import audio, resampling
 from separator.audio import Waveform
 from separator.errors import AudioError, StreamError
 from separator.models import NetworkStream
@@ -31,9 +31,9 @@ class Stream:
         audio.check_rate(sample_rate)
         self.sources, self.sample_rate = sources, sample_rate
         self.latency = (
-            audio.resampling_latency(sample_rate, model_rate)
+            resampling.latency(sample_rate, model_rate)
             + network.latency_samples / model_rate
-            + audio.resampling_latency(model_rate, sample_rate)
+            + resampling.latency(model_rate, sample_rate)
         )
         self._network, self._model_rate = network, model_rate
         # Known with the first block: its shape without time, and with it the channels to resample.
@@ -87,8 +87,10 @@ class Stream:
         """The first block says how many channels there are; raises `AudioError` for one that says otherwise."""
         if self._shape is None:
             self._shape, self._channels = shape, shape[0] if shape else 1
-            self._to_model = audio.StreamResampler(self._channels, self.sample_rate, self._model_rate)
-            self._back = audio.StreamResampler(self._channels * len(self.sources), self._model_rate, self.sample_rate)
+            self._to_model = resampling.StreamResampler(self._channels, self.sample_rate, self._model_rate)
+            self._back = resampling.StreamResampler(
+                self._channels * len(self.sources), self._model_rate, self.sample_rate
+            )
         if shape != self._shape:
             raise AudioError(
                 f"expected a block {[*self._shape, 'time']} like those before, got {[*shape, 'time']}; "

@@ -130,6 +130,9 @@ def hold(
 def run(settings: dict[str, Any]) -> None:
     """Trains and scores as configured, and brings the folder's results up to date."""
     config.refuse_unknown(settings, SETTINGS, "")
+    for name in ("steps", "batch_size", "score_examples"):
+        if not isinstance(settings[name], int) or settings[name] < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {settings[name]!r}")
     torch.manual_seed(settings["seed"])
     task: Task = config.build(settings["task"], "task")
     net = config.build(settings["network"], "network", task.num_inputs, task.num_outputs)

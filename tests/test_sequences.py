@@ -81,8 +81,16 @@ def test_other_files_are_refused(tmp_path, content):
         Digits(str(tmp_path))
 
 
+def test_images_without_labels_are_refused(tmp_path):
+    for name in ("train", "t10k"):
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx(np.zeros((3, 2, 2))))
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(2)))
+    with pytest.raises(DataError, match="3 images with 2 labels"):
+        Digits(str(tmp_path))
+
+
 def test_impossible_lengths_are_refused():
-    with pytest.raises(ConfigError, match=r"task.gap must be at least 1"):
+    with pytest.raises(ConfigError, match=r"task.gap must be a whole number of at least 1"):
         Copying(0)
-    with pytest.raises(ConfigError, match=r"task.length must be at least 2"):
+    with pytest.raises(ConfigError, match=r"task.length must be a whole number of at least 2"):
         Adding(1)

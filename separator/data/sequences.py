@@ -58,8 +58,8 @@ class Adding(Task):
     num_inputs, num_outputs, score_name, chance = 2, 1, "squared error", 1 / 6
 
     def __init__(self, length: int = 200) -> None:
-        if length < 2:
-            raise ConfigError(f"task.length must be at least 2, got {length}")
+        if not isinstance(length, int) or length < 2:
+            raise ConfigError(f"task.length must be a whole number of at least 2, got {length!r}")
         self.length = self.reach = length
 
     def batch(self, size: int, generator: torch.Generator, training: bool = True) -> tuple[Tensor, Tensor]:
@@ -81,18 +81,18 @@ class Adding(Task):
 
 
 class Copying(Task):
-    """Copy memory: ten symbols of eight, `gap` blank frames, then the symbols again from the sign on.
+    """Copy memory: ten symbols of eight, a gap, and after a sign that is its last frame the symbols again.
 
-    Each symbol is to be said `gap` + 10 frames after it came. Ten channels, one for each symbol, the blank and
-    the sign. Guessing is right once in eight.
+    Each symbol is to be said `gap` + 10 frames after it came. Ten channels, one for each symbol, the blank (all
+    other frames) and the sign. Guessing is right once in eight.
     """
 
     num_inputs, num_outputs, score_name, chance = 10, 10, "accuracy", 1 / 8
     SYMBOLS, BLANK, SIGN = 10, 0, 9
 
     def __init__(self, gap: int = 100) -> None:
-        if gap < 1:
-            raise ConfigError(f"task.gap must be at least 1, got {gap}")
+        if not isinstance(gap, int) or gap < 1:
+            raise ConfigError(f"task.gap must be a whole number of at least 1, got {gap!r}")
         self.gap = gap
         self.reach = gap + self.SYMBOLS + 1
 
@@ -140,6 +140,9 @@ class Digits(Task):
                 )
                 for name in ("train", "t10k")
             )  # type: ignore[assignment]
+        for images, labels in parts:
+            if len(images) != len(labels):
+                raise DataError(f"{root}: {len(images)} images with {len(labels)} labels; get the files again")
         self._train, self._test = (
             (torch.from_numpy(images).float().flatten(1).unsqueeze(1), torch.from_numpy(labels).long())
             for images, labels in parts
