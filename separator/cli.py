@@ -17,6 +17,7 @@ from separator.errors import SeparatorError
 
 if TYPE_CHECKING:
     from separator.separation import FileResult, Separator
+    from separator.sources import RawFormat
 
 EXAMPLES = """examples:
   separate mix.wav                      stems/mix/speaker1.wav and speaker2.wav
@@ -159,84 +160,94 @@ def _separate(separator: Separator, track: str, options: argparse.Namespace) -> 
 
 
 def _stream(options: argparse.Namespace) -> int:
-    """Separates one source while it arrives."""
+    """Separates one source while it arrives, and says so."""
     if len(options.tracks) != 1:
         parser().error(f"--stream takes one source, got {len(options.tracks)}")
     if options.flac:
         parser().error("--stream writes WAV: a FLAC file is not valid before its end")
     if options.segment is not None or options.overlap is not None:
         parser().error("--stream works without pieces: --segment and --overlap mean nothing to it")
-    if options.raw is not None and options.tracks[0].split(":")[0] == "mic":
-        parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
     if options.json and options.out == "-":
         parser().error("--json and --out - both want standard output: name a folder with --out")
-    from separator import audio, live, sinks, sources
-    from separator.separation import Separator, stem_paths
+    from separator import sources
+    from separator.separation import Separator
 
+    if options.raw is not None and sources.is_microphone(options.tracks[0]):
+        parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
     options.model = options.model or "default-causal"
     separator = Separator(options.model, options.device)
     raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
-    report: dict[str, Any] = {"path": options.tracks[0], "status": "done"}
-    paths, written = {}, {}
+    report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
     try:
-        # Whatever can be refused without audio is refused before any is waited for.
-        separator.stream()
-        if options.out != "-":
-            name = sources.track_name(options.tracks[0])
-            paths = stem_paths(separator.sources, options.out, options.filename, name, "wav", options.force)
-        with (
-            sources.open_source(options.tracks[0], raw, separator.sample_rate) as source,
-            separator.stream(source.sample_rate) as stream,
-        ):
-            kept = source.subtype if source.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE
-            subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else kept
-            sink: sinks.Sink
-            if options.out == "-":
-                channels = source.channels * len(separator.sources)
-                sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
-            else:
-                sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype)
-            written = paths
-            with contextlib.closing(sink):
-                result = live.run(stream, source, sink)
-            clipped = 0 if subtype in audio.FLOAT_SUBTYPES else result.clipped
-            factor = result.work_seconds / max(result.seconds, 1e-9)
-            report |= {
-                "seconds": round(result.seconds, 3),
-                "work_seconds": round(result.work_seconds, 3),
-                "real_time_factor": round(factor, 4),
-                "latency_seconds": round(stream.latency, 5),
-                "sample_rate": source.sample_rate,
-                "channels": source.channels,
-                "subtype": subtype,
-                "clipped_samples": clipped,
-                "gaps": result.gaps,
-                "interrupted": result.interrupted,
-            }
+        _separate_live(separator, raw, options, report)
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         report |= {"status": "failed", "error": str(error)}
-    report["stems"] = {name: str(path) for name, path in written.items() if path.exists()}
+    report["stems"] = {name: str(path) for name, path in report["stems"].items() if path.exists()}
     if options.json:
         print(json.dumps({"model": options.model, "files": [report]}, indent=2))
     if report["status"] == "failed":
         return 1
+    _print_live(report, options)
+    return 0
+
+
+def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:
+    """Runs the stream and tells `report`, first of all where the stems are: they stay if it fails later."""
+    from separator import audio, live, sinks, sources
+    from separator.separation import stem_paths
+
+    # Whatever can be refused without audio is refused before any is waited for.
+    separator.stream()
+    paths = {}
+    if options.out != "-":
+        name = sources.track_name(options.tracks[0])
+        paths = stem_paths(separator.sources, options.out, options.filename, name, "wav", options.force)
+    with (
+        sources.open_source(options.tracks[0], raw, separator.sample_rate) as source,
+        separator.stream(source.sample_rate) as stream,
+    ):
+        kept = source.subtype if source.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE
+        subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else kept
+        sink: sinks.Sink
+        if options.out == "-":
+            channels = source.channels * len(separator.sources)
+            sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
+        else:
+            sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype)
+        report["stems"] = paths
+        with contextlib.closing(sink):
+            result = live.run(stream, source, sink)
+        report |= {
+            "seconds": round(result.seconds, 3),
+            "work_seconds": round(result.work_seconds, 3),
+            "real_time_factor": round(result.work_seconds / max(result.seconds, 1e-9), 4),
+            "latency_seconds": round(stream.latency, 5),
+            "sample_rate": source.sample_rate,
+            "channels": source.channels,
+            "subtype": subtype,
+            "clipped_samples": 0 if subtype in audio.FLOAT_SUBTYPES else result.clipped,
+            "gaps": result.gaps,
+            "interrupted": result.interrupted,
+        }
+
+
+def _print_live(report: dict, options: argparse.Namespace) -> None:
     if not options.json:
         for path in report["stems"].values():
             print(path)
-        if result.gaps:
-            print(
-                f"  samples of the microphone were lost {result.gaps} times: this machine is too busy", file=sys.stderr
-            )
-        if clipped:
-            print(f"  {clipped} samples were cut off at full scale; --float32 keeps them", file=sys.stderr)
+        if report["gaps"]:
+            lost = f"samples of the microphone were lost {report['gaps']} times"
+            print(f"  {lost}: this machine is too busy", file=sys.stderr)
+        if report["clipped_samples"]:
+            cut = f"{report['clipped_samples']} samples were cut off at full scale"
+            print(f"  {cut}; --float32 keeps them", file=sys.stderr)
     if options.verbose:
         print(
-            f"  {result.seconds:.1f} s, {result.work_seconds:.1f} s of work ({factor:.3f} a second), "
-            f"latency {1e3 * stream.latency:.1f} ms",
+            f"  {report['seconds']:.1f} s, {report['work_seconds']:.1f} s of work "
+            f"({report['real_time_factor']:.3f} a second), latency {1e3 * report['latency_seconds']:.1f} ms",
             file=sys.stderr,
         )
-    return 0
 
 
 def _print(result: FileResult, verbose: bool) -> None:

@@ -75,13 +75,12 @@ def latency(from_rate: int, to_rate: int) -> float:
     """Seconds after which a sample has left a `StreamResampler` at the latest."""
     if from_rate == to_rate:
         return 0.0
-    divisor = math.gcd(from_rate, to_rate)
     # The filter's half, the sample itself, and the next place of a sample of the output.
-    return (_half(to_rate // divisor, from_rate // divisor) + 1) / from_rate + 1 / to_rate
+    return (_half(to_rate, from_rate) + 1) / from_rate + 1 / to_rate
 
 
 def _half(up: int, down: int) -> int:
-    """Input samples that a filter reaches to each side."""
+    """Input samples that a filter reaches to each side; of the two rates only the ratio counts."""
     return math.ceil(ZERO_CROSSINGS * max(1.0, down / up))
 
 

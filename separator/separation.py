@@ -235,8 +235,9 @@ class Separator:
         recording would come too near.
         """
         gain = WORKING_PEAK / max(float(mixture.abs().max()) if mixture.numel() else 0.0, SILENT_PEAK)
-        stems = self._estimate(gain * mixture, weights)
-        return fit_levels(stems.transpose(0, 1), gain * mixture) / gain
+        heard = gain * mixture
+        stems = self._estimate(heard, weights)
+        return fit_levels(stems.transpose(0, 1), heard) / gain
 
     @torch.inference_mode()
     def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:

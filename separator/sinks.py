@@ -45,6 +45,7 @@ class WavFiles:
         self._sizes = dict.fromkeys(paths, 0)
         self._header = functools.partial(wav_header, sample_rate, channels, subtype, room=True)
         header = self._header(0)
+        self._header_size = len(header)
         self._files: dict[str, FileIO] = {}
         folders = {folder for path in paths.values() for folder in path.parents if not folder.exists()}
         self._made = sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
@@ -70,7 +71,7 @@ class WavFiles:
                 continue
             size = self._sizes[name]
             try:
-                _write_at(file, len(self._header(size)) + size, data)
+                _write_at(file, self._header_size + size, data)
                 _write_at(file, 0, self._header(size + len(data)))
                 self._sizes[name] = size + len(data)
             except OSError as error:

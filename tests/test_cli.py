@@ -129,7 +129,8 @@ def test_an_output_folder_that_cannot_be_made(run):
     [
         (
             "defualt",
-            "unknown model 'defualt'; expected one of: default, or the path of a checkpoint; did you mean 'default'?",
+            "unknown model 'defualt'; expected one of: default, default-causal, or the path of a checkpoint; "
+            "did you mean 'default'?",
         ),
         ("none.safetensors", "none.safetensors: no such file"),
         ("mix.wav", "mix.wav: not a separator checkpoint, or a damaged one"),

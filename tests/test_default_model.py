@@ -31,18 +31,25 @@ def improvement(stems, item):
     return float(value - separator.si_snr(item.mixture.expand_as(item.sources), item.sources).mean())
 
 
-def test_it_separates_generated_voices(default):
-    mixtures = GeneratedData(valid_mixtures=8).validation(default.sample_rate, 2, seed=123)
-    scores = [row["si_snri"] for row in evaluate.evaluate(default, mixtures)]
-    assert np.mean(scores) > 4, scores
+BOTH = pytest.mark.parametrize(("model", "wanted"), [("default", 4), ("causal", 1.5)])
 
 
-def test_it_separates_real_voices(default):
+@BOTH
+def test_it_separates_generated_voices(model, wanted, request):
+    chosen = request.getfixturevalue(model)
+    mixtures = GeneratedData(valid_mixtures=8).validation(chosen.sample_rate, 2, seed=123)
+    scores = [row["si_snri"] for row in evaluate.evaluate(chosen, mixtures)]
+    assert np.mean(scores) > wanted, scores
+
+
+@BOTH
+def test_it_separates_real_voices(model, wanted, request):
     path = Path(__file__).resolve().parents[2] / "shared" / "voices" / "valid_mixtures.csv"
     if not path.exists():
         pytest.skip("the real voices are not here")
-    rows = evaluate.evaluate(default, MixtureList(path, default.sample_rate), limit=12)
-    assert np.mean([row["si_snri"] for row in rows]) > 4
+    chosen = request.getfixturevalue(model)
+    rows = evaluate.evaluate(chosen, MixtureList(path, chosen.sample_rate), limit=12)
+    assert np.mean([row["si_snri"] for row in rows]) > wanted
 
 
 @pytest.mark.parametrize("model", ["default", "causal"])
@@ -50,20 +57,6 @@ def test_the_level_of_the_recording_does_not_matter(model, request):
     separate, item = request.getfixturevalue(model).separate, demo.make_example()
     scores = [improvement(separate(gain * item.mixture, 16000), item) for gain in (1.0, 0.01, 0.001)]
     assert max(scores) - min(scores) < 0.5, scores
-
-
-def test_the_causal_one_separates_generated_voices(causal):
-    mixtures = GeneratedData(valid_mixtures=8).validation(causal.sample_rate, 2, seed=123)
-    scores = [row["si_snri"] for row in evaluate.evaluate(causal, mixtures)]
-    assert np.mean(scores) > 1.5, scores
-
-
-def test_the_causal_one_separates_real_voices(causal):
-    path = Path(__file__).resolve().parents[2] / "shared" / "voices" / "valid_mixtures.csv"
-    if not path.exists():
-        pytest.skip("the real voices are not here")
-    rows = evaluate.evaluate(causal, MixtureList(path, causal.sample_rate), limit=12)
-    assert np.mean([row["si_snri"] for row in rows]) > 1.5
 
 
 def test_the_causal_one_gives_live_what_it_gives_for_the_whole(causal):
