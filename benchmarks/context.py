@@ -28,8 +28,7 @@ def score(net: separator.ConvTasNet, mixtures: MixtureList, index: int, level_db
         heard = torch.cat([10 ** (level_db / 20) * torch.cat(others), heard])
     heard = 0.1 * heard
     estimate = net(heard[None])[..., -item.mixture.shape[-1] :]
-    value, _ = separator.pit(separator.si_snr, estimate, item.sources[None])
-    return float(value) - float(separator.si_snr(item.mixture[None], item.sources).mean())
+    return float(separator.si_snr_improvement(estimate, item.sources[None], item.mixture[None]))
 
 
 @torch.inference_mode()

@@ -210,8 +210,7 @@ class Run:
             mixture, sources = fabric.to_device((item.mixture[None], item.sources[None]))
             with self._autocast(fabric):
                 estimate = self.net(mixture)
-            value, _ = objectives.pit(objectives.si_snr, estimate, sources)
-            scores.append((value - objectives.si_snr(mixture.unsqueeze(1), sources).mean(-1)).cpu())
+            scores.append(objectives.si_snr_improvement(estimate, sources, mixture).cpu())
         self.net.train()
         return torch.cat(scores)
 
