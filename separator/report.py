@@ -83,6 +83,7 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
 
     figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     values = list(dict.fromkeys(row.get(line or "", "") for row in rows))
+    limits = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
     for number, value in enumerate(values):
         points: dict[float, list[dict[str, str]]] = {}
         for row in rows:
@@ -90,21 +91,19 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
                 points.setdefault(float(row[x]), []).append(row)
         places = sorted(points)
         means = [np.mean([float(row["score"]) for row in points[place]]) for place in places]
-        colour = f"C{number % 10}"
-        axis.plot(places, means, "o-", markersize=4, color=colour, label=value or None)
-        limits = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
-        for limit in limits:
-            axis.axvline(limit, color="0.6", linestyle=":", zorder=0)
-    axis.axhline(float(rows[-1]["chance"]), color="0.8", linewidth=1, zorder=0)
-    axis.annotate(
-        "chance", (0.99, float(rows[-1]["chance"])), xycoords=("axes fraction", "data"), ha="right", color="0.5"
-    )
+        # Lines that lie on each other stay visible: the earlier ones are wider, with larger markers of another shape.
+        width = 1.2 + 0.5 * (len(values) - 1 - number)
+        marker = "osD^vPX"[number % 7]
+        axis.plot(places, means, marker=marker, markersize=3 * width, linewidth=width, label=value or None)
+    for limit in sorted(limits):
+        last = "end of the receptive field" if limit == max(limits) else None
+        axis.axvline(limit, color="0.6", linestyle=":", zorder=0, label=last)
+    axis.axhline(float(rows[-1]["chance"]), color="0.8", linewidth=1, zorder=0, label="chance")
     axis.set(xlabel=x, ylabel=score_name, title=rows[-1]["task"])
     if score_name != "accuracy":
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
-    if line is not None:
-        axis.legend(title=line)
+    axis.legend(title=line)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return path
