@@ -50,6 +50,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Raises `ConfigError` unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`. Raises `ConfigError` naming `kind`, the name that came and those that exist."""
     if name not in table:

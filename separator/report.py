@@ -82,6 +82,7 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    rows = [row for row in rows if row.get(x)]  # what one network has, another may not have
     values = list(dict.fromkeys(row.get(line or "", "") for row in rows))
     limits = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
     for number, value in enumerate(values):

@@ -101,9 +101,7 @@ class Separator:
         self.precision = choose("precision", precision, PRECISIONS)
         self.net = checkpoint.load(zoo.find(model)).to(self.device).requires_grad_(False)
         # One for all streams: what one has recorded is there for the others.
-        self._live = Replay(
-            lambda mixture, state: self._estimate(mixture, _mean(mixture), state), self.net.encoder.stride
-        )
+        self._live = Replay(self.net, lambda mixture, state: self._estimate(mixture, _mean(mixture), state))
         self.segment_seconds, self.overlap, self.callback = segment_seconds, overlap, callback
 
     @property

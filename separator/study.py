@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from separator import config, files, report
 from separator.data.sequences import Task
-from separator.errors import ConfigError, TrainingError
+from separator.errors import ConfigError, TrainingError, check_whole
 from separator.models import TCN
 from separator.models.tcn import SeparableStack
 
@@ -131,8 +131,10 @@ def run(settings: dict[str, Any]) -> None:
     """Trains and scores as configured, and brings the folder's results up to date."""
     config.refuse_unknown(settings, SETTINGS, "")
     for name in ("steps", "batch_size", "score_examples"):
-        if not isinstance(settings[name], int) or settings[name] < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {settings[name]!r}")
+        check_whole(name, settings[name])
+    check_whole("seed", settings["seed"], least=0)
+    if not isinstance(settings["lr"], (int, float)) or not settings["lr"] > 0:
+        raise ConfigError(f"lr must be a number above 0, got {settings['lr']!r}")
     torch.manual_seed(settings["seed"])
     task: Task = config.build(settings["task"], "task")
     net = config.build(settings["network"], "network", task.num_inputs, task.num_outputs)
@@ -143,6 +145,8 @@ def run(settings: dict[str, Any]) -> None:
     for role in ("x", "line"):
         if settings[role] is not None and settings[role] not in row:
             raise ConfigError(f"{role}={settings[role]} is no setting of this study; there are {', '.join(row)}")
+    folder = Path(settings["out"])
+    check_out(folder, row, settings["x"])
     started = time.monotonic()
     loss = fit(net, task, settings)
     score = measure(net, task, settings["score_examples"])
@@ -155,10 +159,20 @@ def run(settings: dict[str, Any]) -> None:
         "loss": f"{loss:.5f}",
         "seconds": f"{time.monotonic() - started:.1f}",
     }
-    folder = Path(settings["out"])
     rows = merge(read_rows(folder / "results.csv"), row)
     tell(folder, rows, task.score_name, settings["x"], settings["line"])
     print(f"{task.score_name} {score:.4f} (chance {task.chance:.3f}), {folder / 'results.csv'}")
+
+
+def check_out(folder: Path, row: dict[str, str], x: str | None) -> None:
+    """Raises `ConfigError` if `row` cannot stand beside the results in `folder`, or `x` cannot be an axis."""
+    for other in [*read_rows(folder / "results.csv"), row]:
+        if other["task"] != row["task"]:
+            raise ConfigError(f"out={folder} holds results of {other['task']}; choose another for {row['task']}")
+        try:
+            float(other.get(x or "") or 0)
+        except ValueError as error:
+            raise ConfigError(f"x={x} is {other[x or '']!r} in a row, and a plot's axis needs numbers") from error
 
 
 def fit(net: nn.Module, task: Task, settings: dict[str, Any]) -> float:

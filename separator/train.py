@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from separator import checkpoint, config, objectives
 from separator.data import Mixture, collate
-from separator.errors import ConfigError, TrainingError, choose
+from separator.errors import ConfigError, TrainingError, check_whole, choose
 from separator.logs import RunLog
 from separator.models import ConvTasNet
 
@@ -88,6 +88,7 @@ class Run:
         self.trainer: TrainerSettings = config.build(settings["trainer"], "trainer")
         choose("trainer.precision", self.trainer.precision, {"float32": None, "bfloat16": None})
         self.metric = choose("objective", settings["objective"], OBJECTIVES)
+        check_whole("seed", settings["seed"], least=0)
         torch.manual_seed(settings["seed"])
         self.net: ConvTasNet = config.build(settings["model"], "model")
         data = config.build(settings["data"], "data")

@@ -191,6 +191,12 @@ def test_half_precision_keeps_waveforms_in_float32():
         (dict(skip_channels=-1), "skip_channels"),
         (dict(num_filters=15, magnitude_input=True), "even"),
         (dict(num_filters=8, encoder_init="fourier"), "at least filter_length"),
+        (dict(filter_length="16"), "filter_length must be a whole number of at least 1, got '16'"),
+        (dict(num_sources=2.0), "num_sources must be a whole number"),
+        (dict(num_sources=1, mixture_consistency=True), "the only one would be all of it"),
+        (dict(num_sources=1, mask="softmax"), "the only one would be all of it"),
+        (dict(sources="ab"), "expected 2 different source names, got 'ab'"),
+        (dict(sources=[1, 2]), "source name 1 cannot be part of a file name"),
         (dict(sources=["a"]), "expected 2 different source names"),
         (dict(sources=["a", "a"]), "expected 2 different source names"),
         (dict(sources=["a", "../b"]), "cannot be part of a file name"),
@@ -199,6 +205,10 @@ def test_half_precision_keeps_waveforms_in_float32():
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         small(**arguments)
+
+
+def test_filters_of_one_sample_have_a_stride():
+    assert small(filter_length=1, stride=None)(torch.randn(1, 30)).shape == (1, 2, 30)
 
 
 @pytest.mark.parametrize("shape", [(100,), (1, 1, 100), (1, 0)])

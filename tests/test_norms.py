@@ -43,6 +43,13 @@ def test_cumulative_at_the_last_frame_equals_global():
     torch.testing.assert_close(cumulative(features)[:, -1], norm(features)[:, -1])
 
 
+def test_cumulative_normalizes_what_hardly_varies():
+    """Logarithms of silence do: squares of them, summed in float32, would leave nothing of the variance."""
+    features = -9.21 + 0.01 * torch.randn(1, 200, 64)
+    norm, exact = make_norm("cumulative", 64), make_norm("cumulative", 64).double()
+    torch.testing.assert_close(norm(features), exact(features.double()).float(), atol=1e-3, rtol=0)
+
+
 def test_cumulative_does_not_drift_over_an_hour():
     norm = make_norm("cumulative", 1)
     features = 100 + torch.randn(1, 900_000, 1)

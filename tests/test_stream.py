@@ -6,6 +6,7 @@ import torch
 
 import separator
 from separator.errors import AudioError, ConfigError, StreamError
+from separator.models import State
 from separator.models.temporal import TEMPORAL
 
 CAUSAL = dict(
@@ -44,6 +45,11 @@ def pushed(stream, mixture, sizes):
         given.append(stream.push(mixture[:, start : start + size]))
         start, number = start + size, number + 1
     return torch.cat([*given, stream.flush()], dim=-1)
+
+
+def test_a_state_wants_whole_strides():
+    with pytest.raises(ValueError, match=r"whole strides of 6 samples, got 7 samples; net.stream\(\) takes any"):
+        causal()(torch.zeros(1, 7), State())
 
 
 @pytest.mark.parametrize("temporal", TEMPORAL)

@@ -54,6 +54,10 @@ def test_a_sweep_makes_a_table_and_a_plot(tmp_path):
         (["network.kernel_size=null", "network.receptive_field=128"], "no kernel_size gives a receptive field of 128"),
         (["steps=0"], "steps must be a whole number of at least 1, got 0"),
         (["score_examples=0"], "score_examples must be a whole number of at least 1"),
+        (["lr=abc"], "lr must be a number above 0, got 'abc'"),
+        (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
+        (["x=kind"], "x=kind is 'depthwise' in a row, and a plot's axis needs numbers"),
+        (["network.num_blocks=0"], "num_blocks must be a whole number of at least 1, got 0"),
         (["task.gap=1.5"], "task.gap must be a whole number of at least 1, got 1.5"),
         (["task=reverse"], "Could not find 'task/reverse'"),
         (["network.temporal=talk", "network.kernel_size=1"], "reaches 0"),
@@ -63,6 +67,14 @@ def test_wrong_settings_are_told(tmp_path, arguments, message):
     result = study(*SMALL, f"out={tmp_path / 'out'}", *arguments, cwd=tmp_path)
     assert result.returncode != 0 and message in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_results_of_one_task_stay_together(tmp_path):
+    assert study(*SMALL, f"out={tmp_path}", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "results.csv").read_bytes()
+    result = study("task=adding", "steps=1", f"out={tmp_path}", cwd=tmp_path)
+    assert result.returncode != 0 and "holds results of Copying; choose another for Adding" in result.stderr
+    assert (tmp_path / "results.csv").read_bytes() == before
 
 
 def test_digits_come_from_the_folder_that_is_named(tmp_path):

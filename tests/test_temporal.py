@@ -289,13 +289,22 @@ def test_a_few_gradient_steps_lower_the_loss(name, causal, two_voices):
         ("gated", {}, dict(gate="relu"), "unknown gate 'relu'"),
         ("gated", {}, dict(gat="tanh"), "temporal 'gated' has no option 'gat'.*did you mean 'gate'"),
         ("depthwise", {}, dict(gate="tanh"), "no option 'gate'; there are: none"),
-        ("span_dynamic", {}, dict(key_channels=0), "key_channels must be at least 1"),
-        ("depthwise", dict(dilation=0), {}, "dilation of at least 1, got 0"),
+        ("span_dynamic", {}, dict(key_channels=0), "key_channels must be a whole number of at least 1"),
+        ("depthwise", dict(kernel_size=3.0), {}, "kernel_size must be a whole number of at least 1, got 3.0"),
+        ("light", {}, dict(drop_connect=None), "got None"),
+        ("depthwise", dict(dilation=0), {}, "dilation must be a whole number of at least 1, got 0"),
     ],
 )
 def test_impossible_settings_are_refused(name, sizes, options, message):
     with pytest.raises(ConfigError, match=message):
         make_temporal(name, **dict(num_channels=12, kernel_size=3, dilation=1, causal=False) | sizes, options=options)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5), (1, 24, 5), (12, 5), (1, 12, 5, 1)])
+def test_features_of_another_shape_are_refused(shape):
+    for name in NAIVE:
+        with pytest.raises(ValueError, match=r"expected features \[batch, 12, frame\]"):
+            make_temporal(name, 12, 3, 1, causal=False)(torch.randn(shape))
 
 
 def test_a_centred_convolution_cannot_stream():

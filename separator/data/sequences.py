@@ -1,7 +1,8 @@
 """The three tasks by which the literature judges temporal convolutions: adding, copying, digits pixel by pixel.
 
-As in Bai, Kolter & Koltun 2018 (arXiv:1803.01271), section 4. Each draws batches `[batch, channel, frame]` with
-their targets and scores a network's output `[batch, output, frame]`.
+As in Bai, Kolter & Koltun 2018 (arXiv:1803.01271), section 4, and their code; only that the symbols to be copied
+come as one channel each, not as a number. Each task draws batches `[batch, channel, frame]` with their targets and
+scores a network's output `[batch, output, frame]`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separator.errors import ConfigError, DataError
+from separator.errors import DataError, check_whole
 
 
 class Task(ABC):
@@ -50,25 +51,22 @@ class Task(ABC):
 
 
 class Adding(Task):
-    """The sum of the two marked numbers among `length` (Hochreiter & Schmidhuber 1997), read at the last frame.
+    """The sum of the two marked numbers among `length` (after Hochreiter & Schmidhuber 1997), read at the last frame.
 
-    Two channels: numbers from 0 to 1, and a 1 at one frame of each half. Always to say 1 has an error of 1/6.
+    Two channels: numbers from 0 to 1, and a 1 at any two frames. Always to say 1 has an error of 1/6.
     """
 
     num_inputs, num_outputs, score_name, chance = 2, 1, "squared error", 1 / 6
 
     def __init__(self, length: int = 200) -> None:
-        if not isinstance(length, int) or length < 2:
-            raise ConfigError(f"task.length must be a whole number of at least 2, got {length!r}")
+        check_whole("task.length", length, least=2)
         self.length = self.reach = length
 
     def batch(self, size: int, generator: torch.Generator, training: bool = True) -> tuple[Tensor, Tensor]:
         """`[batch, 2, frame]`, `[batch]`."""
         numbers = torch.rand(size, self.length, generator=generator)
-        half = self.length // 2
-        first = torch.randint(0, half, (size, 1), generator=generator)
-        second = torch.randint(half, self.length, (size, 1), generator=generator)
-        marks = torch.zeros_like(numbers).scatter_(1, torch.cat([first, second], dim=1), 1.0)
+        marked = torch.rand(size, self.length, generator=generator).topk(2, dim=1).indices
+        marks = torch.zeros_like(numbers).scatter_(1, marked, 1.0)
         return torch.stack([numbers, marks], dim=1), (numbers * marks).sum(1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -81,18 +79,17 @@ class Adding(Task):
 
 
 class Copying(Task):
-    """Copy memory: ten symbols of eight, a gap, and after a sign that is its last frame the symbols again.
+    """Copy memory: ten symbols of eight, blanks, and when a sign comes the symbols again.
 
-    Each symbol is to be said `gap` + 10 frames after it came. Ten channels, one for each symbol, the blank (all
-    other frames) and the sign. Guessing is right once in eight.
+    Each symbol is to be said `gap` + 10 frames after it came; the sign comes first one frame before that, and stays.
+    Ten channels: one for each symbol, the blank and the sign. Guessing is right once in eight.
     """
 
     num_inputs, num_outputs, score_name, chance = 10, 10, "accuracy", 1 / 8
     SYMBOLS, BLANK, SIGN = 10, 0, 9
 
     def __init__(self, gap: int = 100) -> None:
-        if not isinstance(gap, int) or gap < 1:
-            raise ConfigError(f"task.gap must be a whole number of at least 1, got {gap!r}")
+        check_whole("task.gap", gap)
         self.gap = gap
         self.reach = gap + self.SYMBOLS + 1
 
@@ -101,7 +98,7 @@ class Copying(Task):
         symbols = torch.randint(1, self.SIGN, (size, self.SYMBOLS), generator=generator)
         blank = torch.full((size, self.gap + self.SYMBOLS), self.BLANK)
         sequence = torch.cat([symbols, blank], dim=1)
-        sequence[:, self.gap + self.SYMBOLS - 1] = self.SIGN
+        sequence[:, self.gap + self.SYMBOLS - 1 :] = self.SIGN
         return F.one_hot(sequence, self.num_inputs).float().mT, torch.cat([blank, symbols], dim=1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

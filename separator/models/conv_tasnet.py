@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from separator import objectives
-from separator.errors import ConfigError, choose
+from separator.errors import ConfigError, check_whole, choose
 from separator.models.filterbank import Decoder, Encoder, fourier_pair
 from separator.models.norms import make_norm
 from separator.models.replay import Step
@@ -93,11 +93,15 @@ class ConvTasNet(nn.Module):
         # What a checkpoint stores to build the same network again.
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        _check_sizes(self.arguments)
         decoder_length = filter_length if decoder_length is None else decoder_length
-        stride = decoder_length // 2 if stride is None else stride
-        sources = [f"speaker{number + 1}" for number in range(num_sources)] if sources is None else list(sources)
-        self.arguments |= {"stride": stride, "decoder_length": decoder_length, "sources": sources}
-        self.arguments["temporal_options"] = dict(temporal_options or {})
+        stride = max(1, decoder_length // 2) if stride is None else stride
+        sources = [f"speaker{number + 1}" for number in range(num_sources)] if sources is None else sources
+        self.arguments |= {"stride": stride, "decoder_length": decoder_length}
+        self.arguments |= {
+            "temporal_options": dict(temporal_options or {}),
+            "sources": _checked_sources(sources, num_sources),
+        }
         _check(self.arguments)
         self.sources, self.sample_rate = tuple(sources), sample_rate
         self.num_sources, self.causal = num_sources, causal
@@ -166,7 +170,7 @@ class ConvTasNet(nn.Module):
     def stream(self, step: Step | None = None) -> NetworkStream:
         """A stream through this network, with a memory of its own; `step` in the place of `forward` if given.
 
-        Short blocks go about twice as fast after `net.requires_grad_(False)`.
+        Short blocks go about twice as fast after `net.eval().requires_grad_(False)`.
 
         Raises `StreamError` if the network is not causal.
         """
@@ -177,6 +181,7 @@ class ConvTasNet(nn.Module):
         """What one sample of the output sees of the mixture through filters and convolutions, exactly.
 
         Norms are left out: a global one lets every sample see the whole recording, a cumulative one all before.
+        For temporal="talk", whose reach is predicted, the most that it can see.
         """
         stride, length = self.encoder.stride, self.encoder.filter_length
         # A sample lies in the windows of so many frames at most, each of which sees frames around it.
@@ -204,15 +209,26 @@ def _check_waveform(mixture: Tensor) -> None:
         raise ValueError(f"expected a mixture [batch, time] with at least one sample, got {list(mixture.shape)}")
 
 
+def _check_sizes(arguments: dict) -> None:
+    sizes = ["num_sources", "sample_rate", "num_filters", "filter_length", "stride", "decoder_length"]
+    sizes += ["bottleneck_channels", "hidden_channels", "kernel_size", "num_blocks", "num_repeats"]
+    for name in sizes:
+        if arguments[name] is not None or name not in ("stride", "decoder_length"):
+            check_whole(name, arguments[name])
+    check_whole("skip_channels", arguments["skip_channels"], least=0)
+
+
+def _checked_sources(sources: Sequence[str], num_sources: int) -> list[str]:
+    if isinstance(sources, str) or len(sources) != num_sources or len(set(sources)) != len(sources):
+        raise ConfigError(f"expected {num_sources} different source names, got {sources!r}")
+    for name in sources:
+        if not isinstance(name, str) or not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
+            raise ConfigError(f"source name {name!r} cannot be part of a file name")
+    return list(sources)
+
+
 def _check(arguments: dict) -> None:
     """Raises `ConfigError` for what no network can be built from; unknown names are refused where they are used."""
-    whole = ["num_sources", "sample_rate", "num_filters", "filter_length", "stride", "decoder_length"]
-    whole += ["bottleneck_channels", "hidden_channels", "kernel_size", "num_blocks", "num_repeats"]
-    for name in whole:
-        if not isinstance(arguments[name], int) or arguments[name] < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {arguments[name]!r}")
-    if not isinstance(arguments["skip_channels"], int) or arguments["skip_channels"] < 0:
-        raise ConfigError(f"skip_channels must be 0 (none) or more, got {arguments['skip_channels']!r}")
     if not arguments["stride"] <= arguments["decoder_length"] <= arguments["filter_length"]:
         raise ConfigError(
             f"stride={arguments['stride']} must not be longer than decoder_length={arguments['decoder_length']}, nor "
@@ -227,9 +243,8 @@ def _check(arguments: dict) -> None:
         raise ConfigError(
             f"magnitude_input pairs the filters: num_filters must be even, got {arguments['num_filters']}"
         )
-    sources = arguments["sources"]
-    if len(sources) != arguments["num_sources"] or len(set(sources)) != len(sources):
-        raise ConfigError(f"expected {arguments['num_sources']} different source names, got {sources}")
-    for name in sources:
-        if not name or any(character in name for character in "/\\\0") or name.startswith("."):
-            raise ConfigError(f"source name {name!r} cannot be part of a file name")
+    if arguments["num_sources"] == 1 and (arguments["mixture_consistency"] or arguments["mask"] == "softmax"):
+        raise ConfigError(
+            "mixture_consistency=True and mask='softmax' share the mixture out between sources: with num_sources=1 "
+            "the only one would be all of it"
+        )

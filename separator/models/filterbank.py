@@ -43,6 +43,11 @@ class Encoder(nn.Module):
             time = waveform.shape[-1]
             frames = num_frames(time, self.decoder_length, self.stride)
             padded = F.pad(waveform, (past, frames * self.stride - time))
+        elif waveform.shape[-1] % self.stride:
+            raise ValueError(
+                f"expected blocks of whole strides of {self.stride} samples, got {waveform.shape[-1]} samples; "
+                "net.stream() takes any"
+            )
         else:
             padded = state.with_past(self, waveform, past)
         windows = padded.unfold(-1, self.filter_length, self.stride)

@@ -57,18 +57,22 @@ class CumulativeNorm(GlobalNorm):
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
-        frames, channels = values.shape[1:]
+        frames = values.shape[1]
         if not frames:
             return features
-        # Sum and sum of squares up to each frame, [batch, frame, 2], and the frames that they go over.
-        sums = torch.stack([values.sum(2), values.square().sum(2)], dim=-1).to(sum_dtype(values)).cumsum(1)
+        # Each frame's own mean and variance first: of values that hardly vary, squares would leave nothing in float32.
+        own_mean = values.mean(2, keepdim=True)
+        own_variance = (values - own_mean).square().mean(2).to(sum_dtype(values))
+        own_mean = own_mean.squeeze(2).to(sum_dtype(values))
+        # Sums of the means and of the mean squares up to each frame, [batch, frame, 2], and how many frames they hold.
+        sums = torch.stack([own_mean, own_variance + own_mean.square()], dim=-1).cumsum(1)
         count = torch.arange(1, frames + 1, device=values.device)[:, None]
         if state is not None:
             before = state.recall(self)
             if before is not None:
                 sums, count = sums + before[0], count + before[1]
             state.keep(self, sums[:, -1:], count[-1:])
-        mean, power = (sums / (count * channels)).unsqueeze(2).unbind(-1)
+        mean, power = (sums / count).unsqueeze(2).unbind(-1)
         variance = (power - mean.square()).clamp_min(0).to(values.dtype)
         centred = (values - mean.to(values.dtype)) * torch.rsqrt(variance + self.eps)
         return torch.addcmul(self.bias, centred, self.weight).to(features.dtype)

@@ -9,12 +9,15 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from separator.models.state import State
+
+if TYPE_CHECKING:
+    from separator.models.conv_tasnet import ConvTasNet
 
 # `[batch, time]` of whole strides, and the stream's memory -> `[batch, source, time]`
 Step = Callable[[Tensor, State], Tensor]
@@ -31,11 +34,14 @@ _RECORDING = threading.Lock()
 class Replay:
     """A step that does what `step` does, bit for bit, about twice as fast for short blocks of a steady size.
 
-    Can be shared by streams, also of several threads. A step that cannot be recorded is run as it is.
+    `step` runs `net` and is `net` itself if not given. Can be shared by streams, also of several threads. What
+    cannot be recorded is run as it is: a network that is training, whose dropout and weights change from block to
+    block, and any under autocast from outside, whose products would be rounded otherwise.
     """
 
-    def __init__(self, step: Step, stride: int) -> None:
-        self._step, self._longest = step, LONGEST_FRAMES * stride
+    def __init__(self, net: ConvTasNet, step: Step | None = None) -> None:
+        self._net, self._step = net, step or net
+        self._longest = LONGEST_FRAMES * net.encoder.stride
         self._seen: Counter[tuple] = Counter()
         self._recordings: dict[tuple, Any] = {}
 
@@ -43,9 +49,12 @@ class Replay:
         """`[batch, time]` -> `[batch, source, time]`; brings `state` up to date."""
         before = state.tensors()
         # The first block of a stream finds no memory, and makes it.
-        if not before or mixture.shape[-1] > self._longest:
+        can_repeat = not self._net.training and not torch.is_autocast_enabled(mixture.device.type)
+        if not before or mixture.shape[-1] > self._longest or not can_repeat:
             return self._step(mixture, state)
-        key = (mixture.shape, mixture.device, torch.is_inference_mode_enabled())
+        # A recording follows weights that change in their place; others in their place have another identity.
+        weights = id(self._net.encoder.weight)
+        key = (mixture.shape, mixture.dtype, mixture.device, weights, torch.is_inference_mode_enabled())
         recording = self._recordings.get(key) or self._record(key, mixture, state)
         if recording is None:
             return self._step(mixture, state)
@@ -61,6 +70,9 @@ class Replay:
             self._seen[key] += 1
             if self._seen[key] != RECORD_AFTER or len(self._recordings) >= MOST_RECORDINGS:
                 return self._recordings.get(key)
+            if any(weight.requires_grad for weight in self._net.parameters()):
+                self._seen[key] = 0  # they may be frozen later
+                return None
 
             def step(mixture: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
                 replayed = state.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,13 +34,19 @@ class NetworkStream:
         if not net.causal:
             raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
         self._net, self._state, self._stride = net, State(), net.encoder.stride
-        self._step = step or Replay(net, self._stride)
+        self._step = step or Replay(net)
         self._longest = max(1, round(LONGEST_PIECE_SECONDS * net.sample_rate) // self._stride) * self._stride
         self._pending: Tensor | None = None
         self._received = self._given = 0
         # The first samples that come out lie before the first that went in.
         self._too_early = net.decoder.delay
         self._flushed = False
+
+    def __deepcopy__(self, memo: dict) -> NetworkStream:
+        """Another stream at the same place, through the same network."""
+        other = copy.copy(self)
+        other._state = self._state.copy()
+        return other
 
     @property
     def latency_samples(self) -> int:

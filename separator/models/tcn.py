@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from separator.errors import ConfigError
+from separator.errors import check_whole
 from separator.models.norms import make_norm
 from separator.models.state import State
 from separator.models.temporal import make_temporal
@@ -81,6 +81,8 @@ class SeparableStack(nn.Module):
         temporal_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_whole("num_blocks", num_blocks)
+        check_whole("num_repeats", num_repeats)
         last = num_repeats * num_blocks - 1
         self.blocks = nn.ModuleList(
             SeparableBlock(
@@ -107,7 +109,10 @@ class SeparableStack(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Frames of input that one frame of output sees through the convolutions; norms may add all others."""
+        """Frames of input that one frame of output sees through the convolutions; norms may add all others.
+
+        For `talk`, whose reach is predicted, the most that it can see.
+        """
         return sum(self.reach) + 1
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
@@ -173,11 +178,9 @@ class TCN(nn.Module):
 
     def __init__(self, num_inputs: int, channels: Sequence[int], kernel_size: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
-        if not channels or min(num_inputs, kernel_size, *channels) < 1:
-            raise ConfigError(
-                f"a TCN needs sizes of at least 1 and a block, got num_inputs={num_inputs}, "
-                f"channels={list(channels)}, kernel_size={kernel_size}"
-            )
+        check_whole("the number of a TCN's blocks", len(channels))
+        for size in (num_inputs, kernel_size, *channels):
+            check_whole("each size of a TCN", size)
         self.num_outputs = channels[-1]
         self.blocks = nn.ModuleList(
             TCNBlock(before, after, kernel_size, 2**level, dropout)

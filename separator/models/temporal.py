@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from separator.errors import ConfigError, choose, suggestion
+from separator.errors import ConfigError, check_whole, choose, suggestion
 from separator.models.norms import at_least_float32, sum_dtype
 from separator.models.state import State
 
@@ -35,8 +35,7 @@ class Temporal(nn.Module):
     def __init__(self, num_channels: int, kernel_size: int, dilation: int, causal: bool) -> None:
         super().__init__()
         for name, value in (("num_channels", num_channels), ("kernel_size", kernel_size), ("dilation", dilation)):
-            if value < 1:
-                raise ConfigError(f"a temporal convolution needs {name} of at least 1, got {value}")
+            check_whole(f"a temporal convolution's {name}", value)
         if not causal and kernel_size % 2 == 0:
             raise ConfigError(
                 f"a centred convolution needs an odd kernel_size, got {kernel_size}; use another or causal=True"
@@ -47,6 +46,8 @@ class Temporal(nn.Module):
 
     def surrounded(self, features: Tensor, state: State | None) -> Tensor:
         """`[batch, channel, frame]` -> `[batch, left + frame + right, channel]`, zeros where the recording ends."""
+        if features.ndim != 3 or features.shape[1] != self.num_channels:
+            raise ValueError(f"expected features [batch, {self.num_channels}, frame], got {list(features.shape)}")
         if state is None:
             return F.pad(features.mT, (0, 0, self.left, self.right))
         if self.right:
@@ -118,8 +119,8 @@ class HeadedConv(Temporal):
     ) -> None:
         super().__init__(num_channels, kernel_size, dilation, causal)
         self.num_heads = _heads(num_channels, num_heads)
-        if not 0 <= drop_connect < 1:
-            raise ConfigError(f"drop_connect is a probability from 0 to under 1, got {drop_connect}")
+        if not isinstance(drop_connect, (int, float)) or not 0 <= drop_connect < 1:
+            raise ConfigError(f"drop_connect is a probability from 0 to under 1, got {drop_connect!r}")
         self.drop_connect = drop_connect
 
     def convolve(self, scores: Tensor, surrounded: Tensor) -> Tensor:
@@ -172,7 +173,8 @@ class DynamicConv(HeadedConv):
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, channel, frame]` -> the same shape."""
-        return self.convolve(self.to_kernel(features.mT), self.surrounded(features, state))
+        surrounded = self.surrounded(features, state)
+        return self.convolve(self.to_kernel(features.mT), surrounded)
 
 
 class SpanDynamicConv(HeadedConv):
@@ -180,7 +182,8 @@ class SpanDynamicConv(HeadedConv):
 
     Jiang et al. 2020 (ConvBERT), arXiv:2008.02496, section 4.1: the query is a projection of the frame, the
     key a depthwise-separable convolution of the frames that the kernel reaches; their product is projected to
-    the kernel. `key_channels` of both: None for a quarter of `num_channels`.
+    the kernel. `key_channels` of both: None for a quarter of `num_channels`. The paper's value is a projection
+    too: here it is the features themselves, which in a block come from a 1x1 convolution. DropConnect is LightConv's.
     """
 
     def __init__(
@@ -195,8 +198,7 @@ class SpanDynamicConv(HeadedConv):
     ) -> None:
         super().__init__(num_channels, kernel_size, dilation, causal, num_heads, drop_connect)
         key_channels = max(1, num_channels // 4) if key_channels is None else key_channels
-        if key_channels < 1:
-            raise ConfigError(f"key_channels must be at least 1, got {key_channels}")
+        check_whole("key_channels", key_channels)
         self.to_query = nn.Linear(num_channels, key_channels)
         self.span = DepthwiseConv(num_channels, kernel_size, dilation, causal)
         self.to_key = nn.Linear(num_channels, key_channels)
@@ -215,7 +217,8 @@ class TalkConv(Temporal):
     Lioutas & Guo 2020, arXiv:2002.03184: a sigmoid times the furthest reach, `left` and `right` frames, which
     `kernel_size` and `dilation` set as for the others; a fraction of a frame counts as that fraction. The sum
     over a window is the difference of a running sum at its two ends, so that its cost does not depend on how
-    far it reaches. The paper divides all sums by the widest window; here each is divided by its own width.
+    far it reaches. The paper divides all sums by the widest window; here each is divided by its own width, in which
+    frames beyond the recording count as zeros. The paper's dropout of reaches is left out.
 
     Raises:
         ConfigError: for a kernel of one tap, which reaches nothing.
