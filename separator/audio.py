@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +26,9 @@ DEFAULT_SUBTYPE = "PCM_16"
 # Kept as they are; the others (8 bit, mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
 KEPT_SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+INTEGER_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+# Of full scale: beyond it is no audio, and its energy may be beyond float32.
+LARGEST_SAMPLE = 1e10
 # A WAV file counts its bytes in 32 bits.
 MAX_WAV_BYTES = 2**32 - 2**20
 
@@ -50,14 +55,15 @@ def read(path: Path) -> Recording:
         AudioError: if it is missing, no file, empty, not audio that libsndfile reads, without samples,
             or holds values that are not finite.
     """
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder; name the audio files in it")
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
     try:
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder; name the audio files in it")
+        if not path.exists():
+            raise AudioError(f"{path}: no such file")
         if path.is_file() and path.stat().st_size == 0:
             raise AudioError(f"{path}: is empty (0 bytes); expected audio")
-        with soundfile.SoundFile(path) as file:
+        # libsndfile seeks, which a pipe cannot.
+        with soundfile.SoundFile(io.BytesIO(path.read_bytes()) if path.is_fifo() else os.fsencode(path)) as file:
             samples = file.read(dtype="float32", always_2d=True)
             sample_rate, subtype = file.samplerate, file.subtype
     except PermissionError as error:
@@ -88,14 +94,19 @@ def check_channels(count: int) -> None:
 
 
 def check_finite(samples: np.ndarray, sample_rate: int, name: str) -> None:
-    """Raises `AudioError` with the time of the first value in `[time, channel]` that is NaN or infinite."""
-    finite = np.isfinite(samples).all(axis=-1)
+    """Raises `AudioError` with the time of the first value in `[time, channel]` that is NaN, infinite or no audio."""
+    finite = np.atleast_1d(is_audio(samples).all(axis=-1))
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise AudioError(
-            f"{name}: {len(bad)} of {len(finite)} samples are NaN or infinite, the first at "
+            f"{name}: {len(bad)} of {len(finite)} samples are NaN, infinite or beyond {LARGEST_SAMPLE:g}, the first at "
             f"{bad[0] / sample_rate:.3f} s; export the recording again"
         )
+
+
+def is_audio(samples: np.ndarray) -> np.ndarray:
+    """For each value whether it can be a sample: finite, and not beyond `LARGEST_SAMPLE`."""
+    return np.abs(samples) <= LARGEST_SAMPLE
 
 
 def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype: str) -> None:
@@ -107,7 +118,9 @@ def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype:
 
     def writer(path: Path, samples: np.ndarray) -> files.Write:
         container = _format(path, samples, subtype)
-        return lambda temporary: soundfile.write(temporary, samples.T, sample_rate, subtype, format=container)
+        if subtype not in FLOAT_SUBTYPES:
+            samples = quantize(samples, subtype)
+        return lambda to: soundfile.write(os.fsencode(to), samples.T, sample_rate, subtype, format=container)
 
     try:
         files.write_together({path: writer(path, samples) for path, samples in waveforms.items()})
@@ -116,6 +129,18 @@ def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype:
         raise AudioError(
             f"{folder}: cannot be written to ({reason(error)}); choose another place with --out"
         ) from error
+
+
+def quantize(samples: np.ndarray, subtype: str) -> np.ndarray:
+    """float32 as integers of a sample format, rounded and limited to full scale, at the top of 32 bits.
+
+    libsndfile, given floats, would round down: half a step of constant error.
+    """
+    bits = INTEGER_BITS[subtype]
+    scale = 2.0 ** (bits - 1)
+    # float32 holds the limits of all but the largest exactly.
+    exact = samples.astype(np.float64) if bits == 32 else samples
+    return np.clip(np.rint(exact * scale), -scale, scale - 1).astype(np.int32) << (32 - bits)
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -137,7 +162,7 @@ def _format(path: Path, samples: np.ndarray, subtype: str) -> str:
     return "RF64" if name == "WAV" and samples.size * width > MAX_WAV_BYTES else name
 
 
-def as_samples(waveform: Any, sample_rate: int, allow_empty: bool = False) -> np.ndarray:
+def as_samples(waveform: Any, sample_rate: int, allow_empty: bool = False, name: str = "waveform") -> np.ndarray:
     """A caller's `[time]` or `[channel, time]`, Tensor or ndarray, as float32 `[channel, time]`; it may share memory.
 
     Raises:
@@ -160,7 +185,7 @@ def as_samples(waveform: Any, sample_rate: int, allow_empty: bool = False) -> np
         )
     check_rate(sample_rate)
     samples = np.atleast_2d(np.asarray(array, dtype=np.float32))
-    check_finite(samples.T, sample_rate, "waveform")
+    check_finite(samples.T, sample_rate, name)
     # Writable, since torch warns about sharing memory that is not.
     return np.require(samples, requirements=["C", "W"])
 

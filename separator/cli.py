@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from separator import __version__
-from separator.errors import SeparatorError
+from separator import __version__, files
+from separator.errors import ConfigError, SeparatorError, StreamError, reason
 
 if TYPE_CHECKING:
     from separator.separation import FileResult, Separator
@@ -82,9 +85,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 if every file was separated."""
+    if sys.stderr is None:  # closed by whoever started this; print would take standard output instead
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files are bytes, and may be no text
+        sys.stdout.reconfigure(errors="surrogateescape")
     options = parser().parse_args(arguments)
     try:
         return _run(options)
+    except _OutputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -102,10 +112,15 @@ def _run(options: argparse.Namespace) -> int:
         parser().error("FLAC holds integers: --flac goes with --int24, not with --float32")
     if options.raw is not None and not options.stream:
         parser().error("--raw says what --stream reads; recordings in files need it not")
+    if "" in options.tracks:
+        parser().error("the name of a recording is empty")
     if options.out == "-" and not options.stream:
         parser().error("only --stream writes to standard output; name a folder with --out")
     if options.stream:
         return _stream(options)
+    for track in options.tracks:
+        if track in ("-", "mic") and not Path(track).exists():
+            parser().error(f"{track} is read while it arrives: add --stream")
     from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
 
     options.model = options.model or "default"
@@ -118,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
     reports = [_separate(separator, track, options) for track in options.tracks]
     failed = sum(report["status"] != "done" for report in reports)
     if options.json:
-        print(json.dumps({"model": options.model, "files": reports}, indent=2))
+        _say(json.dumps({"model": options.model, "files": reports}, indent=2))
     if failed and len(reports) > 1:
         print(f"{failed} of {len(reports)} files failed", file=sys.stderr)
     return 1 if failed else 0
@@ -178,22 +193,25 @@ def _stream(options: argparse.Namespace) -> int:
     separator = Separator(options.model, options.device)
     raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
     report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
+    failure: SeparatorError | None = None
     try:
         _separate_live(separator, raw, options, report)
     except SeparatorError as error:
+        failure = error
         print(f"error: {error}", file=sys.stderr)
         report |= {"status": "failed", "error": str(error)}
-    report["stems"] = {name: str(path) for name, path in report["stems"].items() if path.exists()}
+    report["stems"] = {name: str(path) for name, path in report["stems"].items()}
     if options.json:
-        print(json.dumps({"model": options.model, "files": [report]}, indent=2))
-    if report["status"] == "failed":
-        return 1
+        _say(json.dumps({"model": options.model, "files": [report]}, indent=2))
+    if failure is not None:
+        # Of a command that was wrong from the start, or of what came.
+        return 2 if isinstance(failure, (ConfigError, StreamError)) else 1
     _print_live(report, options)
     return 0
 
 
 def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:
-    """Runs the stream and tells `report`, first of all where the stems are: they stay if it fails later."""
+    """Runs the stream and tells `report`, also which stems there are if it fails: they stay."""
     from separator import audio, live, sinks, sources
     from separator.separation import stem_paths
 
@@ -203,6 +221,9 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
     if options.out != "-":
         name = sources.track_name(options.tracks[0])
         paths = stem_paths(separator.sources, options.out, options.filename, name, "wav", options.force)
+        for path in paths.values():
+            if path.suffix.lower() != ".wav":
+                raise ConfigError(f"{path}: --stream writes WAV; end --filename in .{{ext}} or .wav")
     with (
         sources.open_source(options.tracks[0], raw, separator.sample_rate) as source,
         separator.stream(source.sample_rate) as stream,
@@ -214,8 +235,8 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
             channels = source.channels * len(separator.sources)
             sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
         else:
-            sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype)
-        report["stems"] = paths
+            sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype, overwrite=options.force)
+            report["stems"] = sink.appeared
         with contextlib.closing(sink):
             result = live.run(stream, source, sink)
         report |= {
@@ -228,6 +249,7 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
             "subtype": subtype,
             "clipped_samples": 0 if subtype in audio.FLOAT_SUBTYPES else result.clipped,
             "gaps": result.gaps,
+            "missing_seconds": round(source.missing_seconds, 3),
             "interrupted": result.interrupted,
         }
 
@@ -235,7 +257,9 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
 def _print_live(report: dict, options: argparse.Namespace) -> None:
     if not options.json:
         for path in report["stems"].values():
-            print(path)
+            _say(path)
+        if report["missing_seconds"]:
+            print(f"  the end is missing: {report['missing_seconds']:.1f} s less came than promised", file=sys.stderr)
         if report["gaps"]:
             lost = f"samples of the microphone were lost {report['gaps']} times"
             print(f"  {lost}: this machine is too busy", file=sys.stderr)
@@ -252,7 +276,7 @@ def _print_live(report: dict, options: argparse.Namespace) -> None:
 
 def _print(result: FileResult, verbose: bool) -> None:
     for path in result.paths.values():
-        print(path)
+        _say(str(path))
     if result.gain_db < 0:
         print(f"  all stems lowered by {-result.gain_db:.1f} dB so that none clips", file=sys.stderr)
     if verbose:
@@ -262,6 +286,21 @@ def _print(result: FileResult, verbose: bool) -> None:
             f"{result.num_chunks} chunk(s), model {result.model}",
             file=sys.stderr,
         )
+
+
+class _OutputError(Exception):
+    """Standard output takes nothing any more."""
+
+
+def _say(text: str) -> None:
+    """Prints, and notices if that fails."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        files.give_up_standard_output()
+        raise _OutputError(
+            f"standard output cannot be written ({reason(error)}); stems are where they belong"
+        ) from error
 
 
 def _bar(separator: Separator, track: str, options: argparse.Namespace):
@@ -291,10 +330,10 @@ def _list_models(options: argparse.Namespace) -> int:
 
     facts = {name: checkpoint.read_facts(path) for name, path in zoo.names().items()}
     if options.json:
-        print(json.dumps({name: _summary(item) for name, item in facts.items()}, indent=2))
+        _say(json.dumps({name: _summary(item) for name, item in facts.items()}, indent=2))
         return 0
     for name, item in facts.items():
-        print(f"{name}: {', '.join(item['sources'])} at {item['sample_rate']} Hz")
+        _say(f"{name}: {', '.join(item['sources'])} at {item['sample_rate']} Hz")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,11 @@ def write_together(writes: Mapping[Path, Write]) -> None:
             with contextlib.suppress(OSError):  # somebody else put something there
                 folder.rmdir()
         raise
+
+
+def give_up_standard_output() -> None:
+    """Sends what Python still holds for it nowhere; it would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_readable(path: Path) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 
 import numpy as np
 
-from separator.errors import SeparatorError
+from separator.errors import AudioError, SeparatorError
 from separator.sinks import Sink
 from separator.sources import MicrophoneSource, Source
 from separator.stream import Stream
@@ -86,6 +86,8 @@ def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
                 write(stream.flush())
             except SeparatorError as error:
                 failure = failure or error
+    if failure is None and not samples:
+        failure = AudioError("interrupted before a sample came")
     if failure is not None:
         raise failure
     return LiveResult(samples / source.sample_rate, work, clipped, source.gaps, interrupted.is_set())

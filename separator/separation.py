@@ -315,9 +315,11 @@ def stem_paths(
         raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
     for path in paths.values():
         try:
-            exists = path.exists()
+            exists, is_folder = path.exists(), path.is_dir()
         except OSError as error:
             raise AudioError(f"{path}: cannot be written ({reason(error)}); choose another place with --out") from error
+        if is_folder:
+            raise AudioError(f"{path}: is a folder; choose another place with --out")
         if exists and not overwrite:
             raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")
     return paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import struct
@@ -16,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from separator import files
+from separator.audio import quantize
 from separator.errors import AudioError, reason
 
 # libsndfile's name -> bytes of a sample, and WAV's code: 1 for integers, 3 for floating point
@@ -36,22 +38,34 @@ class Sink(Protocol):
 class WavFiles:
     """One WAV file for each source, valid at every moment that a reader might look.
 
-    A file appears with its header; samples are written behind those there are, and then the header is told of them.
-    Beyond 4 GiB it becomes an RF64 file (EBU Tech 3306), for whose sizes the header has room from the start.
+    The files appear with the first samples, so that what was there stays if none come; further ones are written
+    behind those there are, and then the header is told of them. Beyond 4 GiB it becomes an RF64 file (EBU Tech
+    3306), for whose sizes the header has room from the start.
+
+    Attributes:
+        appeared: the files that are there by now, by source.
     """
 
-    def __init__(self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str) -> None:
-        self.paths, self.subtype = dict(paths), subtype
+    def __init__(
+        self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str, overwrite: bool = False
+    ) -> None:
+        self.paths, self.subtype, self.overwrite = dict(paths), subtype, overwrite
+        self.appeared: dict[str, Path] = {}
         self._sizes = dict.fromkeys(paths, 0)
         self._header = functools.partial(wav_header, sample_rate, channels, subtype, room=True)
         header = self._header(0)
         self._header_size = len(header)
         self._files: dict[str, FileIO] = {}
+        self._hidden: dict[str, Path] = {}
         folders = {folder for path in paths.values() for folder in path.parents if not folder.exists()}
         self._made = sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
         try:
             for name, path in paths.items():
-                self._files[name] = _appear(path, header)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, hidden = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+                self._files[name], self._hidden[name] = FileIO(handle, "r+"), Path(hidden)
+                _write_at(self._files[name], 0, header)
+                files.make_readable(Path(hidden))
         except OSError as error:
             self.close()
             raise AudioError(
@@ -64,11 +78,12 @@ class WavFiles:
         Raises:
             AudioError: if one cannot be written, after the others were; what was there is still valid.
         """
+        if not stems.size:
+            return
+        self._appear()
         failure: AudioError | None = None
         for (name, file), samples in zip(self._files.items(), stems, strict=True):
             data = encode(samples, self.subtype)
-            if not data:
-                continue
             size = self._sizes[name]
             try:
                 _write_at(file, self._header_size + size, data)
@@ -79,12 +94,31 @@ class WavFiles:
         if failure is not None:
             raise failure
 
+    def _appear(self) -> None:
+        """Gives the files their names, all or none."""
+        try:
+            for name in list(self._hidden):
+                hidden, path = self._hidden[name], self.paths[name]
+                if self.overwrite:
+                    hidden.replace(path)
+                else:
+                    _name_new(hidden, path)
+                self.appeared[name] = path
+                del self._hidden[name]
+        except OSError as error:
+            for other in self.appeared.values():
+                other.unlink()
+            self.appeared.clear()
+            raise AudioError(
+                f"{path}: cannot be written ({reason(error)}); use -f to replace what is there, or another --out"
+            ) from error
+
     def close(self) -> None:
-        """Ends the files; one that never got a sample is removed, and the folders that were made for nothing."""
-        for name, file in self._files.items():
+        """Ends the files; if no sample came, nothing stays, nor the folders that were made for it."""
+        for file in self._files.values():
             file.close()
-            if not self._sizes[name]:
-                self.paths[name].unlink(missing_ok=True)
+        for hidden in self._hidden.values():
+            hidden.unlink(missing_ok=True)
         for folder in self._made:
             with contextlib.suppress(OSError):  # there is something in it
                 folder.rmdir()
@@ -103,7 +137,8 @@ class StandardOutput:
 
     def write(self, stems: np.ndarray) -> None:
         """Writes `[source, channel, time]`. Raises `AudioError` if nobody reads any more."""
-        self._write(encode(stems.reshape(-1, stems.shape[-1]), self.subtype))
+        sources, channels, time = stems.shape
+        self._write(encode(stems.reshape(sources * channels, time), self.subtype))
 
     def close(self) -> None:
         """Nothing: it is not ours."""
@@ -113,8 +148,7 @@ class StandardOutput:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
-            # Or Python would try once more at its end, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            files.give_up_standard_output()
             what = "its reader closed it" if isinstance(error, BrokenPipeError) else reason(error)
             raise AudioError(f"standard output: it cannot be written any further ({what})") from error
 
@@ -140,28 +174,24 @@ def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, ro
 def encode(samples: np.ndarray, subtype: str) -> bytes:
     """float32 `[channel, time]` as interleaved samples; integers saturate at full scale."""
     width, code = SAMPLE_FORMATS[subtype]
-    interleaved = samples.T
     if code == 3:
-        return interleaved.astype(f"<f{width}").tobytes()
-    scale = 2.0 ** (8 * width - 1)
-    whole = np.clip(np.rint(interleaved.astype(np.float64) * scale), -scale, scale - 1).astype("<i4")
-    return np.ascontiguousarray(whole).view(np.uint8).reshape(*whole.shape, 4)[..., :width].tobytes()
+        return samples.T.astype(f"<f{width}").tobytes()
+    whole = np.ascontiguousarray(quantize(samples, subtype).T, "<i4")
+    return whole.view(np.uint8).reshape(*whole.shape, 4)[..., 4 - width :].tobytes()
 
 
-def _appear(path: Path, header: bytes) -> FileIO:
-    """A new file that has its header as soon as it has its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    file = FileIO(handle, "r+")
+def _name_new(hidden: Path, path: Path) -> None:
+    """Renames, but never onto another file, also one that somebody makes at this moment."""
     try:
-        _write_at(file, 0, header)
-        files.make_readable(Path(temporary))
-        Path(temporary).replace(path)
-    except OSError:
-        file.close()
-        Path(temporary).unlink(missing_ok=True)
+        os.link(hidden, path)
+    except FileExistsError:
         raise
-    return file
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        hidden.rename(path)
+        return
+    hidden.unlink()
 
 
 def _write_at(file: FileIO, place: int, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from separator.audio import check_channels, check_rate
+from separator.audio import check_channels, check_rate, is_audio
 from separator.errors import AudioError, ConfigError, choose, reason
 
 BLOCK_SECONDS = 0.01
@@ -23,6 +24,12 @@ BLOCK_SECONDS = 0.01
 MAX_WAITING = 1000
 # Names of ALSA, ffmpeg and sox alike -> libsndfile's
 RAW_FORMATS = {"u8": "PCM_U8", "s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "f32": "FLOAT", "f64": "DOUBLE"}
+# As ALSA spells them, whose S24_LE is another one, with 4 bytes a sample.
+ALSA_FORMATS = {"S16_LE": "s16", "S24_3LE": "s24", "S32_LE": "s32", "FLOAT_LE": "f32", "FLOAT64_LE": "f64", "U8": "u8"}
+# Formats that libsndfile does not read right from what it cannot seek in.
+NOT_FROM_PIPES = ("RF64", "MPEG", "FLAC")
+# Who does not know how much will come promises as much as a header can, 2 GiB or more, of samples of up to 8 bytes.
+UNKNOWN_SAMPLES = 2**28 - 2**20
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class RawFormat:
             raise ConfigError(f"--raw {text!r}: expected RATE[,CHANNELS[,FORMAT]], such as 16000,1,s16")
         check_rate(int(rate))
         check_channels(int(channels))
-        return cls(int(rate), int(channels), choose("--raw format", kind, RAW_FORMATS))
+        return cls(int(rate), int(channels), choose("--raw format", ALSA_FORMATS.get(kind, kind), RAW_FORMATS))
 
 
 class Source:
@@ -50,12 +57,14 @@ class Source:
     Attributes:
         sample_rate, channels, subtype: of what comes.
         gaps: how often samples were lost before they could be taken.
+        missing_seconds: what came less than the header promised, once the end has come.
     """
 
     sample_rate: int
     channels: int
     subtype: str
     gaps: int = 0
+    missing_seconds: float = 0.0
 
     def __init__(self) -> None:
         self._queue: queue.Queue[np.ndarray | Exception | None] = queue.Queue()
@@ -111,10 +120,16 @@ class FileSource(Source):
         self._shown = "standard input" if track == "-" else track
         if track == "-" and sys.stdin is None:
             raise AudioError("standard input: it is closed; pipe audio into it, or name a file")
-        if track != "-" and not Path(track).is_file():
-            raise AudioError(
-                f"{track}: {'is a folder' if Path(track).is_dir() else 'no such file'}; expected a recording"
-            )
+        if track == "-" and sys.stdin.isatty():
+            raise AudioError("standard input: it is the terminal; pipe audio into it, or name a file")
+        if track != "-":
+            path = Path(track)
+            try:
+                problem = "is a folder" if path.is_dir() else None if path.exists() else "no such file"
+            except OSError as failure:  # such as a name that is too long
+                problem = reason(failure)
+            if problem is not None:
+                raise AudioError(f"{track}: {problem}; expected a recording")
         # Opened by the thread, because the header may be long in coming and libsndfile takes no interruption.
         opened: queue.Queue[Exception | None] = queue.Queue()
         threading.Thread(target=self._run, args=(track, raw, opened), daemon=True).start()
@@ -143,12 +158,17 @@ class FileSource(Source):
             settings = {"format": "RAW", "samplerate": raw.sample_rate, "channels": raw.channels}
             settings |= {"subtype": raw.subtype, "endian": "LITTLE"}
         try:
-            file = soundfile.SoundFile(sys.stdin.fileno() if track == "-" else track, closefd=False, **settings)
+            # By its number, which opens a named pipe as well.
+            handle = sys.stdin.fileno() if track == "-" else os.open(track, os.O_RDONLY)
+            os.set_blocking(handle, True)
+            file = soundfile.SoundFile(handle, closefd=track != "-", **settings)
         except (OSError, ValueError, soundfile.SoundFileError) as error:
             raise AudioError(
-                f"{self._shown}: cannot be read as audio ({reason(error)}); expected a WAV header, "
-                "or --raw RATE,CHANNELS,FORMAT for samples without one"
+                f"{self._shown}: cannot be read as audio ({reason(error)}); expected a WAV header (did anything "
+                "come?), or --raw RATE,CHANNELS,FORMAT for samples without one"
             ) from error
+        if file.format in NOT_FROM_PIPES and not file.seekable():
+            raise AudioError(f"{self._shown}: {file.format} cannot be read from a pipe; name the file, or pipe WAV")
         check_channels(file.channels)
         if raw is None and file.frames == 0 and not file.seekable():
             raise AudioError(
@@ -163,15 +183,17 @@ class FileSource(Source):
             block = file.read(frames, dtype="float32", always_2d=True)
             if len(block) == 0:
                 break
-            bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+            bad = np.flatnonzero(~is_audio(block).all(axis=1))
             good = block[: bad[0]] if len(bad) else block
             self._put(np.ascontiguousarray(good.T), MAX_WAITING)
             read += len(good)
             if len(bad):
-                self._put(AudioError(f"{self._shown}: NaN or infinite after {read / self.sample_rate:.3f} s"))
+                self._put(AudioError(f"{self._shown}: NaN, infinite or no audio after {read / self.sample_rate:.3f} s"))
                 return
         if not read and not self.stop.is_set():
             self._put(AudioError(f"{self._shown}: no sample came; see whether what should send them runs"))
+        if not self.stop.is_set() and read < file.frames and file.frames * file.channels < UNKNOWN_SAMPLES:
+            self.missing_seconds = (file.frames - read) / self.sample_rate
         self._put(None)
 
 
@@ -188,7 +210,7 @@ class MicrophoneSource(Source):
         except (ImportError, OSError) as error:  # OSError: its PortAudio library is missing
             raise ConfigError(
                 f"a microphone needs the package sounddevice and PortAudio ({reason(error)}); "
-                "install them with: pip install 'separator[live]'"
+                "install them with: pip install sounddevice"
             ) from error
         self.channels, self.subtype = 1, "PCM_16"
         chosen = (int(device) if device.isdecimal() else device) if device else None

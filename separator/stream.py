@@ -65,7 +65,7 @@ class Stream:
         """
         if self._ended:
             raise StreamError(f"the stream was {self._ended}; begin another with Separator.stream()")
-        block = audio.as_samples(samples, self.sample_rate, allow_empty=True)
+        block = audio.as_samples(samples, self.sample_rate, allow_empty=True, name="block")
         self._keep_shape(tuple(samples.shape[:-1]))
         self._received += block.shape[-1]
         self._like = samples[..., :0]

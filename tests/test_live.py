@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 
 import separator
-from separator import cli, live, sinks, sources
+from separator import audio, cli, live, sinks, sources
 from separator.errors import AudioError, ConfigError
 
 
@@ -33,6 +34,12 @@ def as_wav(samples, rate=8000, subtype="PCM_16"):
 
 def as_s16(samples):
     return sinks.encode(np.atleast_2d(samples), "PCM_16")
+
+
+def as_rf64():
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(800), 8000, "PCM_16", format="RF64")
+    return file.getvalue()
 
 
 def separate(arguments, data=None, **options):
@@ -62,7 +69,7 @@ def test_a_growing_file_is_valid_after_every_write_of_the_system(tmp_path, monke
 
     monkeypatch.setattr(os, "pwrite", write_and_look)
     sink = sinks.WavFiles({"stem": path}, 8000, channels, subtype)
-    assert len(soundfile.read(path)[0]) == 0
+    assert not path.exists()
     blocks = [np.random.default_rng(n).uniform(-1, 1, (1, channels, 50 + n)).astype(np.float32) for n in range(4)]
     for block in blocks:
         sink.write(block)
@@ -71,7 +78,7 @@ def test_a_growing_file_is_valid_after_every_write_of_the_system(tmp_path, monke
     assert rate == 8000 and soundfile.info(path).subtype == subtype
     np.testing.assert_allclose(samples.T, np.concatenate(blocks, axis=-1)[0], atol=2**-15)
     # Data are there before the header tells of them: what a reader saw in between was never more than is true.
-    assert seen == sorted(seen) and len(seen) == 8 and seen[-1] == len(samples)
+    assert seen == sorted(seen) and len(seen) == 8 and seen[0] == 0 and seen[-1] == len(samples)
 
 
 def test_encoding_equals_that_of_libsndfile():
@@ -130,6 +137,59 @@ def test_files_without_a_sample_do_not_stay(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_was_there_stays_until_samples_come(tmp_path):
+    path = tmp_path / "stem.wav"
+    path.write_text("old")
+    sink = sinks.WavFiles({"stem": path}, 8000, 1, "PCM_16", overwrite=True)
+    sink.write(np.zeros((1, 1, 0), np.float32))
+    sink.close()
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    sink = sinks.WavFiles({"stem": path}, 8000, 1, "PCM_16", overwrite=True)
+    sink.write(np.zeros((1, 1, 10), np.float32))
+    sink.close()
+    assert soundfile.info(path).frames == 10 and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_appeared_while_it_waited_is_not_replaced(tmp_path, monkeypatch, has_links):
+    paths = {name: tmp_path / f"{name}.wav" for name in ("first", "second")}
+    sink = sinks.WavFiles(paths, 8000, 1, "PCM_16")
+    paths["second"].write_text("of somebody else")
+    if not has_links:
+        monkeypatch.setattr(os, "link", failing_with(OSError(95, "Operation not supported")))
+    with pytest.raises(AudioError, match=r"second.wav: cannot be written .File exists"):
+        sink.write(np.zeros((2, 1, 10), np.float32))
+    sink.close()
+    assert sink.appeared == {}
+    assert paths["second"].read_text() == "of somebody else" and list(tmp_path.iterdir()) == [paths["second"]]
+
+
+def failing_with(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32"])
+def test_both_writers_round_to_the_nearest(tmp_path, subtype):
+    samples = np.random.default_rng(0).uniform(-1.1, 1.1, (2, 1000)).astype(np.float32)
+    audio.write_together({tmp_path / "whole.wav": samples}, 8000, subtype)
+    sink = sinks.WavFiles({"stem": tmp_path / "live.wav"}, 8000, 2, subtype)
+    sink.write(samples[None])
+    sink.close()
+    whole, live = (soundfile.read(tmp_path / f"{name}.wav", dtype="int32")[0].T for name in ("whole", "live"))
+    assert np.array_equal(whole, live)
+    step = 2 ** (32 - audio.INTEGER_BITS[subtype])
+    wanted = np.clip(samples.astype(float) * 2**31, -(2.0**31), 2**31 - step)
+    assert np.abs(whole - wanted).max() <= step / 2
+
+
+def test_nothing_goes_to_standard_output_while_nothing_is_certain(capfdbinary):
+    sinks.StandardOutput(8000, 2, "PCM_16", header=False).write(np.zeros((2, 1, 0), np.float32))
+    assert capfdbinary.readouterr().out == b""
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
 def test_more_than_4_gib_can_be_read(tmp_path, subtype):
     path, width = tmp_path / "stem.wav", sinks.SAMPLE_FORMATS[subtype][0]
@@ -137,7 +197,7 @@ def test_more_than_4_gib_can_be_read(tmp_path, subtype):
     frame = 2 * width
     before = (2**32 - 200) // frame  # frames of a sparse file, as if hours had come
     sink._sizes["stem"] = before * frame
-    os.truncate(path, before * frame + 80)
+    os.truncate(sink._files["stem"].fileno(), before * frame + 80)
     frames = before
     for count in (1, 40, 1000):
         sink.write(np.full((1, 2, count), 0.5, np.float32))
@@ -317,7 +377,7 @@ def test_what_came_before_bad_samples_is_kept(tmp_path, causal_checkpoint, signa
     arguments = ["-", "--stream", "--raw", "8000,1,f32", "-m", causal_checkpoint, "-o", tmp_path]
     result = separate(arguments, bad.tobytes())
     assert result.returncode == 1
-    assert result.stderr == b"error: standard input: NaN or infinite after 1.000 s\n"
+    assert result.stderr == b"error: standard input: NaN, infinite or no audio after 1.000 s\n"
     kept = soundfile.read(tmp_path / "stdin" / "speaker1.wav")[0]
     assert len(kept) == 8000
 
@@ -350,8 +410,16 @@ def test_samples_above_full_scale_are_counted(tmp_path, capsys, causal_checkpoin
         (["-", "--stream", "--raw", "99999999999"], b"", 2, "from 1000 to 1000000, got 99999999999"),
         (["-", "--stream", "--raw", "8000,100"], bytes(800), 2, "at most 64 channels, got 100"),
         (["mic", "--stream", "--raw", "8000"], b"", 2, "a microphone tells by itself"),
-        (["-", "--stream", "--filename", "{track.x}{stem}"], b"", 1, "only {track}, {stem} and {ext}"),
+        (["-", "--stream", "--filename", "{track.x}{stem}"], b"", 2, "only {track}, {stem} and {ext}"),
         (["a.wav", "-o", "-"], b"", 2, "only --stream writes to standard output"),
+        (["-", "--stream", "--filename", "{stem}.flac"], b"", 2, "--stream writes WAV"),
+        (["-"], b"", 2, "- is read while it arrives: add --stream"),
+        (["mic"], b"", 2, "mic is read while it arrives: add --stream"),
+        ([""], b"", 2, "the name of a recording is empty"),
+        (["x" * 300 + ".wav"], b"", 1, "File name too long"),
+        (["x" * 300 + ".wav", "--stream"], b"", 1, "File name too long"),
+        (["-", "--stream"], as_rf64(), 1, "standard input: RF64 cannot be read from a pipe"),
+        (["-", "--stream", "-m", "default"], b"", 2, "looks ahead and cannot stream"),
     ],
 )
 def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, message):
@@ -359,6 +427,77 @@ def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, m
     assert result.returncode == code, result.stderr
     assert message in result.stderr.decode() and b"Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_named_pipe_is_read(tmp_path, causal_checkpoint, signal_8k):
+    soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
+    os.mkfifo(tmp_path / "pipe")
+    for arguments in (["--stream"], []):
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=((tmp_path / "a.wav").read_bytes(),))
+        writer.start()
+        result = separate([tmp_path / "pipe", "-f", "-m", causal_checkpoint, "-o", tmp_path / "out", *arguments])
+        writer.join()
+        assert result.returncode == 0, result.stderr
+        assert soundfile.info(tmp_path / "out" / "pipe" / "speaker2.wav").frames == 8000
+
+
+def test_a_terminal_is_no_audio(tmp_path, causal_checkpoint):
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "separator.cli", "-", "--stream", "-m", str(causal_checkpoint)]
+    result = subprocess.run(command, stdin=theirs, capture_output=True, timeout=60, cwd=tmp_path)
+    os.close(ours)
+    os.close(theirs)
+    assert result.returncode == 1 and b"it is the terminal; pipe audio into it" in result.stderr
+
+
+def test_a_recording_cut_short_is_told(tmp_path, causal_checkpoint, signal_8k):
+    arguments = ["-", "--stream", "-m", causal_checkpoint, "-o", tmp_path, "-f"]
+    result = separate(arguments, as_wav(signal_8k)[: 44 + 2 * 2000])
+    assert result.returncode == 0 and b"the end is missing: 0.8 s less came than promised" in result.stderr
+    whole = as_wav(signal_8k)
+    endless = whole[:40] + b"\xff\xff\xff\x7f" + whole[44:]  # as arecord writes it
+    result = separate(arguments, endless)
+    assert result.returncode == 0 and result.stderr == b""
+
+
+def test_what_standard_output_does_not_take_is_told(tmp_path, causal_checkpoint, signal_8k):
+    soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
+    for arguments in (["--stream"], ["--stream", "--json"], []):
+        command = [sys.executable, "-m", "separator.cli", "a.wav", "-f", "-m", str(causal_checkpoint), *arguments]
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, cwd=tmp_path)
+        assert result.returncode == 1
+        assert b"No space left on device" in result.stderr and b"Traceback" not in result.stderr
+        assert result.stderr.count(b"\n") == 1
+        assert soundfile.info(tmp_path / "stems" / "a" / "speaker1.wav").frames == 8000
+
+
+def test_messages_do_not_get_among_the_samples(tmp_path, causal_checkpoint, signal_8k):
+    (tmp_path / "a.raw").write_bytes(as_s16(signal_8k))
+    command = f"{sys.executable} -m separator.cli a.raw --stream --raw 8000 -o - -v -m {causal_checkpoint}"
+    result = subprocess.run(["sh", "-c", f"{command} 2>&-"], stdout=subprocess.PIPE, timeout=60, cwd=tmp_path)
+    assert result.returncode == 0 and len(result.stdout) == 8000 * 2 * 2
+
+
+def test_names_that_are_no_text(tmp_path, causal_checkpoint, signal_8k):
+    soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
+    (tmp_path / "a.wav").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
+    for arguments in ([], ["--stream", "-f"]):
+        command = [sys.executable, "-m", "separator.cli", b"\xff.wav", "-m", str(causal_checkpoint), *arguments]
+        result = subprocess.run(command, capture_output=True, timeout=60, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[0] == b"stems/\xff/speaker1.wav"
+
+
+def test_an_interruption_before_a_sample_is_told(tmp_path, causal_checkpoint):
+    command = [sys.executable, "-m", "separator.cli", "-", "--stream", "--raw", "8000", "-m", str(causal_checkpoint)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        wait_until_started(process)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 1
+        assert process.stderr.read() == b"error: interrupted before a sample came\n"
+    assert not (tmp_path / "stems").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -502,6 +641,6 @@ def test_no_microphone_is_told(monkeypatch, tmp_path, capsys, causal_checkpoint)
     with pytest.raises(ConfigError, match=r"microphone none cannot be opened .No input device"):
         sources.open_source("mic:none", None, 8000)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert cli.main(["mic", "--stream", "-m", str(causal_checkpoint), "-o", str(tmp_path / "out")]) == 1
-    assert "pip install 'separator[live]'" in capsys.readouterr().err
+    assert cli.main(["mic", "--stream", "-m", str(causal_checkpoint), "-o", str(tmp_path / "out")]) == 2
+    assert "pip install sounddevice" in capsys.readouterr().err
     assert not Path(tmp_path / "out").exists()
