@@ -32,13 +32,15 @@ def test_adding_marks_any_two_numbers():
     assert abs(Adding(31).score(torch.ones(20_000, 1, 31), draw(Adding(31), 20_000)[1]) - Adding.chance) < 0.01
 
 
-def test_copying_asks_for_the_symbols_after_the_gap():
-    task = Copying(12)
+@pytest.mark.parametrize("lasting_sign", [False, True])
+def test_copying_asks_for_the_symbols_after_the_gap(lasting_sign):
+    task = Copying(12, lasting_sign)
     sequence, target = draw(task, 3)
     came = sequence.argmax(1)
     assert sequence.shape == (3, 10, 32) and (sequence.sum(1) == 1).all()
     assert ((came[:, :10] >= 1) & (came[:, :10] <= 8)).all()
-    assert (came[:, 10:21] == 0).all() and (came[:, 21:] == 9).all()
+    assert (came[:, 10:21] == 0).all() and (came[:, 21] == 9).all()
+    assert (came[:, 22:] == (9 if lasting_sign else 0)).all()
     assert (target[:, :22] == 0).all()
     # Each is due as many frames after it came as the task says must be seen, its own included.
     for frame in range(10):

@@ -1,8 +1,8 @@
 """The three tasks by which the literature judges temporal convolutions: adding, copying, digits pixel by pixel.
 
-As in Bai, Kolter & Koltun 2018 (arXiv:1803.01271), section 4, and their code; only that the symbols to be copied
-come as one channel each, not as a number. Each task draws batches `[batch, channel, frame]` with their targets and
-scores a network's output `[batch, output, frame]`.
+As in Bai, Kolter & Koltun 2018 (arXiv:1803.01271), section 4, and their code, except that the symbols to be
+copied come as one channel each, not as a number, and the sign to say them comes once unless asked for. Each task
+draws batches `[batch, channel, frame]` with their targets and scores a network's output `[batch, output, frame]`.
 """
 
 from __future__ import annotations
@@ -81,16 +81,18 @@ class Adding(Task):
 class Copying(Task):
     """Copy memory: ten symbols of eight, blanks, and when a sign comes the symbols again.
 
-    Each symbol is to be said `gap` + 10 frames after it came; the sign comes first one frame before that, and stays.
-    Ten channels: one for each symbol, the blank and the sign. Guessing is right once in eight.
+    Each symbol is to be said `gap` + 10 frames after it came, from the frame after the sign on. Ten channels: one for
+    each symbol, the blank and the sign. Guessing is right once in eight; a network that sees fewer than 11 frames does
+    not even know when to speak. With `lasting_sign` the sign stays to the end, as in Bai's code, which tells that, and
+    takes a network several times as long to learn.
     """
 
     num_inputs, num_outputs, score_name, chance = 10, 10, "accuracy", 1 / 8
     SYMBOLS, BLANK, SIGN = 10, 0, 9
 
-    def __init__(self, gap: int = 100) -> None:
+    def __init__(self, gap: int = 100, lasting_sign: bool = False) -> None:
         check_whole("task.gap", gap)
-        self.gap = gap
+        self.gap, self.lasting_sign = gap, lasting_sign
         self.reach = gap + self.SYMBOLS + 1
 
     def batch(self, size: int, generator: torch.Generator, training: bool = True) -> tuple[Tensor, Tensor]:
@@ -98,7 +100,8 @@ class Copying(Task):
         symbols = torch.randint(1, self.SIGN, (size, self.SYMBOLS), generator=generator)
         blank = torch.full((size, self.gap + self.SYMBOLS), self.BLANK)
         sequence = torch.cat([symbols, blank], dim=1)
-        sequence[:, self.gap + self.SYMBOLS - 1 :] = self.SIGN
+        first = self.gap + self.SYMBOLS - 1
+        sequence[:, first : None if self.lasting_sign else first + 1] = self.SIGN
         return F.one_hot(sequence, self.num_inputs).float().mT, torch.cat([blank, symbols], dim=1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
