@@ -28,7 +28,7 @@ ALLOWED = {
     "cli": {"audio", "checkpoint", "errors", "files", "live", "separation", "sinks", "sources", "zoo"},
     "logs": {"report"},
     "data": {"errors"},
-    "train": {"checkpoint", "config", "data", "errors", "logs", "models", "objectives"},
+    "train": {"checkpoint", "config", "data", "errors", "logs", "models", "objectives", "zoo"},
     "study": {"config", "data", "errors", "files", "models", "report"},
     "evaluate": {"config", "data", "errors", "files", "objectives", "separation"},
     "demo": {"audio", "cli", "data", "errors", "objectives", "report"},

@@ -71,6 +71,19 @@ def test_training_learns(tmp_path, precision):
     assert sum(losses[-10:]) < sum(losses[:10]) - 50
 
 
+def test_training_starts_from_another_model(tmp_path):
+    quick(tmp_path / "first").fit()
+    options = [f"start_from={tmp_path}/first/last.safetensors", "optimizer.lr=0", "trainer.max_steps=1"]
+    quick(tmp_path / "second", *options).fit()
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(ConfigError, match=r"it has model.hidden_channels=12, this run has 16; only a network of the"):
+        quick(tmp_path / "third", *options, "model.hidden_channels=16").fit()
+    with pytest.raises(ConfigError, match=r"unknown model 'defult'"):
+        quick(tmp_path / "third", "start_from=defult").fit()
+    assert not (tmp_path / "third").exists()
+
+
 @pytest.mark.parametrize("schedule", ["halve", "linear"])
 def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, schedule, monkeypatch):
     options = [f"schedule={schedule}", "trainer.checkpoint_minutes=0"]
