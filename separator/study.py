@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -235,7 +236,7 @@ def merge(rows: list[dict[str, str]], row: dict[str, str]) -> list[dict[str, str
 
 
 def tell(folder: Path, rows: list[dict[str, str]], score_name: str, x: str | None, line: str | None) -> None:
-    """Writes results.csv and table.md, and plot.png where `x` names a setting."""
+    """Writes results.csv, table.md (in two ways where `x` names a setting), and then plot.png."""
     columns = list(dict.fromkeys(key for row in rows for key in row if key not in MEASURED)) + list(MEASURED)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -243,9 +244,11 @@ def tell(folder: Path, rows: list[dict[str, str]], score_name: str, x: str | Non
     writer.writerows(rows)
     writes: dict[Path, files.Write] = {
         folder / "results.csv": lambda path: path.write_text(text.getvalue()),
-        folder / "table.md": lambda path: path.write_text(as_table(rows, columns)),
+        folder / "table.md": lambda path: path.write_text(table),
     }
+    table = as_table(rows, columns)
     if x is not None:
+        table = across(rows, x, line, score_name) + "\n" + table
         writes[folder / "plot.png"] = lambda path: report.draw_study(rows, x, line, score_name, path)
     try:
         files.write_together(writes)
@@ -261,6 +264,26 @@ def as_table(rows: list[dict[str, str]], columns: list[str]) -> str:
     shown = [key for key in shown if key != "loss"]
     lines = ["| " + " | ".join(key.removeprefix("network.") for key in shown) + " |", "| --- " * len(shown) + "|"]
     lines += ["| " + " | ".join(row.get(key, "") for key in shown) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def across(rows: list[dict[str, str]], x: str, line: str | None, score_name: str) -> str:
+    """Markdown, the picture in numbers: a row for each of its lines, a column for each value of `x`.
+
+    Where several runs fall into one place, such as those of several seeds: the lowest, the median and the highest.
+    """
+    rows = [row for row in rows if row.get(x)]
+    places = sorted({row[x] for row in rows}, key=float)
+    lines = [f"| {line or score_name} | " + " | ".join(f"{x}={place}" for place in places) + " |"]
+    lines.append("| --- " * (len(places) + 1) + "|")
+    for name in dict.fromkeys(row.get(line or "", "") for row in rows):
+        cells = []
+        for place in places:
+            chosen = [row for row in rows if row.get(line or "", "") == name and row[x] == place]
+            scores = sorted((row["score"] for row in chosen), key=float)
+            middle = f"{statistics.median(map(float, scores)):.4f}" if scores else ""
+            cells.append(middle if len(scores) < 2 else f"{scores[0]} / {middle} / {scores[-1]}")
+        lines.append(f"| {name or 'score'} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from separator.data.sequences import Copying
-from separator.study import StackNetwork, TCNNetwork, fit, hold, measure, merge
+from separator.study import StackNetwork, TCNNetwork, across, fit, hold, measure, merge
 
 SMALL = ["network.channels=8", "network.num_blocks=2", "steps=3", "score_examples=20", "task.gap=3"]
 
@@ -120,6 +120,18 @@ def test_a_held_receptive_field_finds_the_missing_size(sizes, found):
 
 def test_the_receptive_field_of_a_tcn_can_be_held():
     assert TCNNetwork(3, 2, 8, None, 3, receptive_field=127).receptive_field == 127
+
+
+def test_a_table_across_a_setting():
+    rows = [
+        {"gap": "9", "kind": "a", "score": "1.0000"},
+        {"gap": "10", "kind": "a", "score": "0.5000"},
+        *({"gap": "9", "kind": "b", "score": score} for score in ("0.3000", "0.1000", "0.2500")),
+        {"kind": "c", "score": "0.7"},
+    ]
+    assert across(rows, "gap", "kind", "accuracy") == (
+        "| kind | gap=9 | gap=10 |\n| --- | --- | --- |\n| a | 1.0000 | 0.5000 |\n| b | 0.1000 / 0.2500 / 0.3000 |  |\n"
+    )
 
 
 def test_a_row_takes_the_place_of_its_like():
