@@ -274,7 +274,7 @@ def across(rows: list[dict[str, str]], x: str, line: str | None, score_name: str
     """
     rows = [row for row in rows if row.get(x)]
     places = sorted({row[x] for row in rows}, key=float)
-    lines = [f"| {line or score_name} | " + " | ".join(f"{x}={place}" for place in places) + " |"]
+    lines = [f"| {line or ''} | " + " | ".join(f"{x}={place}" for place in places) + " |"]
     lines.append("| --- " * (len(places) + 1) + "|")
     for name in dict.fromkeys(row.get(line or "", "") for row in rows):
         cells = []
@@ -283,7 +283,7 @@ def across(rows: list[dict[str, str]], x: str, line: str | None, score_name: str
             scores = sorted((row["score"] for row in chosen), key=float)
             middle = f"{statistics.median(map(float, scores)):.4f}" if scores else ""
             cells.append(middle if len(scores) < 2 else f"{scores[0]} / {middle} / {scores[-1]}")
-        lines.append(f"| {name or 'score'} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name or score_name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
