@@ -118,7 +118,7 @@ def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype:
 
     def writer(path: Path, samples: np.ndarray) -> files.Write:
         container = _format(path, samples, subtype)
-        if subtype not in FLOAT_SUBTYPES:
+        if subtype in INTEGER_BITS:
             samples = quantize(samples, subtype)
         return lambda to: soundfile.write(os.fsencode(to), samples.T, sample_rate, subtype, format=container)
 

@@ -168,6 +168,16 @@ def test_files_keep_rate_channels_length_and_depth(tiny, tmp_path, suffix, subty
     assert result.gain_db == 0 and result.channels == 2 and result.real_time_factor > 0
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "ULAW", "PCM_32", "DOUBLE"])
+def test_stems_are_written_in_any_sample_format_of_wav(tiny, tmp_path, subtype):
+    path = write(tmp_path / "mix.wav", 0.1 * np.random.default_rng(0).standard_normal(8000))
+    result = tiny.separate_file(path, tmp_path / "stems", subtype=subtype)
+    wanted = tiny.separate(soundfile.read(path, dtype="float32")[0], 8000)
+    for name, stem in result.paths.items():
+        assert soundfile.info(stem).subtype == subtype == result.subtype
+        np.testing.assert_allclose(soundfile.read(stem)[0], wanted[name], atol=2 / 256)
+
+
 def test_one_gain_keeps_all_stems_from_clipping(tmp_path, two_voices):
     torch.manual_seed(0)
     net = separator.ConvTasNet(sample_rate=8000, num_filters=16, num_blocks=1, num_repeats=1)
