@@ -71,8 +71,22 @@ def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: 
     return path
 
 
+Scores = dict[str, dict[float, list[float]]]
+
+
+def study_scores(rows: list[dict[str, str]], x: str, line: str | None) -> Scores:
+    """The scores of a study's rows by the value of the setting `line`, then by that of `x`, lowest `x` first.
+
+    Rows without `x` are left out: what one network has, another may not have.
+    """
+    scores: Scores = {}
+    for row in sorted((row for row in rows if row.get(x)), key=lambda row: float(row[x])):
+        scores.setdefault(row.get(line or "", ""), {}).setdefault(float(row[x]), []).append(float(row["score"]))
+    return {value: scores[value] for value in dict.fromkeys(row.get(line or "", "") for row in rows) if value in scores}
+
+
 def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name: str, path: Path) -> Path:
-    """Score over the setting `x`, a line for each value of the setting `line`, each point a mean over the rest.
+    """Score over the setting `x`, a line for each value of the setting `line`, each point a median over the rest.
 
     A dotted line marks the last `x` at which the output still sees all that it must, where `x` decides that.
     """
@@ -82,20 +96,13 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    rows = [row for row in rows if row.get(x)]  # what one network has, another may not have
-    values = list(dict.fromkeys(row.get(line or "", "") for row in rows))
+    scores = study_scores(rows, x, line)
     limits = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
-    for number, value in enumerate(values):
-        points: dict[float, list[dict[str, str]]] = {}
-        for row in rows:
-            if row.get(line or "", "") == value:
-                points.setdefault(float(row[x]), []).append(row)
-        places = sorted(points)
-        means = [np.mean([float(row["score"]) for row in points[place]]) for place in places]
+    for number, (value, points) in enumerate(scores.items()):
         # Lines that lie on each other stay visible: the earlier ones are wider, with larger markers of another shape.
-        width = 1.2 + 0.5 * (len(values) - 1 - number)
-        marker = "osD^vPX"[number % 7]
-        axis.plot(places, means, marker=marker, markersize=3 * width, linewidth=width, label=value or None)
+        width = 1.2 + 0.5 * (len(scores) - 1 - number)
+        marker, medians = "osD^vPX"[number % 7], [np.median(point) for point in points.values()]
+        axis.plot(list(points), medians, marker=marker, markersize=3 * width, linewidth=width, label=value or None)
     for limit in sorted(limits):
         last = "end of the receptive field" if limit == max(limits) else None
         axis.axvline(limit, color="0.6", linestyle=":", zorder=0, label=last)

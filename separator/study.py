@@ -272,19 +272,21 @@ def across(rows: list[dict[str, str]], x: str, line: str | None, score_name: str
 
     Where several runs fall into one place, such as those of several seeds: the lowest, the median and the highest.
     """
-    rows = [row for row in rows if row.get(x)]
-    places = sorted({row[x] for row in rows}, key=float)
-    lines = [f"| {line or ''} | " + " | ".join(f"{x}={place}" for place in places) + " |"]
+    scores = report.study_scores(rows, x, line)
+    places = sorted({place for points in scores.values() for place in points})
+    lines = [f"| {line or ''} | " + " | ".join(f"{x}={place:g}" for place in places) + " |"]
     lines.append("| --- " * (len(places) + 1) + "|")
-    for name in dict.fromkeys(row.get(line or "", "") for row in rows):
-        cells = []
-        for place in places:
-            chosen = [row for row in rows if row.get(line or "", "") == name and row[x] == place]
-            scores = sorted((row["score"] for row in chosen), key=float)
-            middle = f"{statistics.median(map(float, scores)):.4f}" if scores else ""
-            cells.append(middle if len(scores) < 2 else f"{scores[0]} / {middle} / {scores[-1]}")
-        lines.append(f"| {name or score_name} | " + " | ".join(cells) + " |")
+    for value, points in scores.items():
+        cells = (_cell(sorted(points.get(place, []))) for place in places)
+        lines.append(f"| {value or score_name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(scores: list[float]) -> str:
+    if not scores:
+        return ""
+    shown = scores if len(scores) == 1 else [scores[0], statistics.median(scores), scores[-1]]
+    return " / ".join(f"{score:.4f}" for score in shown)
 
 
 def main() -> None:
