@@ -23,10 +23,9 @@ MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1000, 1_000_000
 # What a stem is written as when its input was compressed: enough for anything that lossy coding left.
 DEFAULT_SUBTYPE = "PCM_16"
-# Kept as they are; the others (8 bit, mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
-KEPT_SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+# Bytes of a sample in the formats that are kept; the others (8 bit, mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
+KEPT_SUBTYPES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
-INTEGER_BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 # Of full scale: beyond it is no audio, and its energy may be beyond float32.
 LARGEST_SAMPLE = 1e10
 # A WAV file counts its bytes in 32 bits.
@@ -95,7 +94,7 @@ def check_channels(count: int) -> None:
 
 def check_finite(samples: np.ndarray, sample_rate: int, name: str) -> None:
     """Raises `AudioError` with the time of the first value in `[time, channel]` that is NaN, infinite or no audio."""
-    finite = np.atleast_1d(is_audio(samples).all(axis=-1))
+    finite = np.all(is_audio(samples), axis=-1)
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise AudioError(
@@ -118,7 +117,7 @@ def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype:
 
     def writer(path: Path, samples: np.ndarray) -> files.Write:
         container = _format(path, samples, subtype)
-        if subtype in INTEGER_BITS:
+        if subtype in KEPT_SUBTYPES and subtype not in FLOAT_SUBTYPES:
             samples = quantize(samples, subtype)
         return lambda to: soundfile.write(os.fsencode(to), samples.T, sample_rate, subtype, format=container)
 
@@ -131,12 +130,17 @@ def write_together(waveforms: dict[Path, np.ndarray], sample_rate: int, subtype:
         ) from error
 
 
+def subtype_of_stems(subtype: str) -> str:
+    """The sample format in which the stems of a recording of format `subtype` are written unless told otherwise."""
+    return subtype if subtype in KEPT_SUBTYPES else DEFAULT_SUBTYPE
+
+
 def quantize(samples: np.ndarray, subtype: str) -> np.ndarray:
     """float32 as integers of a sample format, rounded and limited to full scale, at the top of 32 bits.
 
     libsndfile, given floats, would round down: half a step of constant error.
     """
-    bits = INTEGER_BITS[subtype]
+    bits = 8 * KEPT_SUBTYPES[subtype]
     scale = 2.0 ** (bits - 1)
     # float32 holds the limits of all but the largest exactly.
     exact = samples.astype(np.float64) if bits == 32 else samples
@@ -158,8 +162,7 @@ def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
 
 def _format(path: Path, samples: np.ndarray, subtype: str) -> str:
     name = path.suffix[1:].upper()
-    width = {"PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}.get(subtype, 4)
-    return "RF64" if name == "WAV" and samples.size * width > MAX_WAV_BYTES else name
+    return "RF64" if name == "WAV" and samples.size * KEPT_SUBTYPES.get(subtype, 4) > MAX_WAV_BYTES else name
 
 
 def as_samples(waveform: Any, sample_rate: int, allow_empty: bool = False, name: str = "waveform") -> np.ndarray:

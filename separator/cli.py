@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from separator import __version__, files
+from separator import __version__
 from separator.errors import ConfigError, SeparatorError, StreamError, reason
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
         sources.open_source(options.tracks[0], raw, separator.sample_rate) as source,
         separator.stream(source.sample_rate) as stream,
     ):
-        kept = source.subtype if source.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE
-        subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else kept
+        own = audio.subtype_of_stems(source.subtype)
+        subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else own
         sink: sinks.Sink
         if options.out == "-":
             channels = source.channels * len(separator.sources)
@@ -297,7 +297,9 @@ def _say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        files.give_up_standard_output()
+        from separator import sinks
+
+        sinks.give_up_standard_output()
         raise _OutputError(
             f"standard output cannot be written ({reason(error)}); stems are where they belong"
         ) from error

@@ -179,7 +179,7 @@ class Separator:
         path = Path(path)
         targets = stem_paths(self.sources, out, filename, path.stem, extension, overwrite)
         recording = audio.read(path)
-        subtype = subtype or (recording.subtype if recording.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE)
+        subtype = subtype or audio.subtype_of_stems(recording.subtype)
         if extension == "flac" and subtype not in ("PCM_16", "PCM_24"):
             subtype = "PCM_24"  # the most that FLAC holds
         stems, num_chunks = self._separate(recording.samples, recording.sample_rate)

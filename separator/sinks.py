@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
 import struct
 import sys
-import tempfile
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
@@ -17,11 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from separator import files
-from separator.audio import quantize
+from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, quantize
 from separator.errors import AudioError, reason
 
-# libsndfile's name -> bytes of a sample, and WAV's code: 1 for integers, 3 for floating point
-SAMPLE_FORMATS = {"PCM_16": (2, 1), "PCM_24": (3, 1), "PCM_32": (4, 1), "FLOAT": (4, 3), "DOUBLE": (8, 3)}
 LARGEST_SIZE = 2**32 - 1  # in a WAV header; in a pipe it stands for "until the end", in RF64 for "see ds64"
 
 
@@ -57,15 +53,14 @@ class WavFiles:
         self._header_size = len(header)
         self._files: dict[str, FileIO] = {}
         self._hidden: dict[str, Path] = {}
-        folders = {folder for path in paths.values() for folder in path.parents if not folder.exists()}
-        self._made = sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
+        self._made: list[Path] = []
         try:
             for name, path in paths.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle, hidden = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-                self._files[name], self._hidden[name] = FileIO(handle, "r+"), Path(hidden)
+                self._made += files.make_folder(path.parent)
+                handle, hidden = files.open_beside(path)
+                self._files[name], self._hidden[name] = FileIO(handle, "r+"), hidden
                 _write_at(self._files[name], 0, header)
-                files.make_readable(Path(hidden))
+                files.make_readable(hidden)
         except OSError as error:
             self.close()
             raise AudioError(
@@ -119,9 +114,7 @@ class WavFiles:
             file.close()
         for hidden in self._hidden.values():
             hidden.unlink(missing_ok=True)
-        for folder in self._made:
-            with contextlib.suppress(OSError):  # there is something in it
-                folder.rmdir()
+        files.remove_empty(self._made)
 
 
 class StandardOutput:
@@ -148,9 +141,14 @@ class StandardOutput:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
-            files.give_up_standard_output()
+            give_up_standard_output()
             what = "its reader closed it" if isinstance(error, BrokenPipeError) else reason(error)
             raise AudioError(f"standard output: it cannot be written any further ({what})") from error
+
+
+def give_up_standard_output() -> None:
+    """Sends what Python still holds for it nowhere; it would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, room: bool = False) -> bytes:
@@ -158,7 +156,7 @@ def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, ro
 
     With `room` it has a chunk that holds the sizes where they pass 32 bits, and else means nothing.
     """
-    width, code = SAMPLE_FORMATS[subtype]
+    width, code = KEPT_SUBTYPES[subtype], 3 if subtype in FLOAT_SUBTYPES else 1
     frame = channels * width
     rate = min(sample_rate * frame, LARGEST_SIZE)  # bytes a second, which nobody needs
     layout = struct.pack("<HHIIHH", code, channels, sample_rate, rate, frame, 8 * width)
@@ -173,8 +171,8 @@ def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, ro
 
 def encode(samples: np.ndarray, subtype: str) -> bytes:
     """float32 `[channel, time]` as interleaved samples; integers saturate at full scale."""
-    width, code = SAMPLE_FORMATS[subtype]
-    if code == 3:
+    width = KEPT_SUBTYPES[subtype]
+    if subtype in FLOAT_SUBTYPES:
         return samples.T.astype(f"<f{width}").tobytes()
     whole = np.ascontiguousarray(quantize(samples, subtype).T, "<i4")
     return whole.view(np.uint8).reshape(*whole.shape, 4)[..., 4 - width :].tobytes()

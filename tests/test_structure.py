@@ -25,7 +25,7 @@ ALLOWED = {
     "sources": {"audio", "errors"},
     "sinks": {"audio", "errors", "files"},
     "live": {"errors", "sinks", "sources", "stream"},
-    "cli": {"audio", "checkpoint", "errors", "files", "live", "separation", "sinks", "sources", "zoo"},
+    "cli": {"audio", "checkpoint", "errors", "live", "separation", "sinks", "sources", "zoo"},
     "logs": {"report"},
     "data": {"errors"},
     "train": {"checkpoint", "config", "data", "errors", "logs", "models", "objectives", "zoo"},

@@ -96,12 +96,11 @@ class ConvTasNet(nn.Module):
         _check_sizes(self.arguments)
         decoder_length = filter_length if decoder_length is None else decoder_length
         stride = max(1, decoder_length // 2) if stride is None else stride
-        sources = [f"speaker{number + 1}" for number in range(num_sources)] if sources is None else sources
-        self.arguments |= {"stride": stride, "decoder_length": decoder_length}
-        self.arguments |= {
-            "temporal_options": dict(temporal_options or {}),
-            "sources": _checked_sources(sources, num_sources),
-        }
+        if sources is None:
+            sources = [f"speaker{number + 1}" for number in range(num_sources)]
+        sources = _checked_sources(sources, num_sources)
+        self.arguments |= {"stride": stride, "decoder_length": decoder_length, "sources": sources}
+        self.arguments["temporal_options"] = dict(temporal_options or {})
         _check(self.arguments)
         self.sources, self.sample_rate = tuple(sources), sample_rate
         self.num_sources, self.causal = num_sources, causal

@@ -48,8 +48,8 @@ class Replay:
     def __call__(self, mixture: Tensor, state: State) -> Tensor:
         """`[batch, time]` -> `[batch, source, time]`; brings `state` up to date."""
         before = state.tensors()
-        # The first block of a stream finds no memory, and makes it.
         can_repeat = not self._net.training and not torch.is_autocast_enabled(mixture.device.type)
+        # The first block of a stream finds no memory, and makes it.
         if not before or mixture.shape[-1] > self._longest or not can_repeat:
             return self._step(mixture, state)
         # A recording follows weights that change in their place; others in their place have another identity.
