@@ -118,8 +118,10 @@ def _run(options: argparse.Namespace) -> int:
         parser().error("only --stream writes to standard output; name a folder with --out")
     if options.stream:
         return _stream(options)
+    from separator import sources
+
     for track in options.tracks:
-        if track in ("-", "mic") and not Path(track).exists():
+        if (track == "-" or sources.is_microphone(track)) and not Path(track).exists():
             parser().error(f"{track} is read while it arrives: add --stream")
     from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
 

@@ -412,6 +412,7 @@ def test_samples_above_full_scale_are_counted(tmp_path, capsys, causal_checkpoin
         (["-", "--stream", "--filename", "{stem}.flac"], b"", 2, "--stream writes WAV"),
         (["-"], b"", 2, "- is read while it arrives: add --stream"),
         (["mic"], b"", 2, "mic is read while it arrives: add --stream"),
+        (["mic:USB"], b"", 2, "mic:USB is read while it arrives: add --stream"),
         ([""], b"", 2, "the name of a recording is empty"),
         (["x" * 300 + ".wav"], b"", 1, "File name too long"),
         (["x" * 300 + ".wav", "--stream"], b"", 1, "File name too long"),
