@@ -88,7 +88,7 @@ def study_scores(rows: list[dict[str, str]], x: str, line: str | None) -> Scores
 def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name: str, path: Path) -> Path:
     """Score over the setting `x`, a line for each value of the setting `line`, each point a median over the rest.
 
-    A dotted line marks the last `x` at which the output still sees all that it must, where `x` decides that.
+    A dotted line marks where the output sees just what it must, if `x` is what decides that.
     """
     import matplotlib
 
@@ -97,15 +97,14 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
 
     figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     scores = study_scores(rows, x, line)
-    limits = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
+    limits, limit_name = _limits(rows, x)
     for number, (value, points) in enumerate(scores.items()):
         # Lines that lie on each other stay visible: the earlier ones are wider, with larger markers of another shape.
         width = 1.2 + 0.5 * (len(scores) - 1 - number)
         marker, medians = "osD^vPX"[number % 7], [np.median(point) for point in points.values()]
         axis.plot(list(points), medians, marker=marker, markersize=3 * width, linewidth=width, label=value or None)
     for limit in sorted(limits):
-        last = "end of the receptive field" if limit == max(limits) else None
-        axis.axvline(limit, color="0.6", linestyle=":", zorder=0, label=last)
+        axis.axvline(limit, color="0.6", linestyle=":", zorder=0, label=limit_name if limit == max(limits) else None)
     axis.axhline(float(rows[-1]["chance"]), color="0.8", linewidth=1, zorder=0, label="chance")
     axis.set(xlabel=x, ylabel=score_name, title=rows[-1]["task"])
     if score_name != "accuracy":
@@ -115,6 +114,14 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
     return path
+
+
+def _limits(rows: list[dict[str, str]], x: str) -> tuple[set[float], str]:
+    """The values of `x` at which a network sees just what its task needs, and what to call them."""
+    if x == "receptive_field":
+        return {float(row["reach"]) for row in rows}, "what the task needs"
+    spare = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
+    return spare, "end of the receptive field"
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:

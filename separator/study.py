@@ -143,6 +143,8 @@ def run(settings: dict[str, Any]) -> None:
     row |= {f"network.{name}": str(size) for name, size in net.sizes.items()}  # one of them may have been found
     # One name for what is compared, whatever the network.
     row["kind"] = row.get("network.temporal", "TCN")
+    row |= {"receptive_field": str(net.receptive_field), "reach": str(task.reach)}
+    row["parameters"] = str(sum(parameter.numel() for parameter in net.parameters()))
     for role in ("x", "line"):
         if settings[role] is not None and settings[role] not in row:
             raise ConfigError(f"{role}={settings[role]} is no setting of this study; there are {', '.join(row)}")
@@ -152,9 +154,6 @@ def run(settings: dict[str, Any]) -> None:
     loss = fit(net, task, settings)
     score = measure(net, task, settings["score_examples"])
     row |= {
-        "receptive_field": str(net.receptive_field),
-        "reach": str(task.reach),
-        "parameters": str(sum(parameter.numel() for parameter in net.parameters())),
         "score": f"{score:.4f}",
         "chance": f"{task.chance:.4f}",
         "loss": f"{loss:.5f}",

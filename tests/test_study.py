@@ -6,6 +6,7 @@ import matplotlib.image
 import pytest
 import torch
 
+from separator import report
 from separator.data.sequences import Copying
 from separator.study import StackNetwork, TCNNetwork, across, fit, hold, measure, merge
 
@@ -75,6 +76,13 @@ def test_results_of_one_task_stay_together(tmp_path):
     result = study("task=adding", "steps=1", f"out={tmp_path}", cwd=tmp_path)
     assert result.returncode != 0 and "holds results of Copying; choose another for Adding" in result.stderr
     assert (tmp_path / "results.csv").read_bytes() == before
+
+
+def test_the_receptive_field_may_be_the_axis(tmp_path):
+    result = study("-m", *SMALL, "network.kernel_size=2,3", f"out={tmp_path}", "x=receptive_field", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "table.md").read_text().startswith("|  | receptive_field=4 | receptive_field=7 |\n")
+    assert report._limits(rows(tmp_path), "receptive_field") == ({14.0}, "what the task needs")
 
 
 def test_digits_come_from_the_folder_that_is_named(tmp_path):
