@@ -32,7 +32,7 @@ def main() -> None:
     count = round(chosen.minutes * 60 / chosen.block)
     noise = 0.1 * np.random.default_rng(0).standard_normal((100, block)).astype(np.float32)
 
-    seconds = np.empty(count)
+    seconds = np.full(count, np.nan)  # touched before memory is looked at
     with sep.stream() as stream:
         for number in range(100):
             stream.push(noise[number % 100])
