@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import soundfile
@@ -19,6 +21,12 @@ TINY = dict(
     magnitude_input=True,
     mixture_consistency=True,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heed_interrupts():
+    """A shell's background job, such as a CI run, ignores SIGINT, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
