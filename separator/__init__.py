@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from separator.checkpoint import load, save
     from separator.errors import SeparatorError
     from separator.models import ConvTasNet
-    from separator.objectives import mixture_consistency, pit, reorder, si_snr, snr
+    from separator.objectives import mixture_consistency, pit, reorder, si_snr, si_snr_improvement, snr
     from separator.separation import FileResult, Separator
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ _HOMES = {
     "reorder": "separator.objectives",
     "save": "separator.checkpoint",
     "si_snr": "separator.objectives",
+    "si_snr_improvement": "separator.objectives",
     "snr": "separator.objectives",
 }
 
@@ -39,6 +40,7 @@ __all__ = [
     "reorder",
     "save",
     "si_snr",
+    "si_snr_improvement",
     "snr",
 ]
 

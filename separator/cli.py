@@ -6,22 +6,29 @@ Nothing heavy is imported before the arguments are understood, so that `--help` 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from separator import __version__
-from separator.errors import SeparatorError
+from separator.errors import ConfigError, SeparatorError, StreamError, reason
 
 if TYPE_CHECKING:
     from separator.separation import FileResult, Separator
+    from separator.sources import RawFormat
 
 EXAMPLES = """examples:
   separate mix.wav                      stems/mix/speaker1.wav and speaker2.wav
   separate a.wav b.flac --out voices    several files; the model is loaded once
   separate mix.wav -m runs/mine/best.safetensors
   separate mix.wav --json               what happened, for machines
+  arecord -f S16_LE -r 16000 | separate - --stream       stems of what arrives, while it arrives
+  separate mic --stream --out live      a microphone, until Ctrl-C
 """
 
 
@@ -33,10 +40,15 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("tracks", nargs="*", metavar="FILE", help="recordings: WAV, FLAC, OGG, MP3, AIFF, ...")
+    options.add_argument(
+        "tracks", nargs="*", metavar="FILE", help="recordings: WAV, FLAC, OGG, MP3, AIFF, ...; with --stream: - or mic"
+    )
     options.add_argument("-o", "--out", default="stems", metavar="DIR", help="folder for the stems (default: stems)")
     options.add_argument(
-        "-m", "--model", default="default", metavar="NAME", help="a model's name or checkpoint (default: default)"
+        "-m",
+        "--model",
+        metavar="NAME",
+        help="a model's name or checkpoint (default: default, with --stream default-causal)",
     )
     options.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     options.add_argument(
@@ -54,6 +66,16 @@ def parser() -> argparse.ArgumentParser:
     depth.add_argument("--int24", action="store_true", help="write 24-bit integers")
     options.add_argument("--flac", action="store_true", help="write FLAC")
     options.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
+    options.add_argument(
+        "--stream",
+        action="store_true",
+        help="separate FILE, - (standard input) or mic (mic:DEVICE) while it arrives; --out - is standard output",
+    )
+    options.add_argument(
+        "--raw",
+        metavar="RATE,CHANNELS,FORMAT",
+        help="with --stream: what samples without a header are, such as 16000,1,s16 (u8 s16 s24 s32 f32 f64)",
+    )
     options.add_argument("--list-models", action="store_true", help="list the models that come with it, and exit")
     options.add_argument("--json", action="store_true", help="print the results as JSON")
     options.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
@@ -63,9 +85,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0 if every file was separated."""
+    if sys.stderr is None:  # closed by whoever started this; print would take standard output instead
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files are bytes, and may be no text
+        sys.stdout.reconfigure(errors="surrogateescape")
     options = parser().parse_args(arguments)
     try:
         return _run(options)
+    except _OutputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -81,8 +110,22 @@ def _run(options: argparse.Namespace) -> int:
         parser().error("name at least one recording, such as: separate mix.wav")
     if options.flac and options.float32:
         parser().error("FLAC holds integers: --flac goes with --int24, not with --float32")
+    if options.raw is not None and not options.stream:
+        parser().error("--raw says what --stream reads; recordings in files need it not")
+    if "" in options.tracks:
+        parser().error("the name of a recording is empty")
+    if options.out == "-" and not options.stream:
+        parser().error("only --stream writes to standard output; name a folder with --out")
+    if options.stream:
+        return _stream(options)
+    from separator import sources
+
+    for track in options.tracks:
+        if (track == "-" or sources.is_microphone(track)) and not Path(track).exists():
+            parser().error(f"{track} is read while it arrives: add --stream")
     from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
 
+    options.model = options.model or "default"
     separator = Separator(
         options.model,
         options.device,
@@ -92,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
     reports = [_separate(separator, track, options) for track in options.tracks]
     failed = sum(report["status"] != "done" for report in reports)
     if options.json:
-        print(json.dumps({"model": options.model, "files": reports}, indent=2))
+        _say(json.dumps({"model": options.model, "files": reports}, indent=2))
     if failed and len(reports) > 1:
         print(f"{failed} of {len(reports)} files failed", file=sys.stderr)
     return 1 if failed else 0
@@ -133,9 +176,109 @@ def _separate(separator: Separator, track: str, options: argparse.Namespace) -> 
     }
 
 
+def _stream(options: argparse.Namespace) -> int:
+    """Separates one source while it arrives, and says so."""
+    if len(options.tracks) != 1:
+        parser().error(f"--stream takes one source, got {len(options.tracks)}")
+    if options.flac:
+        parser().error("--stream writes WAV: a FLAC file is not valid before its end")
+    if options.segment is not None or options.overlap is not None:
+        parser().error("--stream works without pieces: --segment and --overlap mean nothing to it")
+    if options.json and options.out == "-":
+        parser().error("--json and --out - both want standard output: name a folder with --out")
+    from separator import sources
+    from separator.separation import Separator
+
+    if options.raw is not None and sources.is_microphone(options.tracks[0]):
+        parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
+    options.model = options.model or "default-causal"
+    separator = Separator(options.model, options.device)
+    raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
+    report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
+    failure: SeparatorError | None = None
+    try:
+        _separate_live(separator, raw, options, report)
+    except SeparatorError as error:
+        failure = error
+        print(f"error: {error}", file=sys.stderr)
+        report |= {"status": "failed", "error": str(error)}
+    report["stems"] = {name: str(path) for name, path in report["stems"].items()}
+    if options.json:
+        _say(json.dumps({"model": options.model, "files": [report]}, indent=2))
+    if failure is not None:
+        # Of a command that was wrong from the start, or of what came.
+        return 2 if isinstance(failure, (ConfigError, StreamError)) else 1
+    _print_live(report, options)
+    return 0
+
+
+def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:
+    """Runs the stream and tells `report`, also which stems there are if it fails: they stay."""
+    from separator import audio, live, sinks, sources
+    from separator.separation import stem_paths
+
+    # Whatever can be refused without audio is refused before any is waited for.
+    separator.stream()
+    paths = {}
+    if options.out != "-":
+        name = sources.track_name(options.tracks[0])
+        paths = stem_paths(separator.sources, options.out, options.filename, name, "wav", options.force)
+        for path in paths.values():
+            if path.suffix.lower() != ".wav":
+                raise ConfigError(f"{path}: --stream writes WAV; end --filename in .{{ext}} or .wav")
+    with (
+        sources.open_source(options.tracks[0], raw, separator.sample_rate) as source,
+        separator.stream(source.sample_rate) as stream,
+    ):
+        own = audio.subtype_of_stems(source.subtype)
+        subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else own
+        sink: sinks.Sink
+        if options.out == "-":
+            channels = source.channels * len(separator.sources)
+            sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
+        else:
+            sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype, overwrite=options.force)
+            report["stems"] = sink.appeared
+        with contextlib.closing(sink):
+            result = live.run(stream, source, sink)
+        report |= {
+            "seconds": round(result.seconds, 3),
+            "work_seconds": round(result.work_seconds, 3),
+            "real_time_factor": round(result.work_seconds / max(result.seconds, 1e-9), 4),
+            "latency_seconds": round(stream.latency, 5),
+            "sample_rate": source.sample_rate,
+            "channels": source.channels,
+            "subtype": subtype,
+            "clipped_samples": 0 if subtype in audio.FLOAT_SUBTYPES else result.clipped,
+            "gaps": result.gaps,
+            "missing_seconds": round(source.missing_seconds, 3),
+            "interrupted": result.interrupted,
+        }
+
+
+def _print_live(report: dict, options: argparse.Namespace) -> None:
+    if not options.json:
+        for path in report["stems"].values():
+            _say(path)
+        if report["missing_seconds"]:
+            print(f"  the end is missing: {report['missing_seconds']:.1f} s less came than promised", file=sys.stderr)
+        if report["gaps"]:
+            lost = f"samples of the microphone were lost {report['gaps']} times"
+            print(f"  {lost}: this machine is too busy", file=sys.stderr)
+        if report["clipped_samples"]:
+            cut = f"{report['clipped_samples']} samples were cut off at full scale"
+            print(f"  {cut}; --float32 keeps them", file=sys.stderr)
+    if options.verbose:
+        print(
+            f"  {report['seconds']:.1f} s, {report['work_seconds']:.1f} s of work "
+            f"({report['real_time_factor']:.3f} a second), latency {1e3 * report['latency_seconds']:.1f} ms",
+            file=sys.stderr,
+        )
+
+
 def _print(result: FileResult, verbose: bool) -> None:
     for path in result.paths.values():
-        print(path)
+        _say(str(path))
     if result.gain_db < 0:
         print(f"  all stems lowered by {-result.gain_db:.1f} dB so that none clips", file=sys.stderr)
     if verbose:
@@ -145,6 +288,23 @@ def _print(result: FileResult, verbose: bool) -> None:
             f"{result.num_chunks} chunk(s), model {result.model}",
             file=sys.stderr,
         )
+
+
+class _OutputError(Exception):
+    """Standard output takes nothing any more."""
+
+
+def _say(text: str) -> None:
+    """Prints, and notices if that fails."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        from separator import sinks
+
+        sinks.give_up_standard_output()
+        raise _OutputError(
+            f"standard output cannot be written ({reason(error)}); stems are where they belong"
+        ) from error
 
 
 def _bar(separator: Separator, track: str, options: argparse.Namespace):
@@ -174,10 +334,10 @@ def _list_models(options: argparse.Namespace) -> int:
 
     facts = {name: checkpoint.read_facts(path) for name, path in zoo.names().items()}
     if options.json:
-        print(json.dumps({name: _summary(item) for name, item in facts.items()}, indent=2))
+        _say(json.dumps({name: _summary(item) for name, item in facts.items()}, indent=2))
         return 0
     for name, item in facts.items():
-        print(f"{name}: {', '.join(item['sources'])} at {item['sample_rate']} Hz")
+        _say(f"{name}: {', '.join(item['sources'])} at {item['sample_rate']} Hz")
     return 0
 
 

@@ -29,6 +29,10 @@ class DataError(SeparatorError, ValueError):
     """A corpus or list of mixtures that cannot be used."""
 
 
+class StreamError(SeparatorError, RuntimeError):
+    """A stream used after its end, or a model that cannot stream."""
+
+
 class TrainingError(SeparatorError, RuntimeError):
     """Training that cannot go on."""
 
@@ -44,6 +48,12 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a message, "; did you mean 'x'?", for the nearest of `known`; empty if none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Raises `ConfigError` unless `value` is a whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:

@@ -64,7 +64,8 @@ def evaluate(separator: Separator, mixtures: Dataset, limit: int | None = None) 
     """
     count = len(mixtures)  # type: ignore[arg-type]
     count = count if limit is None else min(count, limit)
-    return [_row(separator, mixtures[index]) for index in tqdm(range(count), unit="mixture", dynamic_ncols=True)]
+    numbers = tqdm(range(count), unit="mixture", dynamic_ncols=True, disable=None)
+    return [_row(separator, mixtures[index]) for index in numbers]
 
 
 def _row(separator: Separator, item: Mixture) -> dict[str, Any]:

@@ -23,29 +23,43 @@ def write_together(writes: Mapping[Path, Write]) -> None:
         for path, write in writes.items():
             if path.is_dir():
                 raise IsADirectoryError(21, "Is a directory", str(path))
-            made += _make_folder(path.parent)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+            made += make_folder(path.parent)
+            handle, temporaries[path] = open_beside(path)
             os.close(handle)
-            temporaries[path] = Path(name)
-            write(Path(name))
-            # mkstemp makes files for their owner's eyes only.
-            Path(name).chmod(0o666 & ~_umask())
+            write(temporaries[path])
+            make_readable(temporaries[path])
         for path, temporary in temporaries.items():
             temporary.replace(path)
     except BaseException:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):  # somebody else put something there
-                folder.rmdir()
+        remove_empty(made)
         raise
 
 
-def _make_folder(folder: Path) -> list[Path]:
+def open_beside(path: Path) -> tuple[int, Path]:
+    """A new file with a hidden name beside `path`, to be renamed when it may be seen: its handle and its path."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    return handle, Path(name)
+
+
+def make_readable(path: Path) -> None:
+    """Gives a file the permissions of any new file: `tempfile` makes them for their owner's eyes only."""
+    path.chmod(0o666 & ~_umask())
+
+
+def make_folder(folder: Path) -> list[Path]:
     """Makes a folder and those above it; returns the ones that were not there."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing[::-1]
+
+
+def remove_empty(made: list[Path]) -> None:
+    """Removes folders that `make_folder` made, unless there is something in them."""
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _umask() -> int:

@@ -106,6 +106,21 @@ def reorder(estimate: Tensor, permutation: Tensor) -> Tensor:
     return estimate.gather(1, permutation.unsqueeze(-1).expand_as(estimate))
 
 
+def si_snr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
+    """SI-SNRi: what the best assignment of estimates gains over the mixture itself, `[batch]` in dB.
+
+    Args:
+        estimate: `[batch, source, time]`, in any order of the sources.
+        reference: `[batch, source, time]`.
+        mixture: `[batch, time]`.
+
+    Raises:
+        ValueError: as `pit` and `si_snr` do.
+    """
+    value, _ = pit(si_snr, estimate, reference)
+    return value - si_snr(mixture.unsqueeze(1), reference).mean(-1)
+
+
 def mixture_consistency(estimate: Tensor, mixture: Tensor) -> Tensor:
     """Estimates `[batch, source, time]` moved, each by the same signal, so that they sum to `[batch, time]`.
 

@@ -71,6 +71,59 @@ def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: 
     return path
 
 
+Scores = dict[str, dict[float, list[float]]]
+
+
+def study_scores(rows: list[dict[str, str]], x: str, line: str | None) -> Scores:
+    """The scores of a study's rows by the value of the setting `line`, then by that of `x`, lowest `x` first.
+
+    Rows without `x` are left out: what one network has, another may not have.
+    """
+    scores: Scores = {}
+    for row in sorted((row for row in rows if row.get(x)), key=lambda row: float(row[x])):
+        scores.setdefault(row.get(line or "", ""), {}).setdefault(float(row[x]), []).append(float(row["score"]))
+    return {value: scores[value] for value in dict.fromkeys(row.get(line or "", "") for row in rows) if value in scores}
+
+
+def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name: str, path: Path) -> Path:
+    """Score over the setting `x`, a line for each value of the setting `line`, each point a median over the rest.
+
+    A dotted line marks where the output sees just what it must, if `x` is what decides that.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    scores = study_scores(rows, x, line)
+    limits, limit_name = _limits(rows, x)
+    for number, (value, points) in enumerate(scores.items()):
+        # Lines that lie on each other stay visible: the earlier ones are wider, with larger markers of another shape.
+        width = 1.2 + 0.5 * (len(scores) - 1 - number)
+        marker, medians = "osD^vPX"[number % 7], [np.median(point) for point in points.values()]
+        axis.plot(list(points), medians, marker=marker, markersize=3 * width, linewidth=width, label=value or None)
+    for limit in sorted(limits):
+        axis.axvline(limit, color="0.6", linestyle=":", zorder=0, label=limit_name if limit == max(limits) else None)
+    axis.axhline(float(rows[-1]["chance"]), color="0.8", linewidth=1, zorder=0, label="chance")
+    axis.set(xlabel=x, ylabel=score_name, title=rows[-1]["task"])
+    if score_name != "accuracy":
+        axis.set_yscale("log")
+    axis.grid(alpha=0.3)
+    axis.legend(title=line)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def _limits(rows: list[dict[str, str]], x: str) -> tuple[set[float], str]:
+    """The values of `x` at which a network sees just what its task needs, and what to call them."""
+    if x == "receptive_field":
+        return {float(row["reach"]) for row in rows}, "what the task needs"
+    spare = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
+    return spare, "end of the receptive field"
+
+
 def read_columns(path: Path) -> dict[str, list[float]]:
     """A CSV file of numbers by column; empty if there is none yet."""
     if not path.exists():

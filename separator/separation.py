@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from separator import audio, checkpoint, chunks, zoo
-from separator.errors import AudioError, ConfigError, choose
+from separator.audio import Waveform
+from separator.errors import AudioError, ConfigError, choose, reason
+from separator.models import Replay, State
+from separator.stream import Stream
 
-Waveform = TypeVar("Waveform", np.ndarray, Tensor)
 # fraction of the recording done, seconds of it done, its seconds in all
 Callback = Callable[[float, float, float], None]
 
@@ -23,7 +24,6 @@ PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch
 DEFAULT_FILENAME = "{track}/{stem}.{ext}"
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
-MAX_CHANNELS = 64
 # Written peak of stems that would clip otherwise, just below full scale.
 CLIP_PEAK = 0.999
 # Peak at which the network is given a chunk, and the peak below which a chunk counts as silent.
@@ -99,7 +99,9 @@ class Separator:
         self.model = str(model)
         self.device = _device(device)
         self.precision = choose("precision", precision, PRECISIONS)
-        self.net = checkpoint.load(zoo.find(model)).to(self.device)
+        self.net = checkpoint.load(zoo.find(model)).to(self.device).requires_grad_(False)
+        # One for all streams: what one has recorded is there for the others.
+        self._live = Replay(self.net, lambda mixture, state: self._estimate(mixture, _mean(mixture), state))
         self.segment_seconds, self.overlap, self.callback = segment_seconds, overlap, callback
 
     @property
@@ -125,9 +127,29 @@ class Separator:
         Raises:
             AudioError: if it has another shape or type, no samples, or values that are not finite.
         """
-        samples = _as_samples(waveform, sample_rate)
+        samples = audio.as_samples(waveform, sample_rate)
         stems, _ = self._separate(samples, sample_rate)
-        return {name: _like(stem, waveform) for name, stem in zip(self.sources, stems, strict=True)}
+        return {
+            name: audio.like(stem.reshape(waveform.shape), waveform)
+            for name, stem in zip(self.sources, stems, strict=True)
+        }
+
+    def stream(self, sample_rate: int | None = None) -> Stream:
+        """A stream through a causal model: samples in, blocks of any size, and stems out.
+
+        Everything that it gives equals what `separate` gives for the whole, except that it takes the mean of the
+        channels for the downmix, which needs the whole recording to be chosen better. Streams of one `Separator`
+        have nothing to do with each other.
+
+        Args:
+            sample_rate: Hz of the samples; the model's if None.
+
+        Raises:
+            StreamError: if the model is not causal.
+            AudioError: for a sample rate that is none.
+        """
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        return Stream(self.net.stream(self._live), self.sources, self.sample_rate, rate)
 
     def separate_file(
         self,
@@ -155,14 +177,9 @@ class Separator:
         """
         started = time.monotonic()
         path = Path(path)
-        targets = {name: _target(Path(out), filename, path.stem, name, extension) for name in self.sources}
-        if len(set(targets.values())) < len(targets):
-            raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
-        for target in targets.values():
-            if target.exists() and not overwrite:
-                raise AudioError(f"{target}: already exists; use -f (overwrite=True) to replace it, or another --out")
+        targets = stem_paths(self.sources, out, filename, path.stem, extension, overwrite)
         recording = audio.read(path)
-        subtype = subtype or (recording.subtype if recording.subtype in audio.KEPT_SUBTYPES else audio.DEFAULT_SUBTYPE)
+        subtype = subtype or audio.subtype_of_stems(recording.subtype)
         if extension == "flac" and subtype not in ("PCM_16", "PCM_24"):
             subtype = "PCM_24"  # the most that FLAC holds
         stems, num_chunks = self._separate(recording.samples, recording.sample_rate)
@@ -185,6 +202,8 @@ class Separator:
 
     def _separate(self, samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
         """`[channel, time]` -> `[source, channel, time]` at the same rate, and the number of chunks."""
+        if self.net.causal:
+            return self._separate_as_stream(samples, sample_rate), 1
         mixture = torch.from_numpy(audio.resample(samples, sample_rate, self.sample_rate))
         segment = max(1, round(self.segment_seconds * self.sample_rate))
         overlap = round(self.overlap * segment)
@@ -193,30 +212,46 @@ class Separator:
             lambda chunk: self._separate_chunk(chunk, weights), mixture, segment, overlap, self._report
         )
         back = np.stack([audio.resample(stem, self.sample_rate, sample_rate) for stem in stems.numpy()])
-        # Two conversions may end a sample early or late.
-        missing = samples.shape[-1] - back.shape[-1]
-        back = np.pad(back, [(0, 0), (0, 0), (0, max(0, missing))])[..., : samples.shape[-1]]
-        return back, len(chunks.bounds(mixture.shape[-1], segment, overlap))
+        return audio.fit_length(back, samples.shape[-1]), len(chunks.bounds(mixture.shape[-1], segment, overlap))
 
-    @torch.inference_mode()
+    def _separate_as_stream(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        """The same without chunks: a causal network goes through any length in one pass."""
+        weights = _downmix_weights(torch.from_numpy(samples))
+        network = self.net.stream(lambda mixture, state: self._estimate(mixture, weights, state))
+        stream = Stream(network, self.sources, self.sample_rate, sample_rate)
+        block = max(1, round(self.segment_seconds * sample_rate))
+        stems, total = [], samples.shape[-1]
+        for start in range(0, total, block):
+            stems.append(stream.push(samples[:, start : start + block]))
+            self._report(min(start + block, total), total, sample_rate)
+        return np.concatenate([*stems, stream.flush()], axis=-1)
+
     def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
-        """`[channel, time]` -> `[source, channel, time]`: masks from the downmix for all channels alike.
+        """`[channel, time]` -> `[source, channel, time]`, at their level in the mixture.
 
         The network hears every chunk at the level of its training: its logarithms end at a floor, which a quiet
         recording would come too near.
         """
-        peak = float(mixture.abs().max()) if mixture.numel() else 0.0
-        gain = WORKING_PEAK / max(peak, SILENT_PEAK)
-        channels = gain * mixture.to(self.device)
-        downmix = weights.to(self.device) @ channels
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
-            masks = self.net.estimate_masks(self.net.encoder(downmix[None]))
-        stems = self.net.decode(masks, self.net.encoder(channels), channels)
-        return fit_levels(stems.transpose(0, 1), channels).cpu() / gain
+        gain = WORKING_PEAK / max(float(mixture.abs().max()) if mixture.numel() else 0.0, SILENT_PEAK)
+        heard = gain * mixture
+        stems = self._estimate(heard, weights)
+        return fit_levels(stems.transpose(0, 1), heard) / gain
 
-    def _report(self, done: int, total: int) -> None:
+    @torch.inference_mode()
+    def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
+        """`[channel, time]` -> `[channel, source, time]`: masks from the downmix for all channels alike."""
+        channels = mixture.to(self.device)
+        coefficients = self.net.encoder(channels, state)
+        # The encoder is linear: the downmix can as well be made of its output.
+        downmix = torch.tensordot(weights.to(self.device), coefficients, 1)[None]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
+            masks = self.net.estimate_masks(downmix, state)
+        return self.net.decode(masks, coefficients, channels, state).cpu()
+
+    def _report(self, done: int, total: int, sample_rate: int | None = None) -> None:
         if self.callback is not None:
-            self.callback(done / total, done / self.sample_rate, total / self.sample_rate)
+            rate = sample_rate or self.sample_rate
+            self.callback(done / total, done / rate, total / rate)
 
 
 def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
@@ -238,13 +273,16 @@ def _downmix_weights(mixture: Tensor) -> Tensor:
 
     The mean, unless the channels cancel each other; then those against the loudest one are turned round.
     """
-    count = mixture.shape[0]
-    weights = torch.full((count,), 1 / count)
+    weights = _mean(mixture)
     energy = mixture.square().mean()
-    if count > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
+    if len(weights) > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
         loudest = mixture[mixture.square().sum(-1).argmax()]
         weights = torch.where(mixture @ loudest < 0, -weights, weights)
     return weights
+
+
+def _mean(mixture: Tensor) -> Tensor:
+    return torch.full((mixture.shape[0],), 1 / mixture.shape[0])
 
 
 def _device(name: str) -> torch.device:
@@ -260,40 +298,28 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _as_samples(waveform: Waveform, sample_rate: int) -> np.ndarray:
-    """float32 `[channel, time]`, checked."""
-    if isinstance(waveform, Tensor):
-        is_float, values = waveform.is_floating_point(), waveform.detach().cpu()
-        array = values.float().numpy() if is_float else values.numpy()
-    elif isinstance(waveform, np.ndarray):
-        is_float, array = np.issubdtype(waveform.dtype, np.floating), waveform
-    else:
-        raise AudioError(f"expected a Tensor or an ndarray, got {type(waveform).__name__}")
-    if not is_float:
-        raise AudioError(f"expected floating-point samples with full scale at 1, got {waveform.dtype}; divide by it")
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise AudioError(f"expected [time] or [channel, time] with at least one sample, got {list(array.shape)}")
-    if array.ndim == 2 and array.shape[0] > MAX_CHANNELS:
-        raise AudioError(
-            f"expected [channel, time], got {list(array.shape)}, which is {array.shape[0]} channels; transpose it"
-        )
-    if not isinstance(sample_rate, int | np.integer) or sample_rate < 1:
-        raise AudioError(f"expected a sample rate in Hz, a whole number above 0, got {sample_rate!r}")
-    samples = np.atleast_2d(np.asarray(array, dtype=np.float32))
-    audio.check_finite(samples.T, sample_rate, "waveform")
-    return np.ascontiguousarray(samples)
+def stem_paths(
+    sources: Sequence[str], out: str | Path, filename: str, track: str, extension: str, overwrite: bool
+) -> dict[str, Path]:
+    """Name of each source -> where its stem goes.
 
-
-def _like(stem: np.ndarray, waveform: Waveform) -> Waveform:
-    """`[channel, time]` in the type and shape of `waveform`."""
-    shaped = stem.reshape(waveform.shape)
-    if isinstance(waveform, Tensor):
-        return torch.from_numpy(shaped.copy()).to(waveform)
-    return shaped.astype(waveform.dtype)
-
-
-def _target(out: Path, filename: str, track: str, stem: str, extension: str) -> Path:
+    Raises:
+        ConfigError: for a `filename` that cannot be filled in, or gives all stems one name.
+        AudioError: if there is a file already that may not be replaced.
+    """
     try:
-        return out / filename.format(track=track, stem=stem, ext=extension)
-    except (KeyError, IndexError, ValueError) as error:
+        paths = {name: Path(out) / filename.format(track=track, stem=name, ext=extension) for name in sources}
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"filename {filename!r}: only {{track}}, {{stem}} and {{ext}} can be filled in") from error
+    if len(set(paths.values())) < len(paths):
+        raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
+    for path in paths.values():
+        try:
+            exists, is_folder = path.exists(), path.is_dir()
+        except OSError as error:
+            raise AudioError(f"{path}: cannot be written ({reason(error)}); choose another place with --out") from error
+        if is_folder:
+            raise AudioError(f"{path}: is a folder; choose another place with --out")
+        if exists and not overwrite:
+            raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")
+    return paths

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from separator import checkpoint, config, objectives
+from separator import checkpoint, config, objectives, zoo
 from separator.data import Mixture, collate
-from separator.errors import ConfigError, TrainingError, choose
+from separator.errors import ConfigError, TrainingError, check_whole, choose
 from separator.logs import RunLog
 from separator.models import ConvTasNet
 
 log = logging.getLogger("separator.train")
 
 OBJECTIVES = {"si_snr": objectives.si_snr, "snr": objectives.snr}
-SETTINGS = ("name", "run", "seed", "objective", "model", "data", "optimizer", "schedule", "trainer")
+SETTINGS = ("name", "run", "seed", "start_from", "objective", "model", "data", "optimizer", "schedule", "trainer")
 # What may differ when a run is continued: it changes how the work is done, not what comes out.
 MAY_CHANGE = ("checkpoint_minutes", "max_minutes", "num_workers", "log_every")
 
@@ -88,6 +88,7 @@ class Run:
         self.trainer: TrainerSettings = config.build(settings["trainer"], "trainer")
         choose("trainer.precision", self.trainer.precision, {"float32": None, "bfloat16": None})
         self.metric = choose("objective", settings["objective"], OBJECTIVES)
+        check_whole("seed", settings["seed"], least=0)
         torch.manual_seed(settings["seed"])
         self.net: ConvTasNet = config.build(settings["model"], "model")
         data = config.build(settings["data"], "data")
@@ -109,7 +110,12 @@ class Run:
         net, optimizer = fabric.setup(_compiled(self.net, self.trainer.compile), self.optimizer)
         run_log = RunLog(self.folder, self.progress.step)
         bar = tqdm(
-            total=self.trainer.max_steps, initial=self.progress.step, unit="step", smoothing=0.05, dynamic_ncols=True
+            total=self.trainer.max_steps,
+            initial=self.progress.step,
+            unit="step",
+            smoothing=0.05,
+            dynamic_ncols=True,
+            disable=None,  # on a terminal only
         )
         try:
             self._loop(fabric, net, optimizer, run_log, bar)
@@ -205,8 +211,7 @@ class Run:
             mixture, sources = fabric.to_device((item.mixture[None], item.sources[None]))
             with self._autocast(fabric):
                 estimate = self.net(mixture)
-            value, _ = objectives.pit(objectives.si_snr, estimate, sources)
-            scores.append((value - objectives.si_snr(mixture.unsqueeze(1), sources).mean(-1)).cpu())
+            scores.append(objectives.si_snr_improvement(estimate, sources, mixture).cpu())
         self.net.train()
         return torch.cat(scores)
 
@@ -248,6 +253,8 @@ class Run:
         """Takes up the run in the folder, if there is one; writes the resolved configuration if not."""
         path = self.folder / "state.pt"
         if not path.exists():
+            if self.settings["start_from"] is not None:
+                _start_from(self.net, self.settings["start_from"])
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 (self.folder / "config.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
@@ -264,6 +271,18 @@ class Run:
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["random"])
         log.info("continuing %s at step %d", self.folder, self.progress.step)
+
+
+def _start_from(net: ConvTasNet, model: str) -> None:
+    """Gives `net` the weights of another model; raises `ConfigError` naming the first argument that it differs in."""
+    other = checkpoint.load(zoo.find(model))
+    for name, value in net.arguments.items():
+        if other.arguments[name] != value and name != "sources":
+            raise ConfigError(
+                f"start_from={model}: it has model.{name}={other.arguments[name]}, this run has {value}; "
+                "only a network of the same sizes can take its weights"
+            )
+    net.load_state_dict(other.state_dict())
 
 
 def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -11,7 +11,7 @@ BUNDLED = Path(__file__).resolve().parent / "weights"
 
 def names() -> dict[str, Path]:
     """The models that come with the package: name -> checkpoint."""
-    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"), key=lambda path: path.stem)}
 
 
 def find(model: str | Path) -> Path:

@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import soundfile
@@ -19,6 +21,12 @@ TINY = dict(
     magnitude_input=True,
     mixture_consistency=True,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heed_interrupts():
+    """A shell's background job, such as a CI run, ignores SIGINT, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +74,13 @@ def corpus_folder(tmp_path_factory):
             soundfile.write(folder / f"take{take}.{suffix}", np.stack([samples] * channels, axis=1), rate)
         (root / f"speaker{number}" / "notes.txt").write_text("not audio")
     return root
+
+
+@pytest.fixture(scope="session")
+def causal_checkpoint(tmp_path_factory):
+    """A small untrained causal network."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "causal.safetensors"
+    net = separator.ConvTasNet(sample_rate=8000, causal=True, norm="cumulative", **TINY)
+    separator.save(net, path)
+    return path

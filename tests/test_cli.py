@@ -84,7 +84,7 @@ def bad_inputs():
         ("text.wav", "text.wav: cannot be read as audio"),
         ("cut.flac", "cut.flac: cannot be read as audio"),
         ("zero.wav", "zero.wav: holds no samples"),
-        ("nan.wav", "nan.wav: 100 of 100 samples are NaN or infinite, the first at 0.000 s"),
+        ("nan.wav", "nan.wav: 100 of 100 samples are NaN, infinite or beyond 1e+10, the first at 0.000 s"),
         ("folder", "folder: is a folder; name the audio files in it"),
     ],
 )
@@ -129,7 +129,8 @@ def test_an_output_folder_that_cannot_be_made(run):
     [
         (
             "defualt",
-            "unknown model 'defualt'; expected one of: default, or the path of a checkpoint; did you mean 'default'?",
+            "unknown model 'defualt'; expected one of: default, default-causal, or the path of a checkpoint; "
+            "did you mean 'default'?",
         ),
         ("none.safetensors", "none.safetensors: no such file"),
         ("mix.wav", "mix.wav: not a separator checkpoint, or a damaged one"),

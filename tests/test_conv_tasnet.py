@@ -90,10 +90,22 @@ def test_any_length_gives_that_length(samples, length, stride):
     assert net(torch.randn(3, samples)).shape == (3, 2, samples)
 
 
-@pytest.mark.parametrize(("num_filters", "length", "stride"), [(16, 16, 8), (32, 16, 4), (26, 25, 5), (20, 20, 20)])
-def test_fourier_pair_reconstructs(num_filters, length, stride):
-    encoder, decoder = Encoder(num_filters, length, stride), Decoder(num_filters, length, stride)
-    analysis, synthesis = fourier_pair(num_filters, length, stride)
+@pytest.mark.parametrize(
+    ("num_filters", "length", "stride", "decoder_length"),
+    [
+        (16, 16, 8, 16),
+        (32, 16, 4, 16),
+        (26, 25, 5, 25),
+        (20, 20, 20, 20),
+        (32, 32, 4, 8),
+        (20, 20, 6, 6),
+        (30, 30, 4, 9),
+    ],
+)
+def test_fourier_pair_reconstructs(num_filters, length, stride, decoder_length):
+    encoder = Encoder(num_filters, length, stride, decoder_length)
+    decoder = Decoder(num_filters, decoder_length, stride)
+    analysis, synthesis = fourier_pair(num_filters, length, stride, decoder_length)
     encoder.weight.data.copy_(analysis)
     decoder.weight.data.copy_(synthesis)
     for samples in (1, 57, 400):
@@ -169,14 +181,22 @@ def test_half_precision_keeps_waveforms_in_float32():
         (dict(causal=True), "norm='cumulative'"),
         (dict(norm="globl"), "did you mean 'global'"),
         (dict(mask="tanh"), "unknown mask 'tanh'"),
-        (dict(temporal="light"), "unknown temporal"),
-        (dict(stride=17), "longer than filter_length"),
+        (dict(temporal="lite"), "did you mean 'light'"),
+        (dict(stride=17), "longer than decoder_length=16"),
+        (dict(decoder_length=17), "longer than filter_length=16"),
+        (dict(temporal_options={"heads": 4}), "temporal 'depthwise' has no option 'heads'"),
         (dict(num_filters=0), "num_filters must be a whole number"),
         (dict(num_blocks=2.5), "num_blocks must be a whole number"),
         (dict(kernel_size=4), "odd kernel_size"),
         (dict(skip_channels=-1), "skip_channels"),
         (dict(num_filters=15, magnitude_input=True), "even"),
         (dict(num_filters=8, encoder_init="fourier"), "at least filter_length"),
+        (dict(filter_length="16"), "filter_length must be a whole number of at least 1, got '16'"),
+        (dict(num_sources=2.0), "num_sources must be a whole number"),
+        (dict(num_sources=1, mixture_consistency=True), "the only one would be all of it"),
+        (dict(num_sources=1, mask="softmax"), "the only one would be all of it"),
+        (dict(sources="ab"), "expected 2 different source names, got 'ab'"),
+        (dict(sources=[1, 2]), "source name 1 cannot be part of a file name"),
         (dict(sources=["a"]), "expected 2 different source names"),
         (dict(sources=["a", "a"]), "expected 2 different source names"),
         (dict(sources=["a", "../b"]), "cannot be part of a file name"),
@@ -185,6 +205,10 @@ def test_half_precision_keeps_waveforms_in_float32():
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         small(**arguments)
+
+
+def test_filters_of_one_sample_have_a_stride():
+    assert small(filter_length=1, stride=None)(torch.randn(1, 30)).shape == (1, 2, 30)
 
 
 @pytest.mark.parametrize("shape", [(100,), (1, 1, 100), (1, 0)])

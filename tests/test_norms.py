@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from separator.models.norms import make_norm
+from separator.models.state import State
 
 
 def randomized(name, channels=5):
@@ -10,6 +11,13 @@ def randomized(name, channels=5):
     norm.weight.data.normal_()
     norm.bias.data.normal_()
     return norm
+
+
+def test_a_stream_may_hold_no_frame():
+    norm, state = make_norm("cumulative", 3), State()
+    frames = torch.randn(1, 9, 3)
+    parts = [norm(block, state) for block in (frames[:, :0], frames[:, :4], frames[:, :0], frames[:, 4:])]
+    torch.testing.assert_close(torch.cat(parts, 1), norm(frames))
 
 
 def test_global_equals_group_norm_with_one_group():
@@ -33,6 +41,13 @@ def test_cumulative_at_the_last_frame_equals_global():
     cumulative, norm = randomized("cumulative"), randomized("global")
     features = torch.randn(2, 50, 5)
     torch.testing.assert_close(cumulative(features)[:, -1], norm(features)[:, -1])
+
+
+def test_cumulative_normalizes_what_hardly_varies():
+    """Logarithms of silence do: squares of them, summed in float32, would leave nothing of the variance."""
+    features = -9.21 + 0.01 * torch.randn(1, 200, 64)
+    norm, exact = make_norm("cumulative", 64), make_norm("cumulative", 64).double()
+    torch.testing.assert_close(norm(features), exact(features.double()).float(), atol=1e-3, rtol=0)
 
 
 def test_cumulative_does_not_drift_over_an_hour():

@@ -110,8 +110,9 @@ def test_a_callback_can_stop_it(tiny_checkpoint):
         (np.zeros(0, np.float32), 8000, "at least one sample"),
         (np.zeros((1, 2, 3), np.float32), 8000, r"\[channel, time\]"),
         (np.zeros((8000, 2), np.float32), 8000, "8000 channels; transpose"),
-        (np.array([0, np.nan], np.float32), 8000, "1 of 2 samples are NaN or infinite"),
-        (torch.tensor([0, torch.inf]), 8000, "1 of 2 samples are NaN or infinite"),
+        (np.array([0, np.nan], np.float32), 8000, "1 of 2 samples are NaN, infinite or beyond 1e"),
+        (torch.tensor([0, torch.inf]), 8000, "1 of 2 samples are NaN, infinite or beyond 1e"),
+        (np.array([0, -1e11]), 8000, "1 of 2 samples are NaN, infinite or beyond 1e"),
         ([0.0, 0.1], 8000, "a Tensor or an ndarray, got list"),
         (np.zeros(10, np.float32), 0, "sample rate"),
         (np.zeros(10, np.float32), 44.1, "sample rate"),
@@ -167,13 +168,23 @@ def test_files_keep_rate_channels_length_and_depth(tiny, tmp_path, suffix, subty
     assert result.gain_db == 0 and result.channels == 2 and result.real_time_factor > 0
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "ULAW", "PCM_32", "DOUBLE"])
+def test_stems_are_written_in_any_sample_format_of_wav(tiny, tmp_path, subtype):
+    path = write(tmp_path / "mix.wav", 0.1 * np.random.default_rng(0).standard_normal(8000))
+    result = tiny.separate_file(path, tmp_path / "stems", subtype=subtype)
+    wanted = tiny.separate(soundfile.read(path, dtype="float32")[0], 8000)
+    for name, stem in result.paths.items():
+        assert soundfile.info(stem).subtype == subtype == result.subtype
+        np.testing.assert_allclose(soundfile.read(stem)[0], wanted[name], atol=2 / 256)
+
+
 def test_one_gain_keeps_all_stems_from_clipping(tmp_path, two_voices):
     torch.manual_seed(0)
     net = separator.ConvTasNet(sample_rate=8000, num_filters=16, num_blocks=1, num_repeats=1)
     separator.save(net, tmp_path / "net.safetensors")
     model = separator.Separator(tmp_path / "net.safetensors")
     # An untrained network without mixture consistency gives stems that are nowhere near the mixture's level.
-    model.net.decode = lambda masks, coefficients, mixture: torch.stack([3 * mixture, -2 * mixture], dim=1)
+    model.net.decode = lambda masks, coefficients, mixture, state: torch.stack([3 * mixture, -2 * mixture], dim=1)
     mixture = two_voices.sum(0)[::2] / np.abs(two_voices.sum(0)).max()
     path = write(tmp_path / "mix.wav", 0.9 * mixture, subtype="FLOAT")
     whole = model.separate_file(path, tmp_path / "float")

@@ -71,6 +71,19 @@ def test_training_learns(tmp_path, precision):
     assert sum(losses[-10:]) < sum(losses[:10]) - 50
 
 
+def test_training_starts_from_another_model(tmp_path):
+    quick(tmp_path / "first").fit()
+    options = [f"start_from={tmp_path}/first/last.safetensors", "optimizer.lr=0", "trainer.max_steps=1"]
+    quick(tmp_path / "second", *options).fit()
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(ConfigError, match=r"it has model.hidden_channels=12, this run has 16; only a network of the"):
+        quick(tmp_path / "third", *options, "model.hidden_channels=16").fit()
+    with pytest.raises(ConfigError, match=r"unknown model 'defult'"):
+        quick(tmp_path / "third", "start_from=defult").fit()
+    assert not (tmp_path / "third").exists()
+
+
 @pytest.mark.parametrize("schedule", ["halve", "linear"])
 def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, schedule, monkeypatch):
     options = [f"schedule={schedule}", "trainer.checkpoint_minutes=0"]
@@ -252,9 +265,15 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, arguments, me
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("*.pt"))
 
 
-def test_the_recipe_trains(tmp_path):
-    settings = compose("+recipe=two_speakers", f"run={tmp_path}")
-    assert settings["name"] == "two_speakers" and settings["model"]["mixture_consistency"]
+RECIPES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "recipe").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains(tmp_path, recipe):
+    settings = compose(f"+recipe={recipe}", f"run={tmp_path}")
+    assert settings["name"].startswith(recipe) and settings["model"]["mixture_consistency"]
+    assert settings["model"]["causal"] == ("causal" in recipe)
+    assert settings["schedule"]["_target_"].endswith("LinearDecay")
     settings["trainer"] |= {"max_steps": 2, "validate_every": 2, "compile": "off", "num_workers": 0, "log_every": 1}
     settings["schedule"] |= {"steps": 2, "warmup_steps": 0}
     settings["data"] |= {"num_speakers": 4, "valid_mixtures": 1, "segment_seconds": 0.5, "valid_seconds": 0.5}

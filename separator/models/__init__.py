@@ -1,5 +1,9 @@
 """The network and its parts. Feature maps are `[batch, frame, channel]`."""
 
 from separator.models.conv_tasnet import ConvTasNet
+from separator.models.replay import Replay
+from separator.models.state import State
+from separator.models.stream import NetworkStream
+from separator.models.tcn import TCN
 
-__all__ = ["ConvTasNet"]
+__all__ = ["TCN", "ConvTasNet", "NetworkStream", "Replay", "State"]

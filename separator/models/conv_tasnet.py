@@ -6,15 +6,19 @@ Separation", IEEE/ACM TASLP 2019, arXiv:1809.07454. Argument names carry the pap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from separator import objectives
-from separator.errors import ConfigError, choose
+from separator.errors import ConfigError, check_whole, choose
 from separator.models.filterbank import Decoder, Encoder, fourier_pair
 from separator.models.norms import make_norm
+from separator.models.replay import Step
+from separator.models.state import State
+from separator.models.stream import NetworkStream
 from separator.models.tcn import SeparableStack
 
 MASKS = {
@@ -35,7 +39,9 @@ class ConvTasNet(nn.Module):
         sample_rate: Hz; the rate of the waveforms it is trained on and must be given.
         num_filters: filters of the encoder (N).
         filter_length: length of a filter in samples (L).
-        stride: samples from frame to frame; half of `filter_length` if None.
+        stride: samples from frame to frame; half of `decoder_length` if None.
+        decoder_length: length of the decoder's filters in samples, `filter_length` if None. Shorter ones make
+            a stream's latency shorter and leave the encoder its long look back (arXiv:2106.11794).
         bottleneck_channels: features between blocks (B).
         skip_channels: features of the skip outputs (Sc); 0 for none, the masks then come from the
             last block's features.
@@ -45,7 +51,9 @@ class ConvTasNet(nn.Module):
         num_repeats: repeats (R).
         norm: "global" (gLN), "cumulative" (the paper's cLN) or "channel" (each frame by itself).
         mask: "relu", "sigmoid" or "softmax" (over sources).
-        temporal: the convolution inside a block, a name from `separator.models.temporal`.
+        temporal: the convolution inside a block: "depthwise" (the paper's), "gated", "light", "dynamic",
+            "talk" or "span_dynamic"; see `separator.models.temporal`.
+        temporal_options: further arguments of its class, such as `{"gate": "tanh"}`.
         causal: look only at the past. Needs a causal norm.
         encoder_init: "random", or "fourier" for windowed cosine and sine pairs that reconstruct exactly.
         magnitude_input: give the separator the log-magnitude of each filter pair (k, k + N/2) beside
@@ -65,6 +73,7 @@ class ConvTasNet(nn.Module):
         num_filters: int = 512,
         filter_length: int = 16,
         stride: int | None = None,
+        decoder_length: int | None = None,
         bottleneck_channels: int = 128,
         skip_channels: int = 128,
         hidden_channels: int = 512,
@@ -74,6 +83,7 @@ class ConvTasNet(nn.Module):
         norm: str = "global",
         mask: str = "sigmoid",
         temporal: str = "depthwise",
+        temporal_options: Mapping[str, Any] | None = None,
         causal: bool = False,
         encoder_init: str = "random",
         magnitude_input: bool = False,
@@ -83,15 +93,20 @@ class ConvTasNet(nn.Module):
         # What a checkpoint stores to build the same network again.
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        stride = filter_length // 2 if stride is None else stride
-        sources = [f"speaker{number + 1}" for number in range(num_sources)] if sources is None else list(sources)
-        self.arguments |= {"stride": stride, "sources": sources}
+        _check_sizes(self.arguments)
+        decoder_length = filter_length if decoder_length is None else decoder_length
+        stride = max(1, decoder_length // 2) if stride is None else stride
+        if sources is None:
+            sources = [f"speaker{number + 1}" for number in range(num_sources)]
+        sources = _checked_sources(sources, num_sources)
+        self.arguments |= {"stride": stride, "decoder_length": decoder_length, "sources": sources}
+        self.arguments["temporal_options"] = dict(temporal_options or {})
         _check(self.arguments)
         self.sources, self.sample_rate = tuple(sources), sample_rate
         self.num_sources, self.causal = num_sources, causal
         self.magnitude_input, self.mixture_consistency = magnitude_input, mixture_consistency
 
-        self.encoder = Encoder(num_filters, filter_length, stride)
+        self.encoder = Encoder(num_filters, filter_length, stride, decoder_length)
         self.norm = make_norm(norm, num_filters)
         self.magnitude_norm = make_norm(norm, num_filters // 2) if magnitude_input else None
         num_features = num_filters + num_filters // 2 * magnitude_input
@@ -106,40 +121,80 @@ class ConvTasNet(nn.Module):
             norm,
             temporal,
             causal,
+            temporal_options,
         )
         self.prelu = nn.PReLU()
         self.to_masks = nn.Linear(skip_channels or bottleneck_channels, num_sources * num_filters)
         self.activate = choose("mask", mask, MASKS)
-        self.decoder = Decoder(num_filters, filter_length, stride)
+        self.decoder = Decoder(num_filters, decoder_length, stride)
         choose("encoder_init", encoder_init, ENCODER_INITS)
         if encoder_init == "fourier":
-            analysis, synthesis = fourier_pair(num_filters, filter_length, stride)
+            analysis, synthesis = fourier_pair(num_filters, filter_length, stride, decoder_length)
             self.encoder.weight.data.copy_(analysis)
             self.decoder.weight.data.copy_(synthesis)
 
-    def forward(self, mixture: Tensor) -> Tensor:
-        """`[batch, time]` -> `[batch, source, time]`."""
-        _check_waveform(mixture)
-        coefficients = self.encoder(mixture)
-        masks = self.estimate_masks(coefficients)
-        return self.decode(masks, coefficients, mixture)
+    def forward(self, mixture: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, time]` -> `[batch, source, time]`.
 
-    def estimate_masks(self, coefficients: Tensor) -> Tensor:
+        With a state the mixture is the next block of a stream, some strides long, and the output that of the
+        `decoder.delay` samples before; `stream` takes blocks of any length.
+        """
+        _check_waveform(mixture)
+        coefficients = self.encoder(mixture, state)
+        masks = self.estimate_masks(coefficients, state)
+        return self.decode(masks, coefficients, mixture, state)
+
+    def estimate_masks(self, coefficients: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, filter]` -> `[batch, source, frame, filter]`."""
-        features = self.norm(coefficients)
+        features = self.norm(coefficients, state)
         if self.magnitude_norm is not None:
             # The filters learn from the coefficients alone: the gradient through the logarithm of a quiet one is
             # huge, and all noise.
-            magnitudes = self.magnitude_norm(log_magnitude(coefficients.detach()))
+            magnitudes = self.magnitude_norm(log_magnitude(coefficients.detach()), state)
             features = torch.cat([features, magnitudes], dim=-1)
-        features = self.stack(self.bottleneck(features))
+        features = self.stack(self.bottleneck(features), state)
         scores = self.to_masks(self.prelu(features))
         return self.activate(scores.unflatten(-1, (self.num_sources, -1)).transpose(1, 2))
 
-    def decode(self, masks: Tensor, coefficients: Tensor, mixture: Tensor) -> Tensor:
+    def decode(self, masks: Tensor, coefficients: Tensor, mixture: Tensor, state: State | None = None) -> Tensor:
         """Masked coefficients of `mixture` `[batch, time]` -> `[batch, source, time]`."""
-        estimates = self.decoder(masks.to(coefficients.dtype) * coefficients.unsqueeze(1), mixture.shape[-1])
-        return objectives.mixture_consistency(estimates, mixture) if self.mixture_consistency else estimates
+        time = mixture.shape[-1]
+        estimates = self.decoder(masks.to(coefficients.dtype) * coefficients.unsqueeze(1), time, state)
+        if not self.mixture_consistency:
+            return estimates
+        if state is not None:
+            mixture = state.with_past(self, mixture, self.decoder.delay)[:, :time]
+        return objectives.mixture_consistency(estimates, mixture)
+
+    def stream(self, step: Step | None = None) -> NetworkStream:
+        """A stream through this network, with a memory of its own; `step` in the place of `forward` if given.
+
+        Short blocks go about twice as fast after `net.eval().requires_grad_(False)`.
+
+        Raises `StreamError` if the network is not causal.
+        """
+        return NetworkStream(self, step)
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """What one sample of the output sees of the mixture through filters and convolutions, exactly.
+
+        Norms are left out: a global one lets every sample see the whole recording, a cumulative one all before.
+        For temporal="talk", whose reach is predicted, the most that it can see.
+        """
+        stride, length = self.encoder.stride, self.encoder.filter_length
+        # A sample lies in the windows of so many frames at most, each of which sees frames around it.
+        frames = self.stack.receptive_field + -(-self.decoder.filter_length // stride) - 1
+        samples = (frames - 1) * stride + length
+        return ReceptiveField(self.stack.receptive_field, samples, samples / self.sample_rate)
+
+
+class ReceptiveField(NamedTuple):
+    """Frames that a frame's masks depend on; samples, and their seconds, that a sample of the output depends on."""
+
+    frames: int
+    samples: int
+    seconds: float
 
 
 def log_magnitude(coefficients: Tensor) -> Tensor:
@@ -153,19 +208,30 @@ def _check_waveform(mixture: Tensor) -> None:
         raise ValueError(f"expected a mixture [batch, time] with at least one sample, got {list(mixture.shape)}")
 
 
+def _check_sizes(arguments: dict) -> None:
+    sizes = ["num_sources", "sample_rate", "num_filters", "filter_length", "stride", "decoder_length"]
+    sizes += ["bottleneck_channels", "hidden_channels", "kernel_size", "num_blocks", "num_repeats"]
+    for name in sizes:
+        if arguments[name] is not None or name not in ("stride", "decoder_length"):
+            check_whole(name, arguments[name])
+    check_whole("skip_channels", arguments["skip_channels"], least=0)
+
+
+def _checked_sources(sources: Sequence[str], num_sources: int) -> list[str]:
+    if isinstance(sources, str) or len(sources) != num_sources or len(set(sources)) != len(sources):
+        raise ConfigError(f"expected {num_sources} different source names, got {sources!r}")
+    for name in sources:
+        if not isinstance(name, str) or not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
+            raise ConfigError(f"source name {name!r} cannot be part of a file name")
+    return list(sources)
+
+
 def _check(arguments: dict) -> None:
     """Raises `ConfigError` for what no network can be built from; unknown names are refused where they are used."""
-    whole = ["num_sources", "sample_rate", "num_filters", "filter_length", "stride", "bottleneck_channels"]
-    whole += ["hidden_channels", "kernel_size", "num_blocks", "num_repeats"]
-    for name in whole:
-        if not isinstance(arguments[name], int) or arguments[name] < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {arguments[name]!r}")
-    if not isinstance(arguments["skip_channels"], int) or arguments["skip_channels"] < 0:
-        raise ConfigError(f"skip_channels must be 0 (none) or more, got {arguments['skip_channels']!r}")
-    if arguments["stride"] > arguments["filter_length"]:
+    if not arguments["stride"] <= arguments["decoder_length"] <= arguments["filter_length"]:
         raise ConfigError(
-            f"stride={arguments['stride']} is longer than filter_length={arguments['filter_length']}: "
-            "samples between the frames would be lost"
+            f"stride={arguments['stride']} must not be longer than decoder_length={arguments['decoder_length']}, nor "
+            f"that longer than filter_length={arguments['filter_length']}: samples would be lost"
         )
     if arguments["causal"] and arguments["norm"] == "global":
         raise ConfigError(
@@ -176,9 +242,8 @@ def _check(arguments: dict) -> None:
         raise ConfigError(
             f"magnitude_input pairs the filters: num_filters must be even, got {arguments['num_filters']}"
         )
-    sources = arguments["sources"]
-    if len(sources) != arguments["num_sources"] or len(set(sources)) != len(sources):
-        raise ConfigError(f"expected {arguments['num_sources']} different source names, got {sources}")
-    for name in sources:
-        if not name or any(character in name for character in "/\\\0") or name.startswith("."):
-            raise ConfigError(f"source name {name!r} cannot be part of a file name")
+    if arguments["num_sources"] == 1 and (arguments["mixture_consistency"] or arguments["mask"] == "softmax"):
+        raise ConfigError(
+            "mixture_consistency=True and mask='softmax' share the mixture out between sources: with num_sources=1 "
+            "the only one would be all of it"
+        )

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from separator.errors import ConfigError
+from separator.models.state import State
 
 
 def num_frames(num_samples: int, filter_length: int, stride: int) -> int:
@@ -24,7 +25,40 @@ class Encoder(nn.Module):
     """Linear analysis: `num_filters` filters of `filter_length` samples, every `stride` samples.
 
     The signal is padded so that its first frame ends with its first `stride` samples: frame k needs
-    no sample from `(k + 1) * stride` on. Luo & Mesgarani 2019, eq. 2.
+    no sample from `(k + 1) * stride` on. The last is the last frame that a decoder with filters of
+    `decoder_length` samples (as long as these if None) adds to the signal. Luo & Mesgarani 2019, eq. 2.
+    """
+
+    def __init__(self, num_filters: int, filter_length: int, stride: int, decoder_length: int | None = None) -> None:
+        super().__init__()
+        self.filter_length, self.stride = filter_length, stride
+        self.decoder_length = decoder_length or filter_length
+        self.weight = nn.Parameter(torch.empty(num_filters, filter_length))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(self, waveform: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, time]` -> `[batch, frame, filter]`. With a state, time is a multiple of the stride."""
+        past = self.filter_length - self.stride
+        if state is None:
+            time = waveform.shape[-1]
+            frames = num_frames(time, self.decoder_length, self.stride)
+            padded = F.pad(waveform, (past, frames * self.stride - time))
+        elif waveform.shape[-1] % self.stride:
+            raise ValueError(
+                f"expected blocks of whole strides of {self.stride} samples, got {waveform.shape[-1]} samples; "
+                "net.stream() takes any"
+            )
+        else:
+            padded = state.with_past(self, waveform, past)
+        windows = padded.unfold(-1, self.filter_length, self.stride)
+        with torch.autocast(waveform.device.type, enabled=False):
+            return F.linear(windows, self.weight)
+
+
+class Decoder(nn.Module):
+    """Linear synthesis by overlap-add, the transpose of `Encoder` with weights of its own.
+
+    With filters shorter than the encoder's, each frame writes the end of the window that it was taken from.
     """
 
     def __init__(self, num_filters: int, filter_length: int, stride: int) -> None:
@@ -33,32 +67,26 @@ class Encoder(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_filters, filter_length))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        """`[batch, time]` -> `[batch, frame, filter]`."""
-        time = waveform.shape[-1]
-        frames = num_frames(time, self.filter_length, self.stride)
-        left = self.filter_length - self.stride
-        right = (frames - 1) * self.stride + self.filter_length - left - time
-        windows = F.pad(waveform, (left, right)).unfold(-1, self.filter_length, self.stride)
-        with torch.autocast(waveform.device.type, enabled=False):
-            return F.linear(windows, self.weight)
+    @property
+    def delay(self) -> int:
+        """Samples for which later frames must be awaited: a stream gives its output so much later."""
+        return self.filter_length - self.stride
 
+    def forward(self, coefficients: Tensor, time: int, state: State | None = None) -> Tensor:
+        """`[..., frame, filter]` -> `[..., time]`: the samples that `Encoder` was given.
 
-class Decoder(nn.Module):
-    """Linear synthesis by overlap-add, the transpose of `Encoder` with weights of its own."""
-
-    def __init__(self, num_filters: int, filter_length: int, stride: int) -> None:
-        super().__init__()
-        self.filter_length, self.stride = filter_length, stride
-        self.weight = nn.Parameter(torch.empty(num_filters, filter_length))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-
-    def forward(self, coefficients: Tensor, time: int) -> Tensor:
-        """`[..., frame, filter]` -> `[..., time]`: the samples that `Encoder` was given."""
+        With a state, those `delay` samples before them, and `time` is all that the frames hold.
+        """
         with torch.autocast(coefficients.device.type, enabled=False):
             windows = F.linear(coefficients, self.weight.T)
-        left = self.filter_length - self.stride
-        return overlap_add(windows, self.stride)[..., left : left + time]
+        samples = overlap_add(windows, self.stride)
+        if state is None:
+            return samples[..., self.delay : self.delay + time]
+        begun = state.recall(self)
+        if begun is not None:
+            samples = samples + F.pad(begun[0], (0, time))
+        state.keep(self, samples[..., time:])
+        return samples[..., :time]
 
 
 def overlap_add(windows: Tensor, stride: int) -> Tensor:
@@ -70,13 +98,16 @@ def overlap_add(windows: Tensor, stride: int) -> Tensor:
     return torch.stack(shifted).sum(0).flatten(-2)
 
 
-def fourier_pair(num_filters: int, filter_length: int, stride: int) -> tuple[Tensor, Tensor]:
+def fourier_pair(
+    num_filters: int, filter_length: int, stride: int, decoder_length: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Analysis and synthesis filters `[filter, sample]` that reconstruct exactly, as a start for learning.
 
     Filters 0 to K - 1 (K = `num_filters` / 2) are cosines and K to 2K - 1 the sines of the same K
-    frequencies, (k + 1/2) / 2K cycles a sample, under the square root of a Hann window: a tight frame,
-    since the frequencies are orthogonal over 2K samples. Synthesis divides by K and by the overlapped
-    squares of the window. (Encoders that start so: Pariente et al. 2020, arXiv:1910.10400.)
+    frequencies, (k + 1/2) / 2K cycles a sample: a tight frame, since they are orthogonal over 2K samples.
+    The analysis window rises and falls like the square root of a Hann window; its fall, and the synthesis
+    window, are those of `decoder_length` samples. The product of both windows, overlapped, is 1.
+    (Encoders that start so: Pariente et al. 2020, arXiv:1910.10400; windows: Mauler & Martin 2007.)
     """
     half = num_filters // 2
     if num_filters % 2 or num_filters < filter_length:
@@ -84,11 +115,20 @@ def fourier_pair(num_filters: int, filter_length: int, stride: int) -> tuple[Ten
             f"encoder_init='fourier' needs an even num_filters of at least filter_length={filter_length}, "
             f"got {num_filters}: raise num_filters or use encoder_init='random'"
         )
+    length = decoder_length or filter_length
     sample = torch.arange(filter_length, dtype=torch.float64)
     frequency = (torch.arange(half, dtype=torch.float64) + 0.5) / num_filters
     phase = 2 * math.pi * frequency[:, None] * (sample - (filter_length - 1) / 2)
-    window = torch.sin(math.pi * (sample + 0.5) / filter_length)
-    analysis = torch.cat([phase.cos(), phase.sin()]) * window
-    overlap = F.pad(window.square(), (0, -filter_length % stride)).view(-1, stride).sum(0)
-    synthesis = analysis / (half * overlap.repeat(-(-filter_length // stride))[:filter_length])
-    return analysis.float(), synthesis.float()
+    waves = torch.cat([phase.cos(), phase.sin()])
+    window = _root_hann(filter_length - length // 2, length // 2)
+    product = _root_hann(length - length // 2, length // 2).square()
+    overlap = F.pad(product, (0, -length % stride)).view(-1, stride).sum(0).repeat(-(-length // stride))[:length]
+    synthesis = waves[:, -length:] * product / (half * overlap * window[-length:])
+    return (waves * window).float(), synthesis.float()
+
+
+def _root_hann(rise: int, fall: int) -> Tensor:
+    """A quarter of a sine over `rise` samples, a quarter of a cosine over `fall`."""
+    up = torch.sin(0.5 * math.pi * (torch.arange(rise, dtype=torch.float64) + 0.5) / rise)
+    down = torch.cos(0.5 * math.pi * (torch.arange(fall, dtype=torch.float64) + 0.5) / max(1, fall))
+    return torch.cat([up, down])

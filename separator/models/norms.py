@@ -7,14 +7,21 @@ in half precision a sum over a whole recording loses the small frames.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from separator.errors import choose
+from separator.errors import ConfigError, choose
+from separator.models.state import State
 
 
 def at_least_float32(features: Tensor) -> Tensor:
     """Half precision as float32; float32 and float64 as they are."""
-    return features.to(torch.promote_types(features.dtype, torch.float32))
+    return features.float() if features.dtype in (torch.bfloat16, torch.float16) else features
+
+
+def sum_dtype(values: Tensor) -> torch.dtype:
+    """What to take a running sum in, so that hours do not drift: float64, but float32 on MPS, which has no other."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 class GlobalNorm(nn.Module):
@@ -30,8 +37,10 @@ class GlobalNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
         self.eps = eps
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
+        if state is not None:
+            raise ConfigError("norm='global' needs the whole recording; only 'cumulative' and 'channel' can stream")
         centred = at_least_float32(features)
         centred = centred - centred.mean((1, 2), keepdim=True)
         variance = centred.square().mean((1, 2), keepdim=True)
@@ -45,19 +54,28 @@ class CumulativeNorm(GlobalNorm):
     Luo & Mesgarani 2019, eq. 9 to 11. Causal; at the last frame it equals `GlobalNorm`.
     """
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
-        frames = torch.arange(1, values.shape[1] + 1, device=values.device)
-        count = (frames * values.shape[2])[:, None]
-        # MPS has no float64.
-        exact = torch.float32 if values.device.type == "mps" else torch.float64
-        total = values.sum(2, keepdim=True).to(exact).cumsum(1)
-        power = values.square().sum(2, keepdim=True).to(exact).cumsum(1)
-        mean = total / count
-        variance = (power / count - mean.square()).clamp_min(0).to(values.dtype)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        return ((values - mean.to(values.dtype)) * scale + self.bias).to(features.dtype)
+        frames = values.shape[1]
+        if not frames:
+            return features
+        # Each frame's own mean and variance first: of values that hardly vary, squares would leave nothing in float32.
+        own_mean = values.mean(2, keepdim=True)
+        own_variance = (values - own_mean).square().mean(2).to(sum_dtype(values))
+        own_mean = own_mean.squeeze(2).to(sum_dtype(values))
+        # Sums of the means and of the mean squares up to each frame, [batch, frame, 2], and how many frames they hold.
+        sums = torch.stack([own_mean, own_variance + own_mean.square()], dim=-1).cumsum(1)
+        count = torch.arange(1, frames + 1, device=values.device)[:, None]
+        if state is not None:
+            before = state.recall(self)
+            if before is not None:
+                sums, count = sums + before[0], count + before[1]
+            state.keep(self, sums[:, -1:], count[-1:])
+        mean, power = (sums / count).unsqueeze(2).unbind(-1)
+        variance = (power - mean.square()).clamp_min(0).to(values.dtype)
+        centred = (values - mean.to(values.dtype)) * torch.rsqrt(variance + self.eps)
+        return torch.addcmul(self.bias, centred, self.weight).to(features.dtype)
 
 
 class ChannelNorm(GlobalNorm):
@@ -66,13 +84,10 @@ class ChannelNorm(GlobalNorm):
     Ba, Kiros & Hinton 2016. Some toolboxes call this one "cLN"; the paper's cLN is `CumulativeNorm`.
     """
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
         values = at_least_float32(features)
-        centred = values - values.mean(2, keepdim=True)
-        variance = centred.square().mean(2, keepdim=True)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        return (centred * scale + self.bias).to(features.dtype)
+        return F.layer_norm(values, self.weight.shape, self.weight, self.bias, self.eps).to(features.dtype)
 
 
 NORMS = {"global": GlobalNorm, "cumulative": CumulativeNorm, "channel": ChannelNorm}

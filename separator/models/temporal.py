@@ -1,56 +1,303 @@
 """The convolution along time inside a block: `[batch, channel, frame]` -> the same shape.
 
-Each class takes `(num_channels, kernel_size, dilation, causal)`. Centred padding looks equally far to both
-sides; causal padding looks only at this and earlier frames.
+Each class takes `(num_channels, kernel_size, dilation, causal)` and looks `left` frames back and `right` frames
+ahead: a centred one equally far to both sides, a causal one only back. A causal one also takes the recording
+block by block, with a `State`.
+
+Channels are innermost in memory, as in the blocks. None builds anything larger than its input times its kernel
+size: a sum over taps, each a shifted view of the input, costs no more than a convolution routine for the short
+kernels of a TCN, and a compiler fuses it with the activations around it.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from separator.errors import ConfigError, choose
+from separator.errors import ConfigError, check_whole, choose, suggestion
+from separator.models.norms import at_least_float32, sum_dtype
+from separator.models.state import State
 
 
-class DepthwiseConv(nn.Module):
-    """One kernel for each channel: the dilated depthwise convolution of Luo & Mesgarani 2019, section II-C.
+class Temporal(nn.Module):
+    """What they share: how far they look, and the frames around a block.
 
-    Computed as a sum of shifted copies of the input, channels innermost in memory as in the blocks. For the
-    short kernels of a TCN that is no slower than a convolution routine, and a compiler fuses it with the
-    activations around it: half the time of a training step on a CPU.
+    Raises:
+        ConfigError: for a centred convolution with an even kernel, or sizes below 1.
     """
 
-    def __init__(self, num_channels: int, kernel_size: int = 3, dilation: int = 1, causal: bool = False) -> None:
+    def __init__(self, num_channels: int, kernel_size: int, dilation: int, causal: bool) -> None:
         super().__init__()
+        for name, value in (("num_channels", num_channels), ("kernel_size", kernel_size), ("dilation", dilation)):
+            check_whole(f"a temporal convolution's {name}", value)
         if not causal and kernel_size % 2 == 0:
-            raise ConfigError(f"a centred convolution needs an odd kernel_size, got {kernel_size}")
-        self.kernel_size, self.dilation, self.causal = kernel_size, dilation, causal
+            raise ConfigError(
+                f"a centred convolution needs an odd kernel_size, got {kernel_size}; use another or causal=True"
+            )
+        self.num_channels, self.kernel_size, self.dilation, self.causal = num_channels, kernel_size, dilation, causal
+        reach = (kernel_size - 1) * dilation
+        self.left, self.right = (reach, 0) if causal else (reach // 2, reach // 2)
+
+    def surrounded(self, features: Tensor, state: State | None) -> Tensor:
+        """`[batch, channel, frame]` -> `[batch, left + frame + right, channel]`, zeros where the recording ends."""
+        if features.ndim != 3 or features.shape[1] != self.num_channels:
+            raise ValueError(f"expected features [batch, {self.num_channels}, frame], got {list(features.shape)}")
+        if state is None:
+            return F.pad(features.mT, (0, 0, self.left, self.right))
+        if self.right:
+            raise ConfigError("a centred convolution needs frames to come; only a causal one can stream")
+        return state.with_past(self, features.mT, self.left)
+
+    def taps(self, surrounded: Tensor) -> list[Tensor]:
+        """The `kernel_size` shifted views `[batch, frame, channel]`, the earliest frames first."""
+        frames = surrounded.shape[1] - self.left - self.right
+        return [surrounded.narrow(1, tap * self.dilation, frames) for tap in range(self.kernel_size)]
+
+
+class DepthwiseConv(Temporal):
+    """One kernel for each channel: the dilated depthwise convolution of Luo & Mesgarani 2019, section II-C."""
+
+    def __init__(self, num_channels: int, kernel_size: int = 3, dilation: int = 1, causal: bool = False) -> None:
+        super().__init__(num_channels, kernel_size, dilation, causal)
         self.weight = nn.Parameter(torch.empty(kernel_size, num_channels))
         self.bias = nn.Parameter(torch.empty(num_channels))
         # torch's own start for a convolution with kernel_size inputs to an output.
         for parameter in (self.weight, self.bias):
             nn.init.uniform_(parameter, -1 / math.sqrt(kernel_size), 1 / math.sqrt(kernel_size))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, channel, frame]` -> the same shape."""
-        frames = features.shape[-1]
-        reach = (self.kernel_size - 1) * self.dilation
-        left = reach if self.causal else reach // 2
-        padded = F.pad(features.mT, (0, 0, left, reach - left))
-        taps = self.weight.to(features.dtype)
-        output = taps[0] * padded[:, :frames] + self.bias.to(features.dtype)
-        for tap in range(1, self.kernel_size):
-            start = tap * self.dilation
-            output = output + taps[tap] * padded[:, start : start + frames]
+        kernel = self.weight.to(features.dtype)
+        output = self.bias.to(features.dtype)
+        for weight, tap in zip(kernel, self.taps(self.surrounded(features, state)), strict=True):
+            output = torch.addcmul(output, weight, tap)
         return output.mT
 
 
-TEMPORAL = {"depthwise": DepthwiseConv}
+class GatedConv(nn.Module):
+    """Two depthwise convolutions, one of them the gate of the other.
+
+    `gate="linear"` is A * sigmoid(B) (Dauphin et al. 2017, arXiv:1612.08083), `gate="tanh"` is
+    tanh(A) * sigmoid(B) (van den Oord et al. 2016, arXiv:1609.03499).
+    """
+
+    def __init__(
+        self, num_channels: int, kernel_size: int = 3, dilation: int = 1, causal: bool = False, gate: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.content = DepthwiseConv(num_channels, kernel_size, dilation, causal)
+        self.gate = DepthwiseConv(num_channels, kernel_size, dilation, causal)
+        self.activate = choose("gate", gate, {"linear": nn.Identity, "tanh": nn.Tanh})()
+        self.left, self.right = self.content.left, self.content.right
+
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, channel, frame]` -> the same shape."""
+        return self.activate(self.content(features, state)) * torch.sigmoid(self.gate(features, state))
 
 
-def make_temporal(name: str, num_channels: int, kernel_size: int, dilation: int, causal: bool) -> nn.Module:
-    """The temporal convolution called `name`. Raises `ConfigError` for an unknown name."""
-    return choose("temporal", name, TEMPORAL)(num_channels, kernel_size, dilation, causal)
+class HeadedConv(Temporal):
+    """Base of those whose kernels are shared by the channels of a head and sum to one.
+
+    `num_heads` must divide `num_channels`; None takes 8, or the most of their common factors. In training each
+    weight is dropped with probability `drop_connect` after the softmax (DropConnect, Wan et al. 2013).
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: int,
+        dilation: int,
+        causal: bool,
+        num_heads: int | None,
+        drop_connect: float,
+    ) -> None:
+        super().__init__(num_channels, kernel_size, dilation, causal)
+        self.num_heads = _heads(num_channels, num_heads)
+        if not isinstance(drop_connect, (int, float)) or not 0 <= drop_connect < 1:
+            raise ConfigError(f"drop_connect is a probability from 0 to under 1, got {drop_connect!r}")
+        self.drop_connect = drop_connect
+
+    def convolve(self, scores: Tensor, surrounded: Tensor) -> Tensor:
+        """Kernels from `scores` `[..., head * tap]`, for every frame or for all alike, applied at each frame."""
+        scores = at_least_float32(scores).unflatten(-1, (self.num_heads, self.kernel_size))
+        kernels = F.dropout(torch.softmax(scores, dim=-1), self.drop_connect, self.training).to(surrounded.dtype)
+        by_head = [tap.unflatten(-1, (self.num_heads, -1)) for tap in self.taps(surrounded)]
+        weights = kernels.unsqueeze(-2).unbind(-1)
+        output = weights[0] * by_head[0]
+        for weight, tap in zip(weights[1:], by_head[1:], strict=True):
+            output = output + weight * tap
+        return output.flatten(-2).mT
+
+
+class LightConv(HeadedConv):
+    """LightConv: one softmax-normalized kernel for each head (Wu et al. 2019, arXiv:1901.10430, section 3.1)."""
+
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        causal: bool = False,
+        num_heads: int | None = None,
+        drop_connect: float = 0.1,
+    ) -> None:
+        super().__init__(num_channels, kernel_size, dilation, causal, num_heads, drop_connect)
+        self.weight = nn.Parameter(torch.empty(self.num_heads, kernel_size))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, channel, frame]` -> the same shape."""
+        return self.convolve(self.weight.flatten(), self.surrounded(features, state))
+
+
+class DynamicConv(HeadedConv):
+    """DynamicConv: each frame predicts the kernel of each head from itself (Wu et al. 2019, section 3.2)."""
+
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        causal: bool = False,
+        num_heads: int | None = None,
+        drop_connect: float = 0.1,
+    ) -> None:
+        super().__init__(num_channels, kernel_size, dilation, causal, num_heads, drop_connect)
+        self.to_kernel = nn.Linear(num_channels, self.num_heads * kernel_size, bias=False)
+
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, channel, frame]` -> the same shape."""
+        surrounded = self.surrounded(features, state)
+        return self.convolve(self.to_kernel(features.mT), surrounded)
+
+
+class SpanDynamicConv(HeadedConv):
+    """Span-based dynamic convolution: the kernel comes from a query times a key that knows the frame's span.
+
+    Jiang et al. 2020 (ConvBERT), arXiv:2008.02496, section 4.1: the query is a projection of the frame, the
+    key a depthwise-separable convolution of the frames that the kernel reaches; their product is projected to
+    the kernel. `key_channels` of both: None for a quarter of `num_channels`. The paper's value is a projection
+    too: here it is the features themselves, which in a block come from a 1x1 convolution. DropConnect is LightConv's.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        causal: bool = False,
+        num_heads: int | None = None,
+        drop_connect: float = 0.1,
+        key_channels: int | None = None,
+    ) -> None:
+        super().__init__(num_channels, kernel_size, dilation, causal, num_heads, drop_connect)
+        key_channels = max(1, num_channels // 4) if key_channels is None else key_channels
+        check_whole("key_channels", key_channels)
+        self.to_query = nn.Linear(num_channels, key_channels)
+        self.span = DepthwiseConv(num_channels, kernel_size, dilation, causal)
+        self.to_key = nn.Linear(num_channels, key_channels)
+        self.to_kernel = nn.Linear(key_channels, self.num_heads * kernel_size)
+
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, channel, frame]` -> the same shape."""
+        key = self.to_key(self.span(features, state).mT)
+        scores = self.to_kernel(self.to_query(features.mT) * key)
+        return self.convolve(scores, self.surrounded(features, state))
+
+
+class TalkConv(Temporal):
+    """TaLK convolution: the mean of a window whose reach each frame predicts for each head.
+
+    Lioutas & Guo 2020, arXiv:2002.03184: a sigmoid times the furthest reach, `left` and `right` frames, which
+    `kernel_size` and `dilation` set as for the others; a fraction of a frame counts as that fraction. The sum
+    over a window is the difference of a running sum at its two ends, so that its cost does not depend on how
+    far it reaches. The paper divides all sums by the widest window; here each is divided by its own width, in which
+    frames beyond the recording count as zeros. The paper's dropout of reaches is left out.
+
+    Raises:
+        ConfigError: for a kernel of one tap, which reaches nothing.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        causal: bool = False,
+        num_heads: int | None = None,
+    ) -> None:
+        super().__init__(num_channels, kernel_size, dilation, causal)
+        if not self.left:
+            raise ConfigError(f"a TaLK convolution must reach beyond its frame: kernel_size={kernel_size} reaches 0")
+        self.num_heads = _heads(num_channels, num_heads)
+        self.to_reach = nn.Linear(num_channels, self.num_heads * (1 if causal else 2))
+
+    def forward(self, features: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, channel, frame]` -> the same shape."""
+        values = self.surrounded(features, state)
+        # Entry i is the sum of the first i values. In float64: a window is a small difference of large sums.
+        sums = F.pad(values.to(sum_dtype(values)).cumsum(1), (0, 0, 1, 0))
+        share = torch.sigmoid(at_least_float32(self.to_reach(features.mT))).unflatten(-1, (-1, self.num_heads))
+        back = self.left * share[:, :, 0]
+        ahead = self.right * share[:, :, -1]
+        frame = torch.arange(features.shape[-1], device=features.device)[:, None] + self.left
+        total = self._running_sum(sums, frame + 1, ahead) - self._running_sum(sums, frame, -back)
+        mean = total / (1 + back + ahead).unsqueeze(-1)
+        return mean.flatten(-2).to(features.dtype).mT
+
+    def _running_sum(self, sums: Tensor, start: Tensor, offset: Tensor) -> Tensor:
+        """`sums` at `start + offset`, between its entries a straight line: `[batch, frame, head, channel of head]`."""
+        whole = offset.detach().floor()
+        below = (start + whole.long()).clamp(0, sums.shape[1] - 1)
+        above = (below + 1).clamp_max(sums.shape[1] - 1)
+        by_head = sums.unflatten(-1, (self.num_heads, -1))
+        index = torch.stack([below, above]).unsqueeze(-1).expand(-1, -1, -1, -1, by_head.shape[-1])
+        lower, upper = by_head.gather(1, index[0]), by_head.gather(1, index[1])
+        return torch.lerp(lower, upper, (offset - whole).to(sums.dtype).unsqueeze(-1))
+
+
+def _heads(num_channels: int, num_heads: int | None) -> int:
+    heads = math.gcd(8, num_channels) if num_heads is None else num_heads
+    if not isinstance(heads, int) or heads < 1 or num_channels % heads:
+        raise ConfigError(f"num_heads={num_heads!r} does not divide the {num_channels} channels; choose a divisor")
+    return heads
+
+
+TEMPORAL = {
+    "depthwise": DepthwiseConv,
+    "gated": GatedConv,
+    "light": LightConv,
+    "dynamic": DynamicConv,
+    "talk": TalkConv,
+    "span_dynamic": SpanDynamicConv,
+}
+
+
+def make_temporal(
+    name: str,
+    num_channels: int,
+    kernel_size: int,
+    dilation: int,
+    causal: bool,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The temporal convolution called `name`, with the further arguments of its class in `options`.
+
+    Raises:
+        ConfigError: for an unknown name or option, or an impossible value.
+    """
+    kind = choose("temporal", name, TEMPORAL)
+    known = list(inspect.signature(kind).parameters)[4:]
+    for key in options or {}:
+        if key not in known:
+            there_are = ", ".join(known) or "none"
+            raise ConfigError(
+                f"temporal {name!r} has no option {key!r}; there are: {there_are}{suggestion(key, known)}"
+            )
+    return kind(num_channels, kernel_size, dilation, causal, **(options or {}))

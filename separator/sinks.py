@@ -1,0 +1,202 @@
+"""Where a stream's stems go: files that are valid while they grow, or standard output."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from separator import files
+from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, quantize
+from separator.errors import AudioError, reason
+
+LARGEST_SIZE = 2**32 - 1  # in a WAV header; in a pipe it stands for "until the end", in RF64 for "see ds64"
+
+
+class Sink(Protocol):
+    """Where stems go."""
+
+    def write(self, stems: np.ndarray) -> None:
+        """Writes `[source, channel, time]`."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class WavFiles:
+    """One WAV file for each source, valid at every moment that a reader might look.
+
+    The files appear with the first samples, so that what was there stays if none come; further ones are written
+    behind those there are, and then the header is told of them. Beyond 4 GiB it becomes an RF64 file (EBU Tech
+    3306), for whose sizes the header has room from the start.
+
+    Attributes:
+        appeared: the files that are there by now, by source.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str, overwrite: bool = False
+    ) -> None:
+        self.paths, self.subtype, self.overwrite = dict(paths), subtype, overwrite
+        self.appeared: dict[str, Path] = {}
+        self._sizes = dict.fromkeys(paths, 0)
+        self._header = functools.partial(wav_header, sample_rate, channels, subtype, room=True)
+        header = self._header(0)
+        self._header_size = len(header)
+        self._files: dict[str, FileIO] = {}
+        self._hidden: dict[str, Path] = {}
+        self._made: list[Path] = []
+        try:
+            for name, path in paths.items():
+                self._made += files.make_folder(path.parent)
+                handle, hidden = files.open_beside(path)
+                self._files[name], self._hidden[name] = FileIO(handle, "r+"), hidden
+                _write_at(self._files[name], 0, header)
+                files.make_readable(hidden)
+        except OSError as error:
+            self.close()
+            raise AudioError(
+                f"{path}: cannot be written to ({reason(error)}); choose another place with --out"
+            ) from error
+
+    def write(self, stems: np.ndarray) -> None:
+        """Writes `[source, channel, time]`.
+
+        Raises:
+            AudioError: if one cannot be written, after the others were; what was there is still valid.
+        """
+        if not stems.size:
+            return
+        self._appear()
+        failure: AudioError | None = None
+        for (name, file), samples in zip(self._files.items(), stems, strict=True):
+            data = encode(samples, self.subtype)
+            size = self._sizes[name]
+            try:
+                _write_at(file, self._header_size + size, data)
+                _write_at(file, 0, self._header(size + len(data)))
+                self._sizes[name] = size + len(data)
+            except OSError as error:
+                failure = AudioError(f"{self.paths[name]}: cannot be written any further ({reason(error)})")
+        if failure is not None:
+            raise failure
+
+    def _appear(self) -> None:
+        """Gives the files their names, all or none."""
+        try:
+            for name in list(self._hidden):
+                hidden, path = self._hidden[name], self.paths[name]
+                if self.overwrite:
+                    hidden.replace(path)
+                else:
+                    _name_new(hidden, path)
+                self.appeared[name] = path
+                del self._hidden[name]
+        except OSError as error:
+            for other in self.appeared.values():
+                other.unlink()
+            self.appeared.clear()
+            raise AudioError(
+                f"{path}: cannot be written ({reason(error)}); use -f to replace what is there, or another --out"
+            ) from error
+
+    def close(self) -> None:
+        """Ends the files; if no sample came, nothing stays, nor the folders that were made for it."""
+        for file in self._files.values():
+            file.close()
+        for hidden in self._hidden.values():
+            hidden.unlink(missing_ok=True)
+        files.remove_empty(self._made)
+
+
+class StandardOutput:
+    """All sources as the channels of one stream on standard output, the channels of a source side by side."""
+
+    def __init__(self, sample_rate: int, channels: int, subtype: str, header: bool) -> None:
+        if sys.stdout is None:
+            raise AudioError("standard output: it is closed; name a folder with --out")
+        self.subtype = subtype
+        self._file = sys.stdout.buffer
+        if header:
+            self._write(wav_header(sample_rate, channels, subtype, LARGEST_SIZE))
+
+    def write(self, stems: np.ndarray) -> None:
+        """Writes `[source, channel, time]`. Raises `AudioError` if nobody reads any more."""
+        sources, channels, time = stems.shape
+        self._write(encode(stems.reshape(sources * channels, time), self.subtype))
+
+    def close(self) -> None:
+        """Nothing: it is not ours."""
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            give_up_standard_output()
+            what = "its reader closed it" if isinstance(error, BrokenPipeError) else reason(error)
+            raise AudioError(f"standard output: it cannot be written any further ({what})") from error
+
+
+def give_up_standard_output() -> None:
+    """Sends what Python still holds for it nowhere; it would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, room: bool = False) -> bytes:
+    """The header of a WAV file whose samples take `data_size` bytes.
+
+    With `room` it has a chunk that holds the sizes where they pass 32 bits, and else means nothing.
+    """
+    width, code = KEPT_SUBTYPES[subtype], 3 if subtype in FLOAT_SUBTYPES else 1
+    frame = channels * width
+    rate = min(sample_rate * frame, LARGEST_SIZE)  # bytes a second, which nobody needs
+    layout = struct.pack("<HHIIHH", code, channels, sample_rate, rate, frame, 8 * width)
+    start = b"WAVE" + b"JUNK" * room + struct.pack("<I", 28) * room + bytes(28) * room
+    end = b"fmt " + struct.pack("<I", len(layout)) + layout + b"data"
+    size = len(start) + len(end) + 4 + data_size
+    if room and size > LARGEST_SIZE:
+        sizes = struct.pack("<QQQI", size, data_size, data_size // frame, 0)
+        return b"RF64" + _size(LARGEST_SIZE) + b"WAVEds64" + struct.pack("<I", 28) + sizes + end + _size(LARGEST_SIZE)
+    return b"RIFF" + _size(size) + start + end + _size(data_size)
+
+
+def encode(samples: np.ndarray, subtype: str) -> bytes:
+    """float32 `[channel, time]` as interleaved samples; integers saturate at full scale."""
+    width = KEPT_SUBTYPES[subtype]
+    if subtype in FLOAT_SUBTYPES:
+        return samples.T.astype(f"<f{width}").tobytes()
+    whole = np.ascontiguousarray(quantize(samples, subtype).T, "<i4")
+    return whole.view(np.uint8).reshape(*whole.shape, 4)[..., 4 - width :].tobytes()
+
+
+def _name_new(hidden: Path, path: Path) -> None:
+    """Renames, but never onto another file, also one that somebody makes at this moment."""
+    try:
+        os.link(hidden, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        hidden.rename(path)
+        return
+    hidden.unlink()
+
+
+def _write_at(file: FileIO, place: int, data: bytes) -> None:
+    while data:
+        written = os.pwrite(file.fileno(), data, place)
+        place, data = place + written, data[written:]
+
+
+def _size(count: int) -> bytes:
+    return struct.pack("<I", min(count, LARGEST_SIZE))
