@@ -49,14 +49,18 @@ def make_readable(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Makes a folder and those above it; returns the ones that were not there."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing[::-1]
+    """Makes a folder and those above it, all or none; returns the ones that were not there."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        remove_empty(missing)
+        raise
+    return missing
 
 
 def remove_empty(made: list[Path]) -> None:
-    """Removes folders that `make_folder` made, unless there is something in them."""
+    """Removes folders that `make_folder` made or was to make, unless there is something in them."""
     for folder in reversed(made):
         with contextlib.suppress(OSError):
             folder.rmdir()

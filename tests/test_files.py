@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from separator.files import write_together
+from separator.files import make_folder, write_together
 
 
 def text(content):
@@ -26,6 +26,14 @@ def test_if_one_fails_all_is_as_before(tmp_path, error):
         write_together({tmp_path / "one.txt": text("after"), tmp_path / "new" / "deep" / "two.txt": interrupted})
     assert (tmp_path / "one.txt").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["one.txt"]
+
+
+def test_a_folder_that_cannot_be_made_leaves_none_behind(tmp_path):
+    impossible = tmp_path / "new" / "deep" / ("x" * 300)
+    for attempt in (lambda: make_folder(impossible), lambda: write_together({impossible / "one.txt": text("1")})):
+        with pytest.raises(OSError, match="File name too long"):
+            attempt()
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_the_place_of_a_file_is_found_before_anything_is_renamed(tmp_path):
