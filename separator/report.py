@@ -79,10 +79,11 @@ def study_scores(rows: list[dict[str, str]], x: str, line: str | None) -> Scores
 
     Rows without `x` are left out: what one network has, another may not have.
     """
-    scores: Scores = {}
-    for row in sorted((row for row in rows if row.get(x)), key=lambda row: float(row[x])):
-        scores.setdefault(row.get(line or "", ""), {}).setdefault(float(row[x]), []).append(float(row["score"]))
-    return {value: scores[value] for value in dict.fromkeys(row.get(line or "", "") for row in rows) if value in scores}
+    rows = [row for row in rows if row.get(x)]
+    scores: Scores = {row.get(line or "", ""): {} for row in rows}
+    for row in sorted(rows, key=lambda row: float(row[x])):
+        scores[row.get(line or "", "")].setdefault(float(row[x]), []).append(float(row["score"]))
+    return scores
 
 
 def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name: str, path: Path) -> Path:

@@ -241,13 +241,12 @@ def tell(folder: Path, rows: list[dict[str, str]], score_name: str, x: str | Non
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    table = as_table(rows, columns) if x is None else across(rows, x, line, score_name) + "\n" + as_table(rows, columns)
     writes: dict[Path, files.Write] = {
         folder / "results.csv": lambda path: path.write_text(text.getvalue()),
         folder / "table.md": lambda path: path.write_text(table),
     }
-    table = as_table(rows, columns)
     if x is not None:
-        table = across(rows, x, line, score_name) + "\n" + table
         writes[folder / "plot.png"] = lambda path: report.draw_study(rows, x, line, score_name, path)
     try:
         files.write_together(writes)
