@@ -8,18 +8,20 @@ each frame by itself cannot.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 
 import separator
 from separator import zoo
-from separator.data.mixing import MixtureList
+from separator.data import MixtureSet
+from separator.data.layouts import mixture_list
 
 BEFORE = 3
 LEVELS_DB = (None, -20.0, 0.0, 20.0)
 
 
-def score(net: separator.ConvTasNet, mixtures: MixtureList, index: int, level_db: float | None) -> float:
+def score(net: separator.ConvTasNet, mixtures: MixtureSet, index: int, level_db: float | None) -> float:
     """SI-SNRi of one mixture, always 20 dB below full scale, behind others at `level_db` to it if that is given."""
     item = mixtures[index]
     heard = item.mixture
@@ -41,7 +43,7 @@ def main() -> None:
     print("| model | alone | behind others 20 dB quieter | as loud | 20 dB louder |\n" + "| --- " * 5 + "|")
     for model in chosen.models:
         net = separator.load(zoo.find(model))
-        mixtures = MixtureList(chosen.list, net.sample_rate)
+        mixtures = MixtureSet(mixture_list(Path(chosen.list), net.sources), net.sample_rate)
         if len(mixtures) <= BEFORE:
             options.error(f"{chosen.list}: {len(mixtures)} mixtures are too few; expected more than {BEFORE}")
         count = min(chosen.count or len(mixtures), len(mixtures))

@@ -15,7 +15,7 @@ from typing import Any
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from separator.errors import ConfigError, SeparatorError, suggestion
@@ -52,19 +52,33 @@ def command(run: Callable[[dict[str, Any]], None], folder: str = "") -> None:
 
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Plain values, interpolations resolved. Raises `ConfigError` where a value is still missing."""
-    missing = sorted(OmegaConf.missing_keys(config))
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    missing = [key for key, value in flat(settings).items() if value == MISSING]
     if missing:
         raise ConfigError(f"no value for {missing[0]}; give one with {missing[0]}=VALUE")
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
 
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of all groups by their full names, such as "model.norm"."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
 def build(settings: dict[str, Any], where: str, *args: Any, **given: Any) -> Any:
     """Calls the `_target_` of a group with the group's other entries, after `args` and beside `given`.
+
+    Groups within the group are built first.
 
     Raises:
         ConfigError: for an entry that the target does not take, or one that it needs; `where` names the group.
     """
-    settings = dict(settings)
+    settings = {
+        key: build(value, f"{where}.{key}") if isinstance(value, dict) and "_target_" in value else value
+        for key, value in settings.items()
+    }
     target = hydra.utils.get_object(settings.pop("_target_"))
     refuse_unknown(settings, inspect.signature(target).parameters, where)
     try:

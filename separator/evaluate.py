@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from separator import config, files, objectives
-from separator.data import GeneratedData, Mixture, MixtureList
-from separator.errors import ConfigError, DataError
+from separator.data import GeneratedData, Mixture
+from separator.errors import ConfigError
 from separator.separation import Separator
 
 log = logging.getLogger("separator.evaluate")
@@ -35,7 +35,7 @@ class EvaluationData:
     """The `data` group of an evaluation: a list of mixtures, or generated ones.
 
     Attributes:
-        list: a CSV file, see `separator.data.MixtureList`; null for mixtures of generated voices.
+        list: a CSV file, see `separator.data.layouts.mixture_list`; null for mixtures of generated voices.
         limit: use only the first so many; null for all.
         generated_mixtures: how many to generate where there is no list.
         seed: of the generated ones.
@@ -46,15 +46,10 @@ class EvaluationData:
     generated_mixtures: int = 50
     seed: int = 0
 
-    def mixtures(self, sample_rate: int, num_sources: int) -> Dataset:
-        """The mixtures, all with `num_sources` sources."""
-        if self.list is None:
-            data = GeneratedData(valid_mixtures=self.generated_mixtures)
-            return data.validation(sample_rate, num_sources, self.seed)
-        mixtures = MixtureList(self.list, sample_rate)
-        if mixtures.num_sources != num_sources:
-            raise DataError(f"{self.list}: mixes {mixtures.num_sources} sources, the model separates {num_sources}")
-        return mixtures
+    def mixtures(self, sample_rate: int, sources: Sequence[str]) -> Dataset:
+        """The mixtures, with these sources."""
+        data = GeneratedData(valid_mixtures=self.generated_mixtures, valid_list=self.list)
+        return data.validation(sample_rate, sources, self.seed)
 
 
 def evaluate(separator: Separator, mixtures: Dataset, limit: int | None = None) -> list[dict[str, Any]]:
@@ -126,7 +121,7 @@ def run(settings: dict[str, Any]) -> None:
     if not isinstance(settings["model"], str):
         raise ConfigError(f"model must be a model's name or a checkpoint's path, got {settings['model']!r}")
     separator = Separator(settings["model"], settings["device"], settings["precision"])
-    rows = evaluate(separator, data.mixtures(separator.sample_rate, len(separator.sources)), data.limit)
+    rows = evaluate(separator, data.mixtures(separator.sample_rate, separator.sources), data.limit)
     summary = summarize(rows)
     facts = {"model": settings["model"], "data": data.list or "generated", "mixtures": len(rows), **summary}
     out = Path(settings["out"])

@@ -92,8 +92,8 @@ class Run:
         torch.manual_seed(settings["seed"])
         self.net: ConvTasNet = config.build(settings["model"], "model")
         data = config.build(settings["data"], "data")
-        self.train_set: Dataset = data.training(self.net.sample_rate, self.net.num_sources, settings["seed"])
-        self.valid_set: Dataset = data.validation(self.net.sample_rate, self.net.num_sources, settings["seed"])
+        self.train_set: Dataset = data.training(self.net.sample_rate, self.net.sources, settings["seed"])
+        self.valid_set: Dataset = data.validation(self.net.sample_rate, self.net.sources, settings["seed"])
         self.optimizer = config.build(settings["optimizer"], "optimizer", self.net.parameters())
         self.schedule = config.build(settings["schedule"], "schedule")
         self.progress = Progress()
@@ -287,20 +287,13 @@ def _start_from(net: ConvTasNet, model: str) -> None:
 
 def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raises `ConfigError` naming the first setting in which a continued run would differ."""
-    old, new = _flat(before), _flat(now)
+    old, new = config.flat(before), config.flat(now)
     for key in [*old, *new]:
         if old.get(key) != new.get(key) and key.removeprefix("trainer.") not in MAY_CHANGE:
             raise ConfigError(
                 f"{folder} holds a run with {key}={old.get(key)}, this one has {key}={new.get(key)}: "
                 "choose another name=NAME, or remove the folder to start anew"
             )
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _compiled(net: nn.Module, setting: str) -> nn.Module:

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from separator.data import FolderCorpus, FolderData
-from separator.data.corpora import find_speakers, read_mono, split_speakers
+from separator.data import FolderCorpus, FolderData, Mixing
+from separator.data.corpora import find_speakers, split_speakers
+from separator.data.recordings import read_audio
 from separator.errors import DataError
 
 RATE = 8000
@@ -25,7 +26,7 @@ def test_every_format_rate_and_depth_is_found_and_read(corpus_folder):
 @pytest.mark.parametrize("cache_megabytes", [0, 1000])
 def test_a_part_is_the_part_of_the_whole(corpus_folder, cache_megabytes):
     corpus = FolderCorpus(find_speakers(corpus_folder), RATE, cache_megabytes)
-    whole = read_mono(corpus_folder / "speaker3" / "take0.wav", RATE)
+    whole = read_audio(corpus_folder / "speaker3" / "take0.wav", RATE)
     np.testing.assert_array_equal(corpus.read(3, 1, 2000, 3000), whole[2000:5000])
     assert len(corpus.read(3, 1, len(whole) - 100, 3000)) == 100
 
@@ -58,7 +59,7 @@ def test_a_speaker_in_two_given_splits_is_refused(tmp_path, corpus_folder):
         for number in range(2):
             (tmp_path / split).mkdir(exist_ok=True)
             (tmp_path / split / f"speaker{number}").symlink_to(corpus_folder / f"speaker{number}")
-    with pytest.raises(DataError, match="'speaker0' is in train/ and in another split"):
+    with pytest.raises(DataError, match="'speaker0' is in train and in another split"):
         split_speakers(tmp_path, 0, 0.1, 0.1)
 
 
@@ -74,9 +75,9 @@ def test_made_splits_are_disjoint_complete_and_fixed(corpus_folder):
 
 
 def test_training_and_validation_share_no_speaker(corpus_folder):
-    data = FolderData(root=str(corpus_folder), segment_seconds=0.5, valid_seconds=0.5, valid_mixtures=10)
-    heard = {data.training(RATE, 2, 0)[index].name for index in range(40)}
-    validated = {data.validation(RATE, 2, 0)[index].name for index in range(10)}
+    data = FolderData(root=str(corpus_folder), mixing=Mixing(segment_seconds=0.5), valid_seconds=0.5, valid_mixtures=10)
+    heard = {data.training(RATE, ("a", "b"), 0)[index].name for index in range(40)}
+    validated = {data.validation(RATE, ("a", "b"), 0)[index].name for index in range(10)}
 
     def names(labels):
         return {name for label in labels for name in label.split("(")[1].strip(")").split("+")}

@@ -10,7 +10,8 @@ import torch
 
 import separator
 from separator import audio, cli, demo, evaluate
-from separator.data import GeneratedData, Mixture, MixtureList, Voice
+from separator.data import GeneratedData, Mixture, MixtureSet, Voice
+from separator.data.layouts import mixture_list
 from separator.data.mixing import unit_rms
 
 
@@ -36,7 +37,7 @@ BOTH = pytest.mark.parametrize(("model", "wanted"), [("default", 4), ("causal", 
 @BOTH
 def test_it_separates_generated_voices(model, wanted, request):
     chosen = request.getfixturevalue(model)
-    mixtures = GeneratedData(valid_mixtures=8).validation(chosen.sample_rate, 2, seed=123)
+    mixtures = GeneratedData(valid_mixtures=8).validation(chosen.sample_rate, chosen.sources, seed=123)
     scores = [row["si_snri"] for row in evaluate.evaluate(chosen, mixtures)]
     assert np.mean(scores) > wanted, scores
 
@@ -47,7 +48,7 @@ def test_it_separates_real_voices(model, wanted, request):
     if not path.exists():
         pytest.skip("the real voices are not here")
     chosen = request.getfixturevalue(model)
-    rows = evaluate.evaluate(chosen, MixtureList(path, chosen.sample_rate), limit=12)
+    rows = evaluate.evaluate(chosen, MixtureSet(mixture_list(path, chosen.sources), chosen.sample_rate), limit=12)
     assert np.mean([row["si_snri"] for row in rows]) > wanted
 
 

@@ -119,8 +119,9 @@ def test_real_voices_if_they_are_there():
     path = Path(__file__).resolve().parents[2] / "shared" / "voices" / "test_mixtures.csv"
     if not path.exists():
         pytest.skip("the shared voices are not here")
-    from separator.data import MixtureList
+    from separator.data import MixtureSet
+    from separator.data.layouts import mixture_list
 
-    items = MixtureList(path, 16000)
+    items = MixtureSet(mixture_list(path, ("a", "b")), 16000)
     assert len(items) == 100 and items[0].mixture.shape == (8 * 16000,)
     assert isinstance(separation.SEGMENT_SECONDS, float)

@@ -27,7 +27,7 @@ ALLOWED = {
     "live": {"errors", "sinks", "sources", "stream"},
     "cli": {"audio", "checkpoint", "errors", "live", "separation", "sinks", "sources", "zoo"},
     "logs": {"report"},
-    "data": {"errors"},
+    "data": {"audio", "errors", "files"},
     "train": {"checkpoint", "config", "data", "errors", "logs", "models", "objectives", "zoo"},
     "study": {"config", "data", "errors", "files", "models", "report"},
     "evaluate": {"config", "data", "errors", "files", "objectives", "separation"},

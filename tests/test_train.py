@@ -19,7 +19,7 @@ QUICK = [
     "model.sample_rate=8000", "model.num_filters=32", "model.filter_length=32", "model.bottleneck_channels=8",
     "model.skip_channels=0", "model.hidden_channels=12", "model.num_blocks=2", "model.num_repeats=1",
     "model.encoder_init=fourier", "data.num_speakers=4", "data.recordings_per_speaker=1",
-    "data.recording_seconds=1", "data.segment_seconds=0.5", "data.valid_seconds=0.5", "data.valid_mixtures=3",
+    "data.recording_seconds=1", "data.mixing.segment_seconds=0.5", "data.valid_seconds=0.5", "data.valid_mixtures=3",
     "trainer.batch_size=2", "trainer.max_steps=12", "trainer.validate_every=4", "trainer.log_every=1",
     "trainer.compile=off", "trainer.num_workers=0", "trainer.accelerator=cpu",
 ]  # fmt: skip
@@ -65,7 +65,7 @@ def test_a_run_leaves_everything_that_is_needed(tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_learns(tmp_path, precision):
     """One mixture, over and over: a network that learns at all learns this."""
-    options = ["data.level_db=0", "data.num_speakers=2", "data.recording_seconds=0.5", "trainer.max_steps=40"]
+    options = ["data.mixing.level_db=0", "data.num_speakers=2", "data.recording_seconds=0.5", "trainer.max_steps=40"]
     quick(tmp_path, *options, "trainer.validate_every=40", "optimizer.lr=0.01", f"trainer.precision={precision}").fit()
     losses = [float(row["loss"]) for row in rows(tmp_path / "train.csv")]
     assert sum(losses[-10:]) < sum(losses[:10]) - 50
@@ -220,7 +220,7 @@ def test_linear_decay_rises_stays_and_falls():
     ("overrides", "message"),
     [
         (["+model.num_filter=5"], "no setting 'model.num_filter'; .*did you mean 'num_filters'"),
-        (["+data.level=5"], "no setting 'data.level'; .*did you mean 'level_db'"),
+        (["+data.mixing.level=5"], "no setting 'data.mixing.level'; .*did you mean 'level_db'"),
         (["+trainer.steps=5"], "no setting 'trainer.steps'"),
         (["+optimizer.learning_rate=5"], "no setting 'optimizer.learning_rate'"),
         (["+schedule.patiences=5"], "no setting 'schedule.patiences'; .*did you mean 'patience'"),
@@ -254,6 +254,7 @@ def test_a_misspelt_key_inside_a_recipe_file_is_refused(tmp_path):
         (["model.num_filter=5"], "num_filter"),
         (["data=folder", "data.root=nowhere"], "nowhere: no such folder"),
         (["data=folder"], "no value for data.root; give one with data.root=VALUE"),
+        (["data=dns"], "no value for data.root; give one with data.root=VALUE"),
     ],
 )
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, arguments, message):
@@ -276,19 +277,21 @@ def test_every_recipe_trains(tmp_path, recipe):
     assert settings["schedule"]["_target_"].endswith("LinearDecay")
     settings["trainer"] |= {"max_steps": 2, "validate_every": 2, "compile": "off", "num_workers": 0, "log_every": 1}
     settings["schedule"] |= {"steps": 2, "warmup_steps": 0}
-    settings["data"] |= {"num_speakers": 4, "valid_mixtures": 1, "segment_seconds": 0.5, "valid_seconds": 0.5}
+    settings["data"] |= {"num_speakers": 4, "valid_mixtures": 1, "valid_seconds": 0.5}
+    settings["data"]["mixing"]["segment_seconds"] = 0.5
     Run(settings).fit()
     assert separator.load(tmp_path / "best.safetensors").sample_rate == 16000
 
 
 def test_a_folder_of_voices_trains(tmp_path, corpus_folder):
     options = [item for item in QUICK if not item.startswith("data.")]
-    options += ["data=folder", f"data.root={corpus_folder}", "data.segment_seconds=0.5", "data.valid_seconds=0.5"]
+    options += ["data=folder", f"data.root={corpus_folder}"]
+    options += ["data.mixing.segment_seconds=0.5", "data.valid_seconds=0.5"]
     options += [
         "data.valid_mixtures=3",
         "data.generated_share=0.5",
         "data.generated_speakers=2",
-        "data.speeds=[0.9,1.1]",
+        "data.mixing.speeds=[0.9,1.1]",
     ]
     Run(compose(*options, f"run={tmp_path}")).fit()
     assert len(rows(tmp_path / "valid.csv")) == 3

@@ -87,7 +87,10 @@ def test_a_corpus_reads_what_the_voice_says():
 
 def test_training_and_validation_voices_differ():
     data = GeneratedData(num_speakers=4, recordings_per_speaker=1, recording_seconds=1.0, valid_mixtures=3)
-    train, valid = data.training(8000, 2, 0).corpora[0], data.validation(8000, 2, 0).mixtures.corpora[0]
+    train, valid = (
+        data.training(8000, ("a", "b"), 0).corpora[0],
+        data.validation(8000, ("a", "b"), 0).mixtures.corpora[0],
+    )
     assert not np.array_equal(train.read(0, 0, 0, 8000), valid.read(0, 0, 0, 8000))
     assert train.seed != valid.seed
 
@@ -95,3 +98,10 @@ def test_training_and_validation_voices_differ():
 def test_an_impossible_corpus_is_refused():
     with pytest.raises(ConfigError, match="at least one speaker"):
         GeneratedCorpus(0, 1, 1.0, 8000, seed=0)
+
+
+def test_a_low_rate_gives_voices_without_a_whistle_at_its_end():
+    corpus = GeneratedCorpus(8, 1, 2.0, 8000, seed=3)
+    for speaker in range(8):
+        power = np.square(np.abs(np.fft.rfft(corpus.read(speaker, 0, 0, 16000))))
+        assert power[7400:].sum() < 0.15 * power.sum()

@@ -1,19 +1,44 @@
 """Mixtures to train, choose and test on."""
 
 from separator.data.corpora import FolderCorpus
-from separator.data.datasets import FolderData, GeneratedData
-from separator.data.mixing import FixedMixtures, Mixture, MixtureList, Mixtures, collate
+from separator.data.datasets import (
+    DnsData,
+    FolderData,
+    GeneratedData,
+    LibriMixData,
+    LibriSpeechData,
+    ManifestData,
+    MixtureListData,
+    MusdbData,
+    Wsj0MixData,
+)
+from separator.data.mixing import FixedMixtures, Mixing, Mixture, Mixtures, collate
+from separator.data.noises import FolderNoise, GeneratedNoise
+from separator.data.rooms import Rooms
+from separator.data.sets import Excerpts, MixtureSet
 from separator.data.voices import GeneratedCorpus, Voice
 
 __all__ = [
+    "DnsData",
+    "Excerpts",
     "FixedMixtures",
     "FolderCorpus",
     "FolderData",
+    "FolderNoise",
     "GeneratedCorpus",
     "GeneratedData",
+    "GeneratedNoise",
+    "LibriMixData",
+    "LibriSpeechData",
+    "ManifestData",
+    "Mixing",
     "Mixture",
-    "MixtureList",
+    "MixtureListData",
+    "MixtureSet",
     "Mixtures",
+    "MusdbData",
+    "Rooms",
     "Voice",
+    "Wsj0MixData",
     "collate",
 ]

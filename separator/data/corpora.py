@@ -6,21 +6,28 @@ which recording goes into which mixture is for `separator.data.mixing` to draw.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import soundfile
-import soxr
 
-from separator.errors import DataError, reason
+from separator.data.recordings import Recording, RecordingError, audio_files, inspect, read_audio
+from separator.errors import DataError
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64"}
+Splits = dict[str, dict[str, list[Path]]]
+# Added to the seed for validation, so that its draws are not those of training.
+VALID_SEED = 1_000_003
+# Names of the folders of a corpus's splits.
+SPLIT_FOLDERS = {"train": ("train", "tr"), "valid": ("valid", "cv", "dev"), "test": ("test", "tt")}
+# Share of the recordings that may be corrupt.
+MAX_CORRUPT = 0.1
 # A voice can only be told from another one.
 MIN_SPEAKERS = 2
 
@@ -41,13 +48,18 @@ class Corpus(Protocol):
         """Part of a recording, float32 `[time]`; it ends early where the recording does."""
 
 
-@dataclass(frozen=True)
-class Recording:
-    """An audio file as its header describes it."""
-
-    path: Path
-    frames: int
-    sample_rate: int
+def draw_stretch(corpus: Corpus, speaker: int, num_samples: int, generator: np.random.Generator) -> np.ndarray:
+    """A speaker for `num_samples`, float32 `[time]`, from as many recordings as that takes."""
+    parts: list[np.ndarray] = []
+    lengths = np.asarray(corpus.lengths(speaker))
+    missing = num_samples
+    while missing > 0:
+        # A long recording is chosen more often, so that all of its parts are.
+        recording = generator.choice(len(lengths), p=lengths / lengths.sum())
+        start = int(generator.integers(0, max(1, lengths[recording] - missing + 1)))
+        parts.append(corpus.read(speaker, recording, start, missing))
+        missing -= max(1, len(parts[-1]))
+    return np.concatenate(parts)
 
 
 class FolderCorpus:
@@ -58,13 +70,22 @@ class FolderCorpus:
         sample_rate: Hz, of what `read` returns.
         cache_megabytes: how much decoded audio to keep in memory, in each process that reads.
 
+    Attributes:
+        skipped: what was wrong with files that are no audio or hold no sample.
+
     Raises:
-        DataError: for a file that is no audio or holds no sample.
+        DataError: if more than a tenth of the files are like that.
     """
 
     def __init__(self, speakers: dict[str, list[Path]], sample_rate: int, cache_megabytes: int = 1000) -> None:
         self.sample_rate = sample_rate
-        self._recordings = {name: [_inspect(path) for path in paths] for name, paths in speakers.items()}
+        self.skipped: list[str] = []
+        found = {name: self._inspected(paths) for name, paths in speakers.items()}
+        self._recordings = {name: recordings for name, recordings in found.items() if recordings}
+        total = sum(map(len, speakers.values()))
+        if len(self.skipped) > MAX_CORRUPT * total:
+            raise DataError(f"{len(self.skipped)} of {total} recordings cannot be used; the first: {self.skipped[0]}")
+        warn_of_low_rates([item for items in self._recordings.values() for item in items], sample_rate)
         self._names = list(self._recordings)
         self._cache = _Cache(cache_megabytes * 2**20)
 
@@ -76,7 +97,7 @@ class FolderCorpus:
     @property
     def seconds(self) -> float:
         """Length of everything in it."""
-        return sum(item.frames / item.sample_rate for items in self._recordings.values() for item in items)
+        return sum(item.seconds for items in self._recordings.values() for item in items)
 
     def lengths(self, speaker: int) -> Sequence[int]:
         """Samples in each of a speaker's recordings, once resampled."""
@@ -87,29 +108,18 @@ class FolderCorpus:
         """Part of a recording, float32 `[time]`. Raises `DataError` if the file cannot be decoded."""
         item = self._recordings[self._names[speaker]][recording]
         if not self._cache.has_room_for(item.path, item.frames * self.sample_rate // item.sample_rate):
-            return read_mono(item.path, self.sample_rate, start, num_samples)
-        whole = self._cache.get(item.path, lambda: read_mono(item.path, self.sample_rate))
+            return read_audio(item.path, self.sample_rate, start, num_samples)
+        whole = self._cache.get(item.path, lambda: read_audio(item.path, self.sample_rate))
         return whole[start : start + num_samples]
 
-
-def read_mono(path: Path, sample_rate: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
-    """Part of a file as float32 `[time]` at `sample_rate`; `start` and `num_samples` count at that rate.
-
-    Raises:
-        DataError: if it cannot be decoded or holds values that are not finite.
-    """
-    try:
-        with soundfile.SoundFile(path) as file:
-            ratio = file.samplerate / sample_rate
-            file.seek(min(round(start * ratio), file.frames))
-            frames = -1 if num_samples is None else round(num_samples * ratio)
-            samples = file.read(frames, dtype="float32", always_2d=True).mean(1)
-            rate = file.samplerate
-    except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{path}: cannot be read as audio ({reason(error)}); repair or remove it") from error
-    if not np.isfinite(samples).all():
-        raise DataError(f"{path}: holds values that are not finite; repair or remove it")
-    return samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate)
+    def _inspected(self, paths: list[Path]) -> list[Recording]:
+        recordings = []
+        for path in paths:
+            try:
+                recordings.append(inspect(path))
+            except RecordingError as error:
+                self.skipped.append(str(error))
+        return recordings
 
 
 class _Cache:
@@ -135,6 +145,17 @@ class _Cache:
         return samples
 
 
+def warn_of_low_rates(recordings: Sequence[Recording], sample_rate: int) -> None:
+    """Says if some recordings have a lower rate than they are wanted at."""
+    low = [item for item in recordings if item.sample_rate < sample_rate]
+    if low:
+        log.warning(
+            "%d of %d recordings have fewer than the model's %d Hz, such as %s with %d: they hold nothing above half "
+            "of that; model.sample_rate may be too high for them",
+            *(len(low), len(recordings), sample_rate, low[0].path, low[0].sample_rate),
+        )
+
+
 def find_speakers(root: Path) -> dict[str, list[Path]]:
     """Name -> audio files at any depth, for each folder in `root`; folders without audio are left out.
 
@@ -144,36 +165,49 @@ def find_speakers(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; data.root must hold one folder of audio files for each speaker")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    speakers = {folder.name: sorted(_audio_files(folder)) for folder in folders}
+    speakers = {folder.name: sorted(audio_files(folder)) for folder in folders}
     speakers = {name: files for name, files in speakers.items() if files}
     if not speakers:
-        loose = sum(1 for _ in _audio_files(root))
+        loose = sum(1 for _ in audio_files(root))
         hint = f"its {loose} audio files lie in no speaker's folder" if loose else "there is no audio in it"
         raise DataError(f"{root}: expected one folder of audio files for each speaker, but {hint}")
     return speakers
 
 
-def split_speakers(
-    root: Path, seed: int, valid_fraction: float, test_fraction: float
-) -> dict[str, dict[str, list[Path]]]:
+def split_speakers(root: Path, seed: int, valid_fraction: float, test_fraction: float) -> Splits:
     """Split -> speaker -> files; no speaker is in two splits.
 
     If `root` has the folders `train` and `valid` (and perhaps `test`), they are the splits. Otherwise the
-    speakers are dealt out by `seed`: the fractions, rounded, but at least 2 for validation.
+    speakers are dealt out, see `deal_out`.
 
     Raises:
         DataError: if there are too few speakers for that, or one stands in two given splits.
     """
-    if (root / "train").is_dir() and (root / "valid").is_dir():
-        splits = {name: find_speakers(root / name) for name in SPLITS if (root / name).is_dir()}
-        for name, speakers in splits.items():
-            shared = speakers.keys() & set().union(*(other for key, other in splits.items() if key != name))
-            if shared:
-                raise DataError(f"{root}: speaker {min(shared)!r} is in {name}/ and in another split; keep it in one")
-            if len(speakers) < MIN_SPEAKERS:
-                raise DataError(f"{root / name}: has 1 speaker, a mixture needs at least {MIN_SPEAKERS}")
-        return splits
-    speakers = find_speakers(root)
+    if not ((root / "train").is_dir() and (root / "valid").is_dir()):
+        return deal_out(find_speakers(root), root, seed, valid_fraction, test_fraction)
+    splits = {name: find_speakers(root / name) for name in SPLITS if (root / name).is_dir()}
+    check_splits(splits, root)
+    return splits
+
+
+def check_splits(splits: Splits, where: Path) -> None:
+    """Raises `DataError` if a speaker is in two splits, or a split has too few."""
+    for name, speakers in splits.items():
+        shared = speakers.keys() & set().union(*(other for key, other in splits.items() if key != name))
+        if shared:
+            raise DataError(f"{where}: speaker {min(shared)!r} is in {name} and in another split; keep it in one")
+        if len(speakers) < MIN_SPEAKERS:
+            raise DataError(f"{where}: {name} has 1 speaker, a mixture needs at least {MIN_SPEAKERS}")
+
+
+def deal_out(
+    speakers: dict[str, list[Path]], where: Path, seed: int, valid_fraction: float, test_fraction: float
+) -> Splits:
+    """Speakers dealt out to splits by `seed`: the fractions, rounded, but at least 2 for validation.
+
+    Raises:
+        DataError: if there are too few for that.
+    """
     names = sorted(speakers)
     random.Random(seed).shuffle(names)
     num_valid = max(MIN_SPEAKERS, round(valid_fraction * len(names)))
@@ -182,7 +216,7 @@ def split_speakers(
         num_test = 0
     if len(names) - num_valid < MIN_SPEAKERS:
         raise DataError(
-            f"{root}: found {len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(sorted(names))}), wanted at "
+            f"{where}: found {len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(sorted(names))}), wanted at "
             f"least {2 * MIN_SPEAKERS}: {MIN_SPEAKERS} to train on and {MIN_SPEAKERS} others to validate on"
         )
     bounds = {"valid": names[:num_valid], "test": names[num_valid : num_valid + num_test]}
@@ -190,15 +224,23 @@ def split_speakers(
     return {split: {name: speakers[name] for name in sorted(bounds[split])} for split in SPLITS if bounds[split]}
 
 
-def _audio_files(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+def find_split(root: Path, split: str, seed: int, valid_fraction: float) -> list[Path]:
+    """The audio files of a split, where speakers play no part: those of its folder, or dealt out by `seed`.
 
-
-def _inspect(path: Path) -> Recording:
-    try:
-        info = soundfile.info(path)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{path}: cannot be read as audio ({reason(error)}); repair or remove it") from error
-    if info.frames == 0:
-        raise DataError(f"{path}: holds no samples; remove it")
-    return Recording(path, info.frames, info.samplerate)
+    Raises:
+        DataError: if there are none, or one alone where there are no folders for the splits.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    folders = [root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()]
+    has_splits = any((root / name).is_dir() for name in SPLIT_FOLDERS["train"])
+    paths = sorted(path for folder in (folders if has_splits else [root]) for path in audio_files(folder))
+    if not paths:
+        raise DataError(f"{(folders or [root])[0]}: there is no audio in it")
+    if has_splits:
+        return paths
+    if len(paths) < 2:
+        raise DataError(f"{root}: has 1 audio file, wanted at least 2: one to train and one to validate with")
+    random.Random(seed).shuffle(paths)
+    num_valid = min(len(paths) - 1, max(1, round(valid_fraction * len(paths))))
+    return sorted(paths[:num_valid] if split == "valid" else paths[num_valid:])

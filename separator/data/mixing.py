@@ -1,30 +1,37 @@
-"""Mixtures drawn from single voices, and fixed lists of mixtures.
+"""Mixtures drawn from single voices.
 
 Example `index` of a `Mixtures` depends on its seed and `index` alone: not on the number of workers or
-processes, and not on what was drawn before. The mixture is the sum of its sources, made here and nowhere else.
+processes, and not on what was drawn before. The mixture is made here and nowhere else: the sum of its sources, and
+what is no source (noise, echoes), and then what befell the recording (clipping, codecs).
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
-import soxr
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from separator.data.corpora import Corpus, read_mono
+from separator.audio import fit_length
+from separator.data import augment
+from separator.data.corpora import Corpus, draw_stretch
+from separator.data.noises import Background
+from separator.data.recordings import RecordingError
+from separator.data.rooms import RoomBank
 from separator.errors import ConfigError, DataError
 
 # Below this level (RMS, about -60 dB of full scale) a stretch of a recording counts as silence.
 SILENCE_RMS = 1e-3
-LIST_COLUMNS = ("id", "source_1", "start_1", "gain_1_db", "source_2", "start_2", "gain_2_db", "duration")
-# Peak of a listed mixture: high, and not clipped.
-LIST_PEAK = 0.9
+# Peak of a mixture whose level is otherwise kept.
+MAX_PEAK = 0.9
+# A turn in a conversation begins and ends within this.
+FADE_SECONDS = 0.01
+TURN_SECONDS = 2.5
+# Corrupt recordings met one after the other before giving up: with so many, something else is wrong.
+MAX_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -32,24 +39,34 @@ class Mixture:
     """A mixture and what is in it.
 
     Attributes:
-        mixture: `[time]`, the sum of the sources; in a batch `[batch, time]`.
-        sources: `[source, time]`; in a batch `[batch, source, time]`.
+        mixture: `[time]`, or `[channel, time]`; in a batch `[batch, ...]`.
+        sources: `[source, time]`, or `[source, channel, time]`; in a batch `[batch, ...]`.
         sample_rate: Hz.
         name: says where it came from.
+        skipped: recordings that were to be used and could not be.
     """
 
     mixture: Tensor
     sources: Tensor
     sample_rate: int
     name: str
+    skipped: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, sources: np.ndarray, sample_rate: int, name: str, peak: float) -> Mixture:
-        """Adds `sources` `[source, time]` up; one gain for all of them brings the mixture's peak to `peak`."""
-        total = sources.sum(0)
-        sources = sources * (peak / max(float(np.abs(total).max()), 1e-9))
-        stems = torch.from_numpy(sources.astype(np.float32))
-        return cls(stems.sum(0), stems, sample_rate, name)
+    def of(
+        cls, sources: np.ndarray, sample_rate: int, name: str, peak: float | None, rest: np.ndarray | None = None
+    ) -> Mixture:
+        """Adds `sources` `[source, time]` up, and `rest` `[time]` if there is something else.
+
+        One gain for all makes the mixture's peak `peak`; with None it keeps its level, but does not clip.
+        """
+        total = sources.sum(0) if rest is None else sources.sum(0) + rest
+        highest = max(float(np.abs(total).max()), 1e-9)
+        gain = min(1.0, MAX_PEAK / highest) if peak is None else peak / highest
+        stems = torch.from_numpy((sources * gain).astype(np.float32))
+        if rest is None:
+            return cls(stems.sum(0), stems, sample_rate, name)
+        return cls(torch.from_numpy((total * gain).astype(np.float32)), stems, sample_rate, name)
 
 
 def collate(mixtures: Sequence[Mixture]) -> Mixture:
@@ -59,7 +76,68 @@ def collate(mixtures: Sequence[Mixture]) -> Mixture:
         torch.stack([item.sources for item in mixtures]),
         mixtures[0].sample_rate,
         ", ".join(item.name for item in mixtures),
+        tuple(name for item in mixtures for name in item.skipped),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """`data.mixing`: how voices become a mixture. Of a pair, values are drawn uniformly between its two.
+
+    Attributes:
+        segment_seconds: length of a training mixture.
+        active: shares of the mixtures with 1, 2, ... voices, the other sources being silent; null for always all.
+        overlap: 1 for voices that speak all the time; below, they take turns, of which this part overlaps the next.
+        level_db: each voice's level is drawn from 0 to this, so that two differ by at most that.
+        loudness_lufs: each voice's loudness instead (ITU-R BS.1770), as LibriMix has it: [-33, -25].
+        speeds: factors of playing speed, drawn for each voice: they move pitch and formants, and so make voices
+            that the corpus does not have.
+        semitones: shift of each voice's pitch, its speed kept.
+        band_share: of the voices that come through a narrow band.
+        band_low_hz: where such a band begins.
+        band_high_hz: where it ends.
+        clip_share: of the mixtures that are clipped.
+        clip_fraction: of its peak at which a mixture is clipped.
+        codec_share: of the mixtures that went through a lossy codec.
+        peak_db: peak of the mixture, dB of full scale; null to keep the loudness that was drawn.
+    """
+
+    segment_seconds: float = 3.0
+    active: Sequence[float] | None = None
+    overlap: tuple[float, float] = (1.0, 1.0)
+    level_db: float = 5.0
+    loudness_lufs: tuple[float, float] | None = None
+    speeds: tuple[float, float] = (1.0, 1.0)
+    semitones: tuple[float, float] = (0.0, 0.0)
+    band_share: float = 0.0
+    band_low_hz: tuple[float, float] = (0.0, 300.0)
+    band_high_hz: tuple[float, float] = (3400.0, 8000.0)
+    clip_share: float = 0.0
+    clip_fraction: tuple[float, float] = (0.3, 0.9)
+    codec_share: float = 0.0
+    peak_db: tuple[float, float] | None = (-20.0, -0.5)
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("overlap", 0.0), ("speeds", 1e-9), ("clip_fraction", 1e-9), ("band_high_hz", 1.0)):
+            low, high = getattr(self, name)
+            if not lowest <= low <= high:
+                raise ConfigError(
+                    f"data.mixing.{name} must be two values, the lower one first and not below "
+                    f"{max(0, round(lowest))}; got {[low, high]}"
+                )
+        if self.overlap[1] > 1 or self.clip_fraction[1] > 1:
+            raise ConfigError(
+                f"data.mixing.overlap and clip_fraction are parts of a whole, at most 1; got {list(self.overlap)} "
+                f"and {list(self.clip_fraction)}"
+            )
+        if self.active is not None and (min(self.active) < 0 or sum(self.active) <= 0):
+            raise ConfigError(f"data.mixing.active must be shares with a sum above 0, got {list(self.active)}")
+
+    def only(self, seconds: float) -> Mixing:
+        """The same in `seconds`, with voices and recordings as they are: for validation."""
+        plain = Mixing()
+        changes = {name: getattr(plain, name) for name in ("speeds", "semitones", "band_share")}
+        return replace(self, segment_seconds=seconds, **changes)
 
 
 class Mixtures(Dataset):
@@ -67,66 +145,116 @@ class Mixtures(Dataset):
 
     Args:
         corpora: corpora of one sample rate, with the share of the examples that each provides.
-        num_sources: voices in a mixture, all of different speakers.
-        seconds: length of a mixture.
-        level_db: each voice's level is drawn uniformly from 0 to this, so that two differ by at most that.
-        speeds: lowest and highest factor of playing speed, drawn uniformly for each voice: it moves the
-            pitch and the formants and so makes voices that the corpus does not have.
-        peak_db: lowest and highest peak of the mixture in dB of full scale.
+        num_sources: sources of a mixture: voices, all of different speakers, and the noise if it is one.
+        mixing: how they are drawn and put together.
         seed: everything drawn follows from it and the example's index.
+        noise: what is behind the voices.
+        rooms: what they stand in.
     """
 
     def __init__(
         self,
         corpora: Sequence[tuple[Corpus, float]],
         num_sources: int,
-        seconds: float,
-        level_db: float,
-        speeds: tuple[float, float],
-        peak_db: tuple[float, float],
+        mixing: Mixing,
         seed: int,
+        noise: Background | None = None,
+        rooms: RoomBank | None = None,
     ) -> None:
         self.corpora = [corpus for corpus, _ in corpora]
         shares = np.array([share for _, share in corpora], dtype=float)
         self.shares = shares / shares.sum()
         self.sample_rate = self.corpora[0].sample_rate
-        self.num_sources, self.num_samples = num_sources, round(seconds * self.sample_rate)
-        self.level_db, self.speeds, self.peak_db, self.seed = level_db, speeds, peak_db, seed
+        self.mixing, self.seed, self.noise, self.rooms = mixing, seed, noise, rooms
+        self.num_samples = round(mixing.segment_seconds * self.sample_rate)
+        self.num_sources = num_sources
+        self.num_voices = num_sources - (noise is not None and noise.is_source)
+        active = [0.0] * (self.num_voices - 1) + [1.0] if mixing.active is None else mixing.active
+        if len(active) > self.num_voices:
+            raise ConfigError(
+                f"data.mixing.active has shares for up to {len(active)} voices, the model separates {self.num_voices}"
+            )
+        self.active = np.asarray(active, dtype=float) / sum(active)
         for corpus in self.corpora:
-            if len(corpus.speakers) < num_sources:
-                raise DataError(f"mixtures of {num_sources} voices need as many speakers, got {len(corpus.speakers)}")
-        if not 0 < speeds[0] <= speeds[1]:
-            raise ConfigError(f"data.speeds must be two factors above 0, the lower one first, got {list(speeds)}")
+            if len(corpus.speakers) < len(active):
+                raise DataError(f"mixtures of {len(active)} voices need as many speakers, got {len(corpus.speakers)}")
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was wrong with recordings that were left out from the start."""
+        return [text for corpus in self.corpora for text in getattr(corpus, "skipped", ())]
 
     def __getitem__(self, index: int) -> Mixture:
-        generator = np.random.default_rng([self.seed, index])
+        skipped: list[str] = []
+        while len(skipped) < MAX_ATTEMPTS:
+            try:
+                item = self._draw(index, np.random.default_rng([self.seed, index, len(skipped)]))
+            except RecordingError as error:
+                skipped.append(str(error))
+            else:
+                return replace(item, skipped=tuple(skipped))
+        raise DataError(f"{MAX_ATTEMPTS} corrupt recordings one after the other, the last one: {skipped[-1]}")
+
+    def _draw(self, index: int, generator: np.random.Generator) -> Mixture:
+        mixing = self.mixing
         corpus = self.corpora[generator.choice(len(self.corpora), p=self.shares)]
-        speakers = generator.choice(len(corpus.speakers), self.num_sources, replace=False)
-        sources = np.stack([self._voice(corpus, speaker, generator) for speaker in speakers])
-        sources *= 10 ** (generator.uniform(0, self.level_db, (self.num_sources, 1)) / 20)
-        peak = 10 ** (generator.uniform(*self.peak_db) / 20)
+        count = len(self.active) if self.active[-1] == 1 else 1 + generator.choice(len(self.active), p=self.active)
+        speakers = generator.choice(len(corpus.speakers), count, replace=False)
+        voices = np.stack([self._voice(corpus, speaker, generator) for speaker in speakers])
+        speaking = np.ones((count, 1), np.float32)
+        if min(mixing.overlap) < 1:
+            overlap = generator.uniform(*mixing.overlap)
+            speaking = turns(count, self.num_samples, self.sample_rate, overlap, generator)
+        voices = self._levelled(voices * speaking, speaking.mean(1, keepdims=True), generator)
+        peak = None if mixing.peak_db is None else 10 ** (generator.uniform(*mixing.peak_db) / 20)
+        heard, sources = (voices, voices) if self.rooms is None else self.rooms.place(voices, generator)
+        sources = np.pad(sources, ((0, self.num_voices - count), (0, 0)))
+        rest = None if self.rooms is None else heard.sum(0) - sources.sum(0)
+        if self.noise is not None:
+            noise = self.noise.draw(heard.sum(0), generator)
+            if self.noise.is_source:
+                sources = np.concatenate([sources, noise[None]])
+            else:
+                rest = noise if rest is None else rest + noise
         names = "+".join(corpus.speakers[speaker] for speaker in speakers)
-        return Mixture.of(sources, self.sample_rate, f"seed {self.seed} example {index} ({names})", peak)
+        item = Mixture.of(sources, self.sample_rate, f"seed {self.seed} example {index} ({names})", peak, rest)
+        return self._spoilt(item, generator)
 
     def _voice(self, corpus: Corpus, speaker: int, generator: np.random.Generator) -> np.ndarray:
-        """One speaker for the whole length, at unit RMS, from as many recordings as that takes."""
-        speed = generator.uniform(*self.speeds)
-        wanted = int(np.ceil(self.num_samples * speed)) + 1
-        parts: list[np.ndarray] = []
-        lengths = np.asarray(corpus.lengths(speaker))
-        while sum(map(len, parts)) < wanted:
-            missing = wanted - sum(map(len, parts))
-            # A long recording is chosen more often, so that all of its parts are.
-            recording = generator.choice(len(lengths), p=lengths / lengths.sum())
-            start = int(generator.integers(0, max(1, lengths[recording] - missing + 1)))
-            parts.append(corpus.read(speaker, recording, start, missing))
-        voice = np.concatenate(parts)
-        if speed != 1:
-            # Any rates in this ratio do; the library takes them as they are.
-            voice = soxr.resample(voice, self.sample_rate * speed, self.sample_rate)
-        voice = voice[: self.num_samples]
-        voice = np.pad(voice, (0, self.num_samples - len(voice)))
-        return unit_rms(voice)
+        """One speaker for the whole length."""
+        mixing = self.mixing
+        speed = generator.uniform(*mixing.speeds)
+        samples = draw_stretch(corpus, speaker, int(np.ceil(self.num_samples * speed)) + 1, generator)
+        voice = fit_length(augment.change_speed(samples, speed), self.num_samples)
+        if any(mixing.semitones):
+            voice = augment.shift_pitch(voice, self.sample_rate, generator.uniform(*mixing.semitones))
+        if mixing.band_share and generator.random() < mixing.band_share:
+            band = generator.uniform(*mixing.band_low_hz), generator.uniform(*mixing.band_high_hz)
+            voice = augment.limit_band(voice, self.sample_rate, *band)
+        return voice
+
+    def _levelled(self, voices: np.ndarray, speaking: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Each voice at the level drawn for it, which counts for the part of the time in which it speaks."""
+        mixing, count = self.mixing, len(voices)
+        if mixing.loudness_lufs is not None:
+            wanted = generator.uniform(*mixing.loudness_lufs, count)
+            return np.stack([at_loudness(*pair, self.sample_rate) for pair in zip(voices, wanted, strict=True)])
+        gains = 10 ** (generator.uniform(0, mixing.level_db, (count, 1)) / 20)
+        rms = np.sqrt(np.square(voices, dtype=np.float64).mean(1, keepdims=True) / speaking)
+        # Silence stays silence.
+        return (voices * np.where(rms > SILENCE_RMS / 100, gains / np.maximum(rms, 1e-9), 1.0)).astype(np.float32)
+
+    def _spoilt(self, item: Mixture, generator: np.random.Generator) -> Mixture:
+        """The mixture clipped or coded, if that is drawn; its sources as they were."""
+        mixing = self.mixing
+        if mixing.clip_share and generator.random() < mixing.clip_share:
+            samples = augment.clip(item.mixture.numpy(), generator.uniform(*mixing.clip_fraction))
+            item = replace(item, mixture=torch.from_numpy(samples))
+        if mixing.codec_share and generator.random() < mixing.codec_share:
+            codec = augment.draw_codec(self.sample_rate, generator)
+            samples = augment.code(item.mixture.numpy(), self.sample_rate, *codec)
+            item = replace(item, mixture=torch.from_numpy(samples))
+        return item
 
 
 class FixedMixtures(Dataset):
@@ -142,59 +270,40 @@ class FixedMixtures(Dataset):
         return self.mixtures[index]
 
 
-class MixtureList(Dataset):
-    """Mixtures described by a CSV file, one a row; paths are relative to the file.
+def turns(count: int, num_samples: int, sample_rate: int, overlap: float, generator: np.random.Generator) -> np.ndarray:
+    """When each of `count` voices speaks, `[voice, time]` from 0 to 1, with soft edges.
 
-    Columns: id, source_1, start_1, gain_1_db, source_2, start_2, gain_2_db, ..., duration. `duration`
-    seconds of each source from its start are scaled to unit RMS and then by their gain, added up, and
-    mixture and sources scaled together so that the mixture peaks at 0.9.
-
-    Raises:
-        DataError: if the file or a column is missing, or a row cannot be used; it names the row.
+    Everybody has a turn, nobody two in a row; of every turn and the next one, `overlap` of the shorter is common.
     """
-
-    def __init__(self, path: str | Path, sample_rate: int) -> None:
-        self.path, self.sample_rate = Path(path), sample_rate
-        try:
-            with self.path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self.rows = list(reader)
-                columns = reader.fieldnames or []
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path}: cannot be read as a list of mixtures ({error})") from error
-        missing = [column for column in LIST_COLUMNS if column not in columns]
-        if missing:
-            raise DataError(
-                f"{path}: a list of mixtures needs the columns {', '.join(LIST_COLUMNS)}; missing: {missing}"
-            )
-        if not self.rows:
-            raise DataError(f"{path}: lists no mixtures")
-        self.num_sources = sum(column.startswith("source_") for column in columns)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Mixture:
-        row = self.rows[index]
-        try:
-            num_samples = round(float(row["duration"]) * self.sample_rate)
-            numbers = range(1, self.num_sources + 1)
-            sources = np.stack([self._source(row, number, num_samples) for number in numbers])
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{self.path} row {index + 1} ({row.get('id')}): {error}") from error
-        return Mixture.of(sources, self.sample_rate, row["id"], LIST_PEAK)
-
-    def _source(self, row: dict[str, str], number: int, num_samples: int) -> np.ndarray:
-        start = round(float(row[f"start_{number}"]) * self.sample_rate)
-        path = self.path.parent / row[f"source_{number}"]
-        voice = read_mono(path, self.sample_rate, start, num_samples)[:num_samples]
-        if len(voice) < num_samples - 1:
-            raise ValueError(f"{path} ends {(num_samples - len(voice)) / self.sample_rate:.2f} s too early")
-        voice = np.pad(voice, (0, num_samples - len(voice)))
-        return unit_rms(voice) * 10 ** (float(row[f"gain_{number}_db"]) / 20)
+    number = max(count, round(num_samples / sample_rate / TURN_SECONDS))
+    order = list(generator.permutation(count))
+    while len(order) < number:
+        others = [voice for voice in range(count) if voice != order[-1] or count == 1]
+        order.append(int(generator.choice(others)))
+    lengths = generator.uniform(0.5, 1.5, number)
+    common = overlap * np.minimum(lengths[:-1], lengths[1:])
+    starts = np.concatenate([[0.0], np.cumsum(lengths[:-1] - common)])
+    scale = num_samples / (starts + lengths).max()
+    result = np.zeros((count, num_samples), np.float32)
+    fade = max(1, round(FADE_SECONDS * sample_rate))
+    times = np.arange(num_samples)
+    for voice, start, length in zip(order, scale * starts, scale * lengths, strict=True):
+        # The beginning and the end of the mixture cut into a turn; there it needs no edge.
+        rise = (times - start) / fade + (start <= 0)
+        fall = (start + length - times) / fade + (start + length >= num_samples)
+        result[voice] = np.maximum(result[voice], np.clip(np.minimum(rise, fall), 0, 1))
+    return result
 
 
 def unit_rms(voice: np.ndarray) -> np.ndarray:
     """Scaled to a root mean square of 1; silence is left as it is."""
     rms = float(np.sqrt(np.mean(np.square(voice, dtype=np.float64))))
     return voice / rms if rms > SILENCE_RMS / 100 else voice
+
+
+def at_loudness(voice: np.ndarray, lufs: float, sample_rate: int) -> np.ndarray:
+    """Scaled to a loudness by ITU-R BS.1770-4; what is too quiet to have one is left as it is."""
+    import pyloudnorm
+
+    now = pyloudnorm.Meter(sample_rate).integrated_loudness(voice)
+    return (voice * 10 ** ((lufs - now) / 20)).astype(np.float32) if np.isfinite(now) else voice

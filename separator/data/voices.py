@@ -241,11 +241,13 @@ def _formants(formants: np.ndarray, bandwidths: np.ndarray, frequencies: np.ndar
     denominator = np.ones((len(formants), len(frequencies)), dtype=np.complex64)
     total = np.ones((len(formants), 1), dtype=np.float32)
     for number, bandwidth in enumerate(bandwidths):
-        radius = np.exp(-np.pi * bandwidth / sample_rate)
-        angle = 2 * np.pi * np.minimum(formants[:, number], 0.48 * sample_rate) / sample_rate
-        linear = (-2 * radius * np.cos(angle)[:, None]).astype(np.float32)
-        total *= 1 + linear + np.float32(radius**2)
-        denominator *= linear * delay + (1 + np.float32(radius**2) * delay**2)
+        # A resonance that comes near half the sample rate fades out.
+        room = np.clip((0.48 - formants[:, number] / sample_rate) / 0.03, 0, 1)[:, None].astype(np.float32)
+        radius = room * np.float32(np.exp(-np.pi * bandwidth / sample_rate))
+        angle = 2 * np.pi * formants[:, number] / sample_rate
+        linear = -2 * radius * np.cos(angle)[:, None].astype(np.float32)
+        total *= 1 + linear + radius**2
+        denominator *= linear * delay + (1 + radius**2 * delay**2)
     return total / denominator
 
 

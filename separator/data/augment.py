@@ -1,0 +1,90 @@
+"""What happens to voices and recordings on their way: other speeds and pitches, narrow bands, codecs, clipping.
+
+Every function takes float32 `[time]` and returns another array of the same length, in step with the first.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import soundfile
+import soxr
+from scipy import signal
+
+from separator.errors import DataError
+
+# libsndfile's formats, with the range of its compression level; strong, and still understood.
+CODECS = {
+    ("OGG", "VORBIS"): (0.4, 1.0),
+    ("OGG", "OPUS"): (0.8, 1.0),
+    ("MP3", "MPEG_LAYER_III"): (0.3, 0.8),
+    ("WAV", "ULAW"): None,
+    ("WAV", "GSM610"): None,
+}
+# What Opus and GSM were made for; the others take any rate.
+CODEC_RATES = {"OPUS": (8000, 16000, 48000)}
+FILTER_ORDER = 4
+
+
+def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Played `factor` times as fast, and so as much shorter; pitch and formants move with it."""
+    # Any two rates in this ratio do; the resampler takes them as they are.
+    return samples if factor == 1 else soxr.resample(samples, factor, 1.0)
+
+
+def shift_pitch(samples: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:
+    """Higher by `semitones`, as long as before (librosa's phase vocoder)."""
+    import librosa
+
+    return librosa.effects.pitch_shift(y=samples, sr=sample_rate, n_steps=semitones)
+
+
+def limit_band(samples: np.ndarray, sample_rate: int, lowest: float, highest: float) -> np.ndarray:
+    """Without what lies outside `lowest` to `highest` Hz: Butterworth filters, forwards only, as a telephone's."""
+    nyquist = sample_rate / 2
+    if lowest > 0:
+        samples = signal.sosfilt(signal.butter(FILTER_ORDER, lowest / nyquist, "high", output="sos"), samples)
+    if highest < nyquist:
+        samples = signal.sosfilt(signal.butter(FILTER_ORDER, highest / nyquist, "low", output="sos"), samples)
+    return samples.astype(np.float32)
+
+
+def clip(samples: np.ndarray, fraction: float) -> np.ndarray:
+    """Cut off at `fraction` of the peak."""
+    limit = fraction * float(np.abs(samples).max())
+    return np.clip(samples, -limit, limit)
+
+
+def code(samples: np.ndarray, sample_rate: int, container: str, codec: str, level: float | None) -> np.ndarray:
+    """Encoded and decoded by libsndfile; peaks keep their level.
+
+    Args:
+        samples: `[time]`.
+        sample_rate: Hz.
+        container: libsndfile's name of the file format.
+        codec: libsndfile's name of the coding.
+        level: its compression level from 0 (best) to 1 (smallest); None where there is none.
+
+    Raises:
+        DataError: if this libsndfile lacks the codec.
+    """
+    peak = max(float(np.abs(samples).max()), 1e-9)
+    file = io.BytesIO()
+    options = {} if level is None else {"compression_level": level}
+    try:
+        soundfile.write(file, samples * (0.9 / peak), sample_rate, codec, format=container, **options)
+        file.seek(0)
+        decoded, _ = soundfile.read(file, dtype="float32")
+    except soundfile.SoundFileError as error:
+        raise DataError(f"codec {codec} does not work at {sample_rate} Hz with this libsndfile ({error})") from error
+    decoded = decoded[: len(samples)] * (peak / 0.9)
+    return np.pad(decoded, (0, len(samples) - len(decoded)))
+
+
+def draw_codec(sample_rate: int, generator: np.random.Generator) -> tuple[str, str, float | None]:
+    """Container, codec and level for `code`, of those that work at this rate."""
+    fitting = [names for names in CODECS if sample_rate in CODEC_RATES.get(names[1], (sample_rate,))]
+    container, codec = fitting[generator.integers(len(fitting))]
+    levels = CODECS[container, codec]
+    return container, codec, None if levels is None else generator.uniform(*levels)

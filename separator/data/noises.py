@@ -1,0 +1,242 @@
+"""Noises made by the project itself, seeded: what stands behind voices where no recordings of noise are at hand.
+
+Five kinds, as recordings of noise have them: a steady hiss or rumble of any colour that swells and fades (wind, rain,
+traffic, fans), hum with its harmonics (mains, engines), blows that ring (dishes, steps, keys), tones in a row (music,
+alarms), and the babble of many generated voices. A scene is one or two of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+
+from separator.data.corpora import VALID_SEED, Corpus, FolderCorpus, draw_stretch, find_split
+from separator.data.voices import PEAK, Voice
+from separator.errors import ConfigError, DataError
+
+BABBLE_VOICES = 6
+
+
+def hiss(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """Noise with a random smooth spectrum, falling by 0 to 9 dB an octave, whose level wanders."""
+    num_samples = round(seconds * sample_rate)
+    frequencies = scipy.fft.rfftfreq(num_samples, 1 / sample_rate)
+    octaves = np.log2(np.maximum(frequencies, 50) / 50)
+    places = np.linspace(0, octaves[-1], 7)
+    colour = np.interp(octaves, places, generator.normal(0, 6, 7)) - generator.uniform(0, 9) * octaves
+    phases = generator.uniform(0, 2 * np.pi, len(frequencies))
+    spectrum = 10 ** (colour / 20) * np.exp(1j * phases) * (frequencies > 20)
+    return scipy.fft.irfft(spectrum, num_samples) * _swell(num_samples, sample_rate, generator)
+
+
+def hum(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """A low tone with harmonics, its pitch steady (mains) or wandering (an engine)."""
+    num_samples = round(seconds * sample_rate)
+    pitch = generator.choice([50.0, 60.0]) if generator.random() < 0.4 else generator.uniform(40, 180)
+    wander = 1 + generator.choice([0.0, 0.15]) * _wander(num_samples, sample_rate, 1.0, generator)
+    phase = 2 * np.pi * np.cumsum(pitch * wander) / sample_rate
+    fall = generator.uniform(0.5, 1.5)
+    total = np.zeros(num_samples)
+    for harmonic in range(1, max(2, int(min(30, 0.45 * sample_rate / pitch / 1.3)))):
+        total += generator.uniform(0.3, 1) / harmonic**fall * np.sin(harmonic * phase + generator.uniform(0, 6.3))
+    return total * _swell(num_samples, sample_rate, generator)
+
+
+def blows(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """Blows at random times, each a handful of decaying resonances of a body that stays the same."""
+    num_samples = round(seconds * sample_rate)
+    times = np.arange(round(0.5 * sample_rate)) / sample_rate
+    modes = generator.uniform(150, 0.4 * sample_rate, int(generator.integers(3, 9)))
+    decays = generator.uniform(0.005, 0.12, len(modes))
+    body = np.zeros(len(times))
+    for mode, decay in zip(modes, decays, strict=True):
+        body += generator.uniform(0.2, 1) * np.exp(-times / decay) * np.sin(2 * np.pi * mode * times)
+    total = np.zeros(num_samples + len(times))
+    for start in generator.integers(0, num_samples, max(1, round(seconds * generator.uniform(0.5, 6)))):
+        total[start : start + len(times)] += generator.uniform(0.1, 1) * body
+    return total[:num_samples]
+
+
+def tones(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """Notes of a scale, one to three at once, plucked or held."""
+    num_samples = round(seconds * sample_rate)
+    base, length = generator.uniform(90, 350), generator.uniform(0.12, 0.6)
+    decay = generator.uniform(0.1, 1.0)
+    scale = np.array([0, 2, 4, 7, 9, 12, 14, 16])
+    times = np.arange(round(length * sample_rate)) / sample_rate
+    shape = np.exp(-times / decay) * np.minimum(1, times / 0.01) * np.minimum(1, (length - times) / 0.02)
+    overtones = generator.uniform(0.1, 1, 5) / np.arange(1, 6)
+    total = np.zeros(num_samples + len(times))
+    for start in range(0, num_samples, len(times)):
+        for step in generator.choice(scale, int(generator.integers(1, 4))):
+            pitch = base * 2 ** (step / 12)
+            for number, strength in enumerate(overtones, 1):
+                if number * pitch < 0.45 * sample_rate:
+                    tone = shape * np.sin(2 * np.pi * number * pitch * times)
+                    total[start : start + len(times)] += strength * tone
+    return total[:num_samples]
+
+
+def babble(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """Many generated voices at once, none of which can be followed."""
+    total = np.zeros(round(seconds * sample_rate), np.float32)
+    for _ in range(BABBLE_VOICES):
+        total += generator.uniform(0.3, 1) * Voice.draw(generator).speak(seconds, sample_rate, generator)
+    return total
+
+
+KINDS: dict[str, Callable[[float, int, np.random.Generator], np.ndarray]] = {
+    "hiss": hiss,
+    "hum": hum,
+    "blows": blows,
+    "tones": tones,
+    "babble": babble,
+}
+
+
+def scene(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """One or two kinds of noise together, float32 `[time]`, peak 0.9."""
+    names = generator.choice(list(KINDS), int(generator.integers(1, 3)), replace=False)
+    total = np.zeros(round(seconds * sample_rate))
+    for name in names:
+        part = KINDS[name](seconds, sample_rate, generator)
+        total += part * generator.uniform(0.3, 1) / max(float(np.std(part)), 1e-9)
+    return (total * (PEAK / max(float(np.abs(total).max()), 1e-9))).astype(np.float32)
+
+
+class GeneratedNoiseCorpus:
+    """Scenes of noise, made when first read and then kept; see `separator.data.corpora.Corpus`.
+
+    Args:
+        num_recordings: how many scenes.
+        seconds: length of each.
+        sample_rate: Hz.
+        seed: every scene follows from it and its number.
+    """
+
+    speakers: Sequence[str] = ("noise",)
+
+    def __init__(self, num_recordings: int, seconds: float, sample_rate: int, seed: int) -> None:
+        if num_recordings < 1 or seconds < 1:
+            raise ConfigError(f"generated noise needs a recording of 1 s or more, got {num_recordings} of {seconds} s")
+        self.sample_rate, self.seconds, self.seed = sample_rate, seconds, seed
+        self.num_recordings = num_recordings
+        self._made: dict[int, np.ndarray] = {}
+
+    def lengths(self, speaker: int) -> Sequence[int]:
+        """Samples in each scene: the same for all."""
+        return [round(self.seconds * self.sample_rate)] * self.num_recordings
+
+    def read(self, speaker: int, recording: int, start: int, num_samples: int) -> np.ndarray:
+        """Part of a scene, float32 `[time]`."""
+        if recording not in self._made:
+            samples = scene(self.seconds, self.sample_rate, np.random.default_rng([self.seed, 7, recording]))
+            self._made[recording] = (samples * 32767).astype(np.int16)  # half the memory
+        return self._made[recording][start : start + num_samples].astype(np.float32) / 32768
+
+
+class Background:
+    """Draws stretches of noise at a signal-to-noise ratio.
+
+    Args:
+        corpus: recordings of noise, of a single "speaker".
+        snr_db: lowest and highest ratio of the voices' energy to the noise's.
+        share: of the mixtures that have noise.
+        is_source: whether the noise is the last of the sources to be separated.
+    """
+
+    def __init__(self, corpus: Corpus, snr_db: tuple[float, float], share: float, is_source: bool) -> None:
+        self.corpus, self.snr_db, self.share, self.is_source = corpus, snr_db, share, is_source
+
+    def draw(self, voices: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Noise to be added to `voices` `[time]`; silence where none is drawn."""
+        if generator.random() >= self.share:
+            return np.zeros_like(voices)
+        noise = draw_stretch(self.corpus, 0, len(voices), generator)
+        energy, wanted = (float(np.square(signal, dtype=np.float64).sum()) for signal in (noise, voices))
+        ratio = 10 ** (generator.uniform(*self.snr_db) / 10)
+        return noise * np.float32(np.sqrt(wanted / max(energy, 1e-9) / ratio))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseData(ABC):
+    """What the `data/noise` groups have in common; see `Background`."""
+
+    snr_db: tuple[float, float] = (0.0, 20.0)
+    share: float = 1.0
+    is_source: bool = False
+
+    @abstractmethod
+    def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
+        """The recordings of a split ("train" or "valid")."""
+
+    def background(self, split: str, sample_rate: int, seed: int) -> Background:
+        """Noise of a split, to be drawn from."""
+        return Background(self.corpus(split, sample_rate, seed), self.snr_db, self.share, self.is_source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedNoise(NoiseData):
+    """`data/noise=generated`: scenes that the project makes itself.
+
+    Attributes:
+        num_recordings: scenes in training; a quarter as many others in validation.
+        recording_seconds: length of each.
+    """
+
+    num_recordings: int = 200
+    recording_seconds: float = 8.0
+
+    def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
+        """Scenes that are others for every seed and split."""
+        if split == "train":
+            return GeneratedNoiseCorpus(self.num_recordings, self.recording_seconds, sample_rate, seed)
+        number = max(1, self.num_recordings // 4)
+        return GeneratedNoiseCorpus(number, self.recording_seconds, sample_rate, seed + VALID_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderNoise(NoiseData):
+    """`data/noise=folder data.noise.root=DIR`, and `data/noise=wham`: recordings of noise at any depth.
+
+    If `root` has folders for training and validation (train and valid, or WHAM!'s tr and cv), they are used, and
+    else a part of the files is kept for validation.
+
+    Attributes:
+        root: the folder.
+        valid_fraction: share of the files to validate with where `root` has no splits.
+        split_seed: decides which those are.
+        cache_megabytes: decoded audio kept in memory by each worker.
+        source: where the recordings can be had, said if they are not there.
+    """
+
+    root: str
+    valid_fraction: float = 0.1
+    split_seed: int = 0
+    cache_megabytes: int = 500
+    source: str | None = None
+
+    def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
+        """The recordings of a split, as those of one speaker."""
+        try:
+            paths = find_split(Path(self.root), split, self.split_seed, self.valid_fraction)
+        except DataError as error:
+            raise DataError(f"{error}" + (f"; {self.source}" if self.source else "")) from error
+        return FolderCorpus({"noise": paths}, sample_rate, self.cache_megabytes)
+
+
+def _wander(num_samples: int, sample_rate: int, rate: float, generator: np.random.Generator) -> np.ndarray:
+    """A slow random curve of about unit variance that turns about `rate` times a second."""
+    count = max(2, int(num_samples / sample_rate * rate) + 2)
+    return np.interp(np.linspace(0, count - 1, num_samples), np.arange(count), generator.normal(0, 1, count))
+
+
+def _swell(num_samples: int, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
+    """Gain that stays, or moves by some dB within a second or so."""
+    depth = generator.choice([0.0, 2.0, 5.0])
+    return 10 ** (depth * _wander(num_samples, sample_rate, generator.uniform(0.3, 3), generator) / 20)

@@ -1,0 +1,149 @@
+"""Voices in simulated rooms: image-source impulse responses (Allen & Berkley 1979) by pyroomacoustics.
+
+Rooms are computed once, kept in a cache folder, and drawn from for every mixture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import fftconvolve
+from tqdm import tqdm
+
+from separator import files
+from separator.errors import ConfigError, check_whole, choose
+
+# Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
+SMALLEST, LARGEST = np.array([3.0, 2.5, 2.3]), np.array([9.0, 7.0, 3.5])
+MARGIN = 0.4
+# Orders of reflection beyond this take long and change little.
+MAX_ORDER = 40
+# After the direct sound came, what still counts as dry: less than any wall needs to answer.
+DRY_SECONDS = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """`data/rooms=simulated`: how many rooms there are, how they sound, and what is to come out.
+
+    Attributes:
+        share: of the mixtures that stand in a room.
+        target: "dry" asks for each voice as its direct sound arrives, "reverberant" for all of it.
+        count: how many rooms; each has one microphone and a place for every voice.
+        rt60_seconds: lowest and highest time in which a sound falls by 60 dB.
+        distance_m: lowest and highest distance of a voice from the microphone.
+        cache: folder for computed rooms; null for `separator/rooms` in the user's cache folder.
+        seed: every room follows from it and its number.
+    """
+
+    share: float = 1.0
+    target: str = "dry"
+    count: int = 200
+    rt60_seconds: tuple[float, float] = (0.1, 0.6)
+    distance_m: tuple[float, float] = (0.5, 2.5)
+    cache: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choose("data.rooms.target", self.target, {"dry": None, "reverberant": None})
+        check_whole("data.rooms.count", self.count)
+        for name, (low, high) in (("rt60_seconds", self.rt60_seconds), ("distance_m", self.distance_m)):
+            if not 0 < low <= high:
+                raise ConfigError(f"data.rooms.{name} must be two values above 0, the lower one first; got {low, high}")
+
+    def bank(self, num_voices: int, sample_rate: int) -> RoomBank:
+        """The rooms, from the cache if they are there."""
+        facts = asdict(self) | {"num_voices": num_voices, "sample_rate": sample_rate, "version": 1}
+        for key in ("share", "target", "cache"):
+            del facts[key]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        path = Path(self.cache or Path(home, "separator", "rooms"), f"{digest}.npy")
+        if not path.exists():
+            responses = self._compute(num_voices, sample_rate)
+            try:
+                files.write_together({path: lambda to: _save(to, responses)})
+            except OSError as error:
+                raise ConfigError(
+                    f"{path.parent}: rooms cannot be kept there ({error.strerror}); set data.rooms.cache=DIR"
+                ) from error
+        return RoomBank(np.load(path, mmap_mode="r"), sample_rate, self.share, self.target)
+
+    def _compute(self, num_voices: int, sample_rate: int) -> np.ndarray:
+        numbers = tqdm(range(self.count), "simulating rooms", unit="room", dynamic_ncols=True, disable=None)
+        rooms = [self._room(np.random.default_rng([self.seed, number]), num_voices, sample_rate) for number in numbers]
+        longest = max(len(response) for room in rooms for response in room)
+        padded = [[np.pad(response, (0, longest - len(response))) for response in room] for room in rooms]
+        return np.array(padded, dtype=np.float32)
+
+    def _room(self, generator: np.random.Generator, num_voices: int, sample_rate: int) -> list[np.ndarray]:
+        """A response for each voice, from the arrival of its direct sound on, which has unit energy."""
+        try:
+            import pyroomacoustics
+        except ImportError as error:
+            raise ConfigError(
+                "data/rooms=simulated needs the package pyroomacoustics: pip install 'separator[rooms]'"
+            ) from error
+        size = generator.uniform(SMALLEST, LARGEST)
+        rt60 = generator.uniform(*self.rt60_seconds)
+        try:
+            absorption, order = pyroomacoustics.inverse_sabine(rt60, size)
+        except ValueError:  # a large room cannot be that dead
+            absorption, order = 0.99, 3
+        room = pyroomacoustics.ShoeBox(
+            size, fs=sample_rate, materials=pyroomacoustics.Material(absorption), max_order=min(order, MAX_ORDER)
+        )
+        microphone = generator.uniform(2 * MARGIN + np.zeros(3), size - 2 * MARGIN)
+        room.add_microphone(microphone)
+        for _ in range(num_voices):
+            room.add_source(self._place(generator, microphone, size))
+        room.compute_rir()
+        return [_from_direct_sound(np.asarray(response), sample_rate) for response in room.rir[0]]
+
+    def _place(self, generator: np.random.Generator, microphone: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """Somewhere in the room, in the wanted distance if the room has such a place."""
+        lowest, highest = self.distance_m
+        for _ in range(1000):
+            direction = generator.normal(size=3) * (1, 1, 0.3)
+            place = microphone + generator.uniform(lowest, highest) * direction / np.linalg.norm(direction)
+            if np.all(place > MARGIN) and np.all(place < size - MARGIN):
+                return place
+        return generator.uniform(MARGIN + np.zeros(3), size - MARGIN)
+
+
+class RoomBank:
+    """Impulse responses `[room, voice, time]` to place voices with."""
+
+    def __init__(self, responses: np.ndarray, sample_rate: int, share: float, target: str) -> None:
+        self.responses, self.share, self.target = responses, share, target
+        self.dry_samples = round(DRY_SECONDS * sample_rate)
+
+    def place(self, voices: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Voices `[voice, time]` as the microphone hears them, and what is to come out; in step with the voices."""
+        if generator.random() >= self.share:
+            return voices, voices
+        room = self.responses[generator.integers(len(self.responses))]
+        responses = np.asarray(room[generator.permutation(len(room))[: len(voices)]])
+        heard = fftconvolve(voices, responses, axes=-1)[:, : voices.shape[1]].astype(np.float32)
+        if self.target == "reverberant":
+            return heard, heard
+        dry = fftconvolve(voices, responses[:, : self.dry_samples], axes=-1)[:, : voices.shape[1]]
+        return heard, dry.astype(np.float32)
+
+
+def _from_direct_sound(response: np.ndarray, sample_rate: int) -> np.ndarray:
+    """From the largest of the first arrivals on; that and what belongs to it scaled to unit energy."""
+    arrival = int(np.argmax(np.abs(response) >= 0.7 * np.abs(response).max()))
+    response = response[arrival:]
+    direct = response[: round(DRY_SECONDS * sample_rate)]
+    return response / max(float(np.linalg.norm(direct)), 1e-9)
+
+
+def _save(path: Path, responses: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, responses)

@@ -1,0 +1,221 @@
+import numpy as np
+import pytest
+
+from separator.data import GeneratedCorpus, GeneratedNoise, Mixing, Mixtures, Rooms, augment
+from separator.data.mixing import at_loudness, turns
+from separator.data.noises import KINDS, scene
+from separator.errors import ConfigError
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def voice():
+    return GeneratedCorpus(1, 1, 2.0, 16000, seed=1).read(0, 0, 0, 32000)
+
+
+def lag(samples, other):
+    """By how many samples `other` comes later."""
+    size = 2 * len(samples)
+    correlation = np.fft.irfft(np.fft.rfft(other, size) * np.conj(np.fft.rfft(samples, size)))
+    place = int(correlation.argmax())
+    return place - size if place > len(samples) else place
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("names", augment.CODECS)
+def test_codecs_spoil_but_keep_length_and_time(voice, rate, names):
+    if rate not in augment.CODEC_RATES.get(names[1], (rate,)):
+        pytest.skip("not at this rate")
+    for level in augment.CODECS[names] or (None,):
+        coded = augment.code(voice, rate, *names, level)
+        assert coded.shape == voice.shape and coded.dtype == np.float32
+        assert abs(lag(voice, coded)) <= 1
+        snr = 10 * np.log10(np.square(voice).sum() / np.square(voice - coded).sum())
+        assert 3 < snr < 45
+
+
+def test_codecs_are_drawn_for_the_rate():
+    generator = np.random.default_rng(0)
+    drawn = {augment.draw_codec(44100, generator)[1] for _ in range(60)}
+    assert drawn == {"VORBIS", "MPEG_LAYER_III", "ULAW", "GSM610"}
+
+
+def test_a_band_keeps_what_is_in_it():
+    times = np.arange(RATE) / RATE
+    for frequency, gain in ((100, 0.0), (1000, 1.0), (3800, 0.0)):
+        tone = np.sin(2 * np.pi * frequency * times).astype(np.float32)
+        limited = augment.limit_band(tone, RATE, 300, 2800)[RATE // 2 :]
+        assert limited.dtype == np.float32
+        assert np.sqrt(2 * np.mean(np.square(limited))) == pytest.approx(gain, abs=0.1)
+
+
+def test_clipping_cuts_off(voice):
+    clipped = augment.clip(voice, 0.5)
+    assert np.abs(clipped).max() == pytest.approx(0.5 * np.abs(voice).max())
+    assert (clipped == voice).mean() > 0.8
+
+
+def test_pitch_moves_and_length_stays():
+    tone = np.sin(2 * np.pi * 500 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    shifted = augment.shift_pitch(tone, RATE, 12)
+    assert len(shifted) == len(tone) and np.abs(np.fft.rfft(shifted)).argmax() == pytest.approx(2000, abs=20)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 1.0])
+def test_turns_overlap_as_much_as_they_should(count, overlap):
+    generator = np.random.default_rng(0)
+    both = []
+    for _ in range(50):
+        speaking = turns(count, 6 * RATE, RATE, overlap, generator)
+        assert speaking.shape == (count, 6 * RATE) and speaking.min() >= 0 and speaking.max() <= 1
+        assert (speaking.max(1) == 1).all()  # everybody has a turn
+        assert (speaking.sum(0) > 0).mean() > 0.98  # nobody is silent together
+        both.append((speaking > 0).sum(0))
+    together = np.mean(np.concatenate(both) > 1)
+    if count > 1:
+        low, high = {0.0: (0, 0.02), 0.5: (0.2, 0.6), 1.0: (0.5, 1.0)}[overlap]
+        assert low <= together <= high
+
+
+def test_loudness_is_that_of_the_standard(voice):
+    import pyloudnorm
+
+    assert pyloudnorm.Meter(16000).integrated_loudness(at_loudness(voice, -28.0, 16000)) == pytest.approx(-28, abs=0.05)
+    silence = np.zeros(16000, np.float32)
+    assert np.array_equal(at_loudness(silence, -28.0, 16000), silence)
+
+
+@pytest.fixture(scope="module")
+def corpora():
+    return [(GeneratedCorpus(5, 2, 2.0, RATE, seed=3), 1.0)]
+
+
+def drawn(corpora, num_sources=2, noise=None, rooms=None, **mixing):
+    mixtures = Mixtures(corpora, num_sources, Mixing(segment_seconds=1.0, **mixing), 0, noise, rooms)
+    return [mixtures[index] for index in range(20)]
+
+
+def test_fewer_voices_than_sources(corpora):
+    items = drawn(corpora, 3, active=[0.5, 0.5])
+    counts = [int((item.sources.abs().amax(-1) > 0).sum()) for item in items]
+    assert set(counts) == {1, 2}
+    assert all(float(item.sources[2].abs().max()) == 0 for item in items)
+    with pytest.raises(ConfigError, match="shares for up to 3 voices, the model separates 2"):
+        drawn(corpora, 2, active=[0, 0, 1])
+
+
+class Hiss:
+    """Speakers that never pause."""
+
+    sample_rate, speakers = RATE, ("a", "b", "c")
+
+    def lengths(self, speaker):
+        return [4 * RATE]
+
+    def read(self, speaker, recording, start, num_samples):
+        return np.random.default_rng(speaker).standard_normal(4 * RATE).astype(np.float32)[start : start + num_samples]
+
+
+def test_levels_count_where_somebody_speaks():
+    for item in drawn([(Hiss(), 1.0)], overlap=(0.0, 0.0), level_db=0.0):
+        turn = [source[slice(*source.nonzero().aminmax())] for source in item.sources]
+        assert sum(map(len, turn)) == pytest.approx(RATE, abs=0.05 * RATE)
+        first, second = (source.square().mean() for source in turn)
+        assert abs(10 * np.log10(float(first / second))) < 0.5
+
+
+def test_loudness_in_lufs(corpora):
+    import pyloudnorm
+
+    meter = pyloudnorm.Meter(RATE)
+    for item in drawn(corpora, loudness_lufs=(-33.0, -25.0), peak_db=None):
+        for source in item.sources.numpy():
+            assert -33.1 < meter.integrated_loudness(source) < -24.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noises_are_seeded_and_audible(kind):
+    first, again, other = (KINDS[kind](2.0, RATE, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert first.shape == (2 * RATE,) and np.isfinite(first).all() and first.std() > 1e-5
+
+
+def test_scenes_fill_their_range():
+    samples = scene(2.0, RATE, np.random.default_rng(0))
+    assert samples.dtype == np.float32 and np.abs(samples).max() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("is_source", [False, True])
+def test_noise_stands_at_its_ratio(corpora, is_source):
+    noise = GeneratedNoise(num_recordings=3, recording_seconds=2.0, snr_db=(5.0, 5.0), is_source=is_source)
+    for item in drawn(corpora, 2 + is_source, noise.background("train", RATE, 0)):
+        voices = item.sources[:2].sum(0)
+        rest = item.mixture - voices
+        ratio = 10 * np.log10(float(voices.square().sum() / rest.square().sum()))
+        assert ratio == pytest.approx(5, abs=0.05)
+        if is_source:
+            np.testing.assert_allclose(item.sources[2], rest, atol=1e-6)
+
+
+def test_validation_hears_other_noise():
+    noise = GeneratedNoise(num_recordings=4, recording_seconds=1.0)
+    train, valid = (noise.corpus(split, RATE, 0).read(0, 0, 0, RATE) for split in ("train", "valid"))
+    assert not np.array_equal(train, valid)
+
+
+def test_rooms_echo_and_are_kept(tmp_path, corpora):
+    pytest.importorskip("pyroomacoustics")
+    rooms = Rooms(count=3, cache=str(tmp_path), rt60_seconds=(0.2, 0.3))
+    bank = rooms.bank(2, RATE)
+    (file,) = tmp_path.iterdir()
+    before = file.stat().st_mtime_ns
+    assert np.array_equal(rooms.bank(2, RATE).responses, bank.responses) and file.stat().st_mtime_ns == before
+    assert bank.responses.shape[:2] == (3, 2)
+    clean = drawn(corpora)
+    dry = drawn(corpora, rooms=bank)
+    wet = drawn(
+        corpora, rooms=Rooms(count=3, cache=str(tmp_path), rt60_seconds=(0.2, 0.3), target="reverberant").bank(2, RATE)
+    )
+    for plain, item, echo in zip(clean, dry, wet, strict=True):
+        np.testing.assert_allclose(
+            item.mixture / item.mixture.abs().max(), echo.mixture / echo.mixture.abs().max(), atol=1e-5
+        )
+        np.testing.assert_allclose(echo.mixture, echo.sources.sum(0), atol=1e-5)
+        assert float((item.mixture - item.sources.sum(0)).square().sum()) > 0.01 * float(item.mixture.square().sum())
+        # The dry voice is where it was, to a sample, and nearly what it was.
+        low = [augment.limit_band(one.sources[0].numpy(), RATE, 0, 1000) for one in (plain, item)]
+        assert np.corrcoef(*low)[0, 1] > 0.85
+
+
+def test_rooms_die_away_as_they_should(tmp_path):
+    pytest.importorskip("pyroomacoustics")
+    from pyroomacoustics.experimental import measure_rt60
+
+    def measured(seconds):
+        bank = Rooms(count=6, cache=str(tmp_path), rt60_seconds=(seconds, seconds)).bank(1, RATE)
+        return np.median([measure_rt60(np.asarray(room[0]), fs=RATE) for room in bank.responses])
+
+    assert 0.1 < measured(0.2) < 0.4 < measured(0.6) < 1.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(overlap=(0.5, 1.5)), "overlap and clip_fraction are parts of a whole"),
+        (dict(overlap=(0.5, 0.2)), r"data\.mixing\.overlap must be two values, the lower one first"),
+        (dict(speeds=(0.0, 1.0)), r"data\.mixing\.speeds"),
+        (dict(active=[0.0, 0.0]), "shares with a sum above 0"),
+    ],
+)
+def test_impossible_mixing_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Mixing(**settings)
+
+
+def test_impossible_rooms_are_refused():
+    with pytest.raises(ConfigError, match=r"data\.rooms\.rt60_seconds must be two values above 0"):
+        Rooms(rt60_seconds=(0.5, 0.1))
+    with pytest.raises(ConfigError, match=r"unknown data\.rooms\.target 'wet'"):
+        Rooms(target="wet")
