@@ -31,7 +31,14 @@ def bounds(num_samples: int, segment: int, overlap: int) -> list[tuple[int, int]
     return [(start, start + segment) for start in (last * number // (count - 1) for number in range(count))]
 
 
-def in_chunks(run: Run, mixture: Tensor, segment: int, overlap: int, on_progress: OnProgress | None = None) -> Tensor:
+def in_chunks(
+    run: Run,
+    mixture: Tensor,
+    segment: int,
+    overlap: int,
+    on_progress: OnProgress | None = None,
+    align: bool = True,
+) -> Tensor:
     """Applies `run` to chunks of `mixture` and joins the results.
 
     Each chunk's sources are put in the order in which they fit the sources so far best, where both are
@@ -44,6 +51,7 @@ def in_chunks(run: Run, mixture: Tensor, segment: int, overlap: int, on_progress
         segment: samples in a chunk.
         overlap: samples that neighbouring chunks share at least.
         on_progress: called with the samples done and those in all.
+        align: whether a chunk's sources may come in any order; if not, they are joined as they come.
 
     Returns:
         `[source, channel, time]`.
@@ -63,7 +71,8 @@ def in_chunks(run: Run, mixture: Tensor, segment: int, overlap: int, on_progress
         shared = done - start
         if shared > 0:
             before = output[..., start:done]
-            sources = sources[_order(before, sources[..., :shared])]
+            if align:
+                sources = sources[_order(before, sources[..., :shared])]
             # before + fade * difference is exact where the two agree, unlike a weighted sum.
             fade = torch.linspace(0, 1, shared + 2, dtype=before.dtype, device=before.device)[1:-1]
             sources[..., :shared] = before + fade * (sources[..., :shared] - before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ def write_together(writes: Mapping[Path, Write]) -> None:
             handle, temporaries[path] = open_beside(path)
             os.close(handle)
             write(temporaries[path])
+            _flush(temporaries[path])
             make_readable(temporaries[path])
         for path, temporary in temporaries.items():
             temporary.replace(path)
@@ -37,10 +39,22 @@ def write_together(writes: Mapping[Path, Write]) -> None:
         raise
 
 
+def _flush(path: Path) -> None:
+    """To the disk itself: a file whose name got there before its content would be empty after a power failure."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def open_beside(path: Path) -> tuple[int, Path]:
     """A new file with a hidden name beside `path`, to be renamed when it may be seen: its handle and its path."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     return handle, Path(name)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Removes what a process that was killed had begun to write in the place of `path`."""
+    for temporary in path.parent.glob(f".{glob.escape(path.stem)}.*{glob.escape(path.suffix)}"):
+        temporary.unlink(missing_ok=True)
 
 
 def make_readable(path: Path) -> None:

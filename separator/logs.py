@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from separator import report
@@ -33,6 +34,15 @@ class RunLog:
             writer.writerow([step, *(f"{value:.6g}" for value in values.values())])
         for key, value in values.items():
             self._board.add_scalar(f"{name}/{key}", value, step)
+
+    def add_mixture(self, name: str, step: int, waveforms: dict[str, Tensor], sample_rate: int) -> None:
+        """Gives TensorBoard waveforms `[..., time]` to play, as mono, and their spectrograms to show."""
+        mono = {part: waveform.reshape(-1, waveform.shape[-1]).mean(0) for part, waveform in waveforms.items()}
+        for part, waveform in mono.items():
+            # An estimate's level may be open, and then means nothing.
+            self._board.add_audio(f"{name}/{part}", waveform / max(1.0, float(waveform.abs().max())), step, sample_rate)
+        pictures = {part: waveform.numpy() for part, waveform in mono.items()}
+        self._board.add_figure(f"{name}/spectrograms", report.spectrograms(pictures, sample_rate), step)
 
     def draw(self) -> None:
         """Brings `curves.png` up to date."""

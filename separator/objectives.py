@@ -18,6 +18,8 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 # Added to energies (sums of squares); far below that of any audible signal.
 ENERGY_FLOOR = 1e-8
+# A mixture that is nearer to one of its sources than this holds nothing else.
+MIXED_DB = 60.0
 # With more sources than this the Hungarian algorithm is faster than trying all permutations.
 MAX_EXHAUSTIVE = 4
 
@@ -55,6 +57,38 @@ def snr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Ten
     if max_db is not None:
         noise = noise + 10 ** (-max_db / 10) * signal
     return _ratio_db(signal, noise)
+
+
+def silence_safe_snr(mixture: Tensor, max_db: float = 30.0, silence_weight: float = 0.2) -> Metric:
+    """A metric of `(estimate, reference)` for sources of `mixture` `[..., time]`, some of which may be silent.
+
+    Of a source that is there, `snr` bounded by `max_db`. Of a silent one, by how many dB its estimate is quieter than
+    the mixture, likewise bounded, and weighed: 0 for the mixture itself, `silence_weight * max_db` for silence.
+
+    After Wisdom et al. 2021, arXiv:2011.00803, with the sign turned, the mixture's energy as the unit, and the weight:
+    it is easy to be silent, and where that counts as much as separating does, a network learns to give everything to
+    one source and leaves it at that.
+    """
+    floor = 10 ** (-max_db / 10)
+
+    def metric(estimate: Tensor, reference: Tensor) -> Tensor:
+        energy = mixture.square().sum(-1)
+        while energy.ndim < max(estimate.ndim, reference.ndim) - 1:
+            energy = energy.unsqueeze(-1)
+        quietness = _ratio_db(energy, estimate.square().sum(-1) + floor * energy)
+        return torch.where(is_silent(reference), silence_weight * quietness, snr(estimate, reference, max_db))
+
+    return metric
+
+
+def is_silent(reference: Tensor) -> Tensor:
+    """`[..., time]` -> `[...]`: whether there is nothing in it."""
+    return reference.square().sum(-1) <= ENERGY_FLOOR
+
+
+def is_mixed(reference: Tensor, mixture: Tensor) -> Tensor:
+    """Whether a mixture `[batch, time]` is more than one of its sources `[batch, source, time]` alone: `[batch]`."""
+    return (snr(mixture.unsqueeze(1), reference) < MIXED_DB).all(1)
 
 
 def pit(metric: Metric, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,19 +140,34 @@ def reorder(estimate: Tensor, permutation: Tensor) -> Tensor:
     return estimate.gather(1, permutation.unsqueeze(-1).expand_as(estimate))
 
 
-def si_snr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
-    """SI-SNRi: what the best assignment of estimates gains over the mixture itself, `[batch]` in dB.
+def in_order(metric: Metric, estimate: Tensor, reference: Tensor) -> Tensor:
+    """`[batch, source, time]` twice -> `[batch]`: the mean of `metric` over sources that have an order of their own."""
+    return metric(estimate, reference).mean(-1)
+
+
+def si_snr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor, permute: bool = True) -> Tensor:
+    """SI-SNRi: what the estimates gain over the mixture itself, `[batch]` in dB, mean over the sources.
+
+    Silent sources do not count: they have no SI-SNR.
 
     Args:
-        estimate: `[batch, source, time]`, in any order of the sources.
+        estimate: `[batch, source, time]`.
         reference: `[batch, source, time]`.
         mixture: `[batch, time]`.
+        permute: whether the estimates may be in any order; the best one is taken.
 
     Raises:
         ValueError: as `pit` and `si_snr` do.
     """
-    value, _ = pit(si_snr, estimate, reference)
-    return value - si_snr(mixture.unsqueeze(1), reference).mean(-1)
+
+    def metric(estimate: Tensor, reference: Tensor) -> Tensor:
+        # Nothing is lost to whichever estimate a silent source gets.
+        return torch.where(is_silent(reference), 0.0, si_snr(estimate, reference))
+
+    value = pit(metric, estimate, reference)[0] if permute else in_order(metric, estimate, reference)
+    gain = value - metric(mixture.unsqueeze(1), reference).mean(-1)
+    share = (~is_silent(reference)).float().mean(-1)
+    return gain / share.clamp_min(0.5 / reference.shape[1])
 
 
 def mixture_consistency(estimate: Tensor, mixture: Tensor) -> Tensor:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Rows averaged into one point of the training curve, so that it can be read.
 SMOOTHING = 20
@@ -38,6 +42,16 @@ def draw_curves(folder: Path) -> Path:
 
 
 def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: Path) -> Path:
+    """`spectrograms` as a PNG file."""
+    from matplotlib import pyplot
+
+    figure = spectrograms(waveforms, sample_rate)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int) -> Figure:
     """Mel spectrograms of `[time]` waveforms, by name, one below the other on one time axis and one scale."""
     import librosa
     import matplotlib
@@ -66,9 +80,7 @@ def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: 
         axis.set(title=name, ylabel="Hz")
     axes[-1, 0].set_xlabel("seconds")
     figure.colorbar(image, ax=axes[:, 0], label="dB", pad=0.01)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path
+    return figure
 
 
 Scores = dict[str, dict[float, list[float]]]
@@ -137,4 +149,6 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 def _averaged(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
     groups = range(0, len(values), SMOOTHING)
     middle = [steps[min(start + SMOOTHING // 2, len(steps) - 1)] for start in groups]
-    return middle, [sum(values[start : start + SMOOTHING]) / len(values[start : start + SMOOTHING]) for start in groups]
+    # Skipped steps have a loss that is not finite.
+    finite = [[value for value in values[start : start + SMOOTHING] if np.isfinite(value)] for start in groups]
+    return middle, [float(np.mean(group)) if group else np.nan for group in finite]

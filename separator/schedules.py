@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from separator.errors import ConfigError
 
 
 @dataclass
 class Halve:
-    """Halves the learning rate after `patience` validations in a row without a new best score.
+    """Rises linearly over `warmup_steps`, then halves after `patience` validations in a row without a new best score.
 
     The common recipe of the field; `factor` is what "halves" multiplies by.
     """
 
     patience: int = 3
     factor: float = 0.5
-    scale: float = 1.0
-    stale: int = 0
+    warmup_steps: int = 0
+    scale: float = field(default=1.0, init=False)
+    stale: int = field(default=0, init=False)
 
     def after_validation(self, is_best: bool) -> None:
         """Counts a validation."""
@@ -27,7 +28,7 @@ class Halve:
 
     def at(self, step: int) -> float:
         """Factor for the step numbered `step` (from 1)."""
-        return self.scale
+        return self.scale * _rise(step, self.warmup_steps)
 
 
 @dataclass
@@ -52,6 +53,9 @@ class LinearDecay:
 
     def at(self, step: int) -> float:
         """Factor for the step numbered `step` (from 1)."""
-        rise = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         fall = (self.steps + 1 - step) / (self.decay_steps or self.steps)
-        return rise * min(1.0, max(0.0, fall))
+        return _rise(step, self.warmup_steps) * min(1.0, max(0.0, fall))
+
+
+def _rise(step: int, warmup_steps: int) -> float:
+    return min(1.0, step / warmup_steps) if warmup_steps else 1.0

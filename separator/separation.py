@@ -204,15 +204,35 @@ class Separator:
         """`[channel, time]` -> `[source, channel, time]` at the same rate, and the number of chunks."""
         if self.net.causal:
             return self._separate_as_stream(samples, sample_rate), 1
-        mixture = torch.from_numpy(audio.resample(samples, sample_rate, self.sample_rate))
+        heard = self._fit_channels(samples)
+        mixture = torch.from_numpy(audio.resample(heard, sample_rate, self.sample_rate))
         segment = max(1, round(self.segment_seconds * self.sample_rate))
         overlap = round(self.overlap * segment)
         weights = _downmix_weights(mixture)
         stems = chunks.in_chunks(
-            lambda chunk: self._separate_chunk(chunk, weights), mixture, segment, overlap, self._report
+            lambda chunk: self._separate_chunk(chunk, weights),
+            mixture,
+            segment,
+            overlap,
+            self._report,
+            align=self.net.interchangeable,
         )
+        if len(heard) > len(samples):
+            stems = stems.mean(1, keepdim=True)
         back = np.stack([audio.resample(stem, self.sample_rate, sample_rate) for stem in stems.numpy()])
         return audio.fit_length(back, samples.shape[-1]), len(chunks.bounds(mixture.shape[-1], segment, overlap))
+
+    def _fit_channels(self, samples: np.ndarray) -> np.ndarray:
+        """`[channel, time]` as the model wants it: a model of one channel takes any number, a stereo one two or one."""
+        wanted = self.net.num_channels
+        if wanted == 1 or len(samples) == wanted:
+            return samples
+        if len(samples) != 1:
+            raise AudioError(
+                f"the recording has {len(samples)} channels, the model {self.model} separates {wanted} or 1; mix them "
+                "down first"
+            )
+        return np.repeat(samples, wanted, axis=0)
 
     def _separate_as_stream(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
         """The same without chunks: a causal network goes through any length in one pass."""
@@ -239,13 +259,17 @@ class Separator:
 
     @torch.inference_mode()
     def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
-        """`[channel, time]` -> `[channel, source, time]`: masks from the downmix for all channels alike."""
+        """`[channel, time]` -> `[channel, source, time]`.
+
+        A network of one channel takes the masks for all alike from the downmix.
+        """
         channels = mixture.to(self.device)
-        coefficients = self.net.encoder(channels, state)
-        # The encoder is linear: the downmix can as well be made of its output.
-        downmix = torch.tensordot(weights.to(self.device), coefficients, 1)[None]
+        coefficients = heard = self.net.encoder(channels, state)
+        if self.net.num_channels == 1:
+            # The encoder is linear: the downmix can as well be made of its output.
+            heard = torch.tensordot(weights.to(self.device), coefficients, 1)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
-            masks = self.net.estimate_masks(downmix, state)
+            masks = self.net.estimate_masks(heard, state)
         return self.net.decode(masks, coefficients, channels, state).cpu()
 
     def _report(self, done: int, total: int, sample_rate: int | None = None) -> None:

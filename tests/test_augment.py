@@ -168,15 +168,16 @@ def test_validation_hears_other_noise():
 def test_rooms_echo_and_are_kept(tmp_path, corpora):
     pytest.importorskip("pyroomacoustics")
     rooms = Rooms(count=3, cache=str(tmp_path), rt60_seconds=(0.2, 0.3))
-    bank = rooms.bank(2, RATE)
+    bank = rooms.bank("train", 2, RATE)
     (file,) = tmp_path.iterdir()
     before = file.stat().st_mtime_ns
-    assert np.array_equal(rooms.bank(2, RATE).responses, bank.responses) and file.stat().st_mtime_ns == before
+    assert np.array_equal(rooms.bank("train", 2, RATE).responses, bank.responses) and file.stat().st_mtime_ns == before
     assert bank.responses.shape[:2] == (3, 2)
     clean = drawn(corpora)
     dry = drawn(corpora, rooms=bank)
     wet = drawn(
-        corpora, rooms=Rooms(count=3, cache=str(tmp_path), rt60_seconds=(0.2, 0.3), target="reverberant").bank(2, RATE)
+        corpora,
+        rooms=Rooms(count=3, cache=str(tmp_path), rt60_seconds=(0.2, 0.3), target="reverberant").bank("train", 2, RATE),
     )
     for plain, item, echo in zip(clean, dry, wet, strict=True):
         np.testing.assert_allclose(
@@ -194,7 +195,7 @@ def test_rooms_die_away_as_they_should(tmp_path):
     from pyroomacoustics.experimental import measure_rt60
 
     def measured(seconds):
-        bank = Rooms(count=6, cache=str(tmp_path), rt60_seconds=(seconds, seconds)).bank(1, RATE)
+        bank = Rooms(count=6, cache=str(tmp_path), rt60_seconds=(seconds, seconds)).bank("train", 1, RATE)
         return np.median([measure_rt60(np.asarray(room[0]), fs=RATE) for room in bank.responses])
 
     assert 0.1 < measured(0.2) < 0.4 < measured(0.6) < 1.2

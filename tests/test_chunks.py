@@ -53,6 +53,19 @@ def test_sources_that_swap_between_chunks_are_put_in_order(num_sources):
     torch.testing.assert_close(joined, truth[first], atol=0, rtol=0)
 
 
+def test_sources_with_names_stay_where_they_are():
+    """Though the second chunk's fit the other way round."""
+    mixture = torch.randn(1, 100)
+    calls = iter([False, True])
+
+    def run(chunk):
+        parts = torch.stack([chunk, -chunk])
+        return parts.flip(0) if next(calls) else parts
+
+    joined = in_chunks(run, mixture, 60, 20, align=False)
+    assert torch.equal(joined[0, :, :40], mixture[:, :40]) and torch.equal(joined[0, :, 60:], -mixture[:, 60:])
+
+
 def test_the_louder_part_of_the_overlap_decides_the_order():
     truth = torch.zeros(2, 1, 1000)
     truth[0, 0, 500:520], truth[1, 0, 520:540] = 1.0, -1.0

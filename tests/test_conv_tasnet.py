@@ -158,6 +158,42 @@ def test_every_parameter_is_trained(skip_channels):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
+def test_several_channels_have_masks_of_their_own_and_know_of_each_other():
+    net = small(num_channels=2, num_sources=3, magnitude_input=True)
+    mixture = torch.randn(4, 2, 700)
+    estimate = net(mixture)
+    assert estimate.shape == (4, 3, 2, 700)
+    # Each example by itself, whatever stands beside it in the batch.
+    torch.testing.assert_close(net(mixture[1:2]), estimate[1:2])
+    # One channel's masks depend on the other.
+    changed = mixture.clone()
+    changed[:, 1] *= torch.linspace(0, 1, 700)
+    assert not torch.allclose(net(changed)[:, :, 0], estimate[:, :, 0], atol=1e-4)
+    # A channel's coefficients come from itself alone: a silent one stays silent.
+    changed[:, 1] = 0
+    assert net(changed)[:, :, 1].abs().max() == 0 and net(changed)[:, :, 0].abs().max() > 0
+
+
+def test_one_channel_of_several_alike_is_the_network_of_one():
+    """With the weights of one channel's network for the first channel, and none for the second."""
+    one, two = small(), small(num_channels=2)
+    state, num_filters = two.state_dict(), SMALL["num_filters"]
+    for name, value in one.state_dict().items():
+        if name.startswith("norm."):
+            state[name][:num_filters] = value
+        elif name == "bottleneck.weight":
+            state[name][:] = 0
+            state[name][:, :num_filters] = value
+        elif name.startswith("to_masks"):
+            state[name][: len(value)] = value
+        else:
+            state[name] = value
+    two.load_state_dict(state)
+    mixture = torch.randn(2, 1, 900)
+    both = torch.cat([mixture, mixture], 1)
+    torch.testing.assert_close(two(both)[:, :, 0], one(mixture[:, 0]), atol=1e-5, rtol=1e-4)
+
+
 def test_silence_gives_silence_and_finite_gradients():
     net = small(magnitude_input=True)
     output = net(torch.zeros(1, 300))
@@ -194,6 +230,7 @@ def test_half_precision_keeps_waveforms_in_float32():
         (dict(filter_length="16"), "filter_length must be a whole number of at least 1, got '16'"),
         (dict(num_sources=2.0), "num_sources must be a whole number"),
         (dict(num_sources=1, mixture_consistency=True), "the only one would be all of it"),
+        (dict(num_channels=2, causal=True, norm="channel"), "causal=True goes with num_channels=1, got 2"),
         (dict(num_sources=1, mask="softmax"), "the only one would be all of it"),
         (dict(sources="ab"), "expected 2 different source names, got 'ab'"),
         (dict(sources=[1, 2]), "source name 1 cannot be part of a file name"),
@@ -205,6 +242,17 @@ def test_half_precision_keeps_waveforms_in_float32():
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         small(**arguments)
+
+
+def test_a_network_of_two_channels_refuses_one():
+    with pytest.raises(ValueError, match=r"expected a mixture \[batch, 2, time\].*got \[2, 700\]"):
+        small(num_channels=2)(torch.randn(2, 700))
+
+
+def test_sources_with_names_are_not_interchangeable():
+    assert small().interchangeable
+    assert small(sources=("speaker1", "speaker2")).interchangeable
+    assert not small(sources=("vocals", "rest")).interchangeable
 
 
 def test_filters_of_one_sample_have_a_stride():

@@ -1,16 +1,16 @@
 """Every published corpus, as a small tree in exactly its layout."""
 
-import csv
 import dataclasses
 import json
 
 import hydra
 import numpy as np
 import pytest
-import soundfile
 import torch
+import trees
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from trees import noise, write, write_rows
 
 from separator import config
 from separator.data import (
@@ -29,7 +29,7 @@ from separator.data import (
 from separator.data.recordings import RecordingError
 from separator.errors import ConfigError, DataError
 
-RATE = 8000
+RATE = trees.RATE
 TWO = ("speaker1", "speaker2")
 
 
@@ -39,34 +39,24 @@ def composed(group, *overrides):
         return OmegaConf.to_container(compose("config", overrides=[f"data={group}", *overrides]), resolve=True)["data"]
 
 
-def noise(seed, seconds=1.0, rate=RATE, channels=1):
-    return 0.1 * np.random.default_rng(seed).standard_normal((int(seconds * rate), channels))
-
-
-def write(path, samples, rate=RATE, subtype=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, rate, subtype)
-    return path
-
-
-def write_rows(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+@pytest.fixture
+def librispeech(tmp_path):
+    return trees.librispeech(tmp_path)
 
 
 @pytest.fixture
-def librispeech(tmp_path):
-    for subset, speakers in (("train-clean-100", (19, 26, 32)), ("dev-clean", (84, 174))):
-        for speaker in speakers:
-            for number in range(2):
-                name = f"{speaker}-{198 + number}-0000.flac"
-                write(tmp_path / "LibriSpeech" / subset / str(speaker) / str(198 + number) / name, noise(speaker))
-            (tmp_path / "LibriSpeech" / subset / str(speaker) / "198" / f"{speaker}-198.trans.txt").write_text("A B")
-    return tmp_path / "LibriSpeech"
+def librimix(tmp_path):
+    return trees.librimix(tmp_path, RATE, "train-100")
+
+
+@pytest.fixture
+def wsj0_mix(tmp_path):
+    return trees.wsj0_mix(tmp_path, RATE)
+
+
+@pytest.fixture
+def musdb(tmp_path):
+    return trees.musdb(tmp_path)
 
 
 def test_librispeech(librispeech):
@@ -79,35 +69,6 @@ def test_librispeech(librispeech):
 def test_missing_librispeech_is_told_with_its_address(librispeech):
     with pytest.raises(DataError, match=r"train-clean-360: no such folder; .*openslr\.org/12"):
         LibriSpeechData(root=str(librispeech), train=["train-clean-360"]).training(RATE, TWO, 0)
-
-
-@pytest.fixture
-def librimix(tmp_path):
-    root = tmp_path / "Libri2Mix"
-    for split, count in (("train-100", 3), ("dev", 2)):
-        folder = root / "wav8k" / "min"
-        for kind in ("mix_clean", "mix_both", "mix_single"):
-            rows = []
-            for number in range(count):
-                name = f"{number}-a_{number}-b"
-                first, second, hiss = (noise(10 * number + source, 0.7) for source in range(3))
-                parts = {"s1": first, "s2": second, "noise": hiss}
-                mixture = {
-                    "mix_clean": first + second,
-                    "mix_both": first + second + hiss,
-                    "mix_single": first + hiss,
-                }[kind]
-                for source, samples in {**parts, kind: mixture}.items():
-                    write(folder / split / source / f"{name}.wav", samples)
-                # Paths as on the machine where the set was made.
-                there = f"/scratch/made/Libri2Mix/wav8k/min/{split}"
-                row = {"mixture_ID": name, "mixture_path": f"{there}/{kind}/{name}.wav"}
-                row |= {f"source_{source}_path": f"{there}/s{source}/{name}.wav" for source in (1, 2)}
-                if kind != "mix_clean":
-                    row["noise_path"] = f"{there}/noise/{name}.wav"
-                rows.append(row | {"length": 5600})
-            write_rows(folder / "metadata" / f"mixture_{split}_{kind}.csv", rows)
-    return root
 
 
 @pytest.mark.parametrize(
@@ -128,17 +89,6 @@ def test_missing_librimix_is_told_with_its_address(librimix):
         LibriMixData(root=str(librimix)).training(RATE, TWO, 0)
     with pytest.raises(ConfigError, match=r"unknown data\.task 'sep_clear'.*did you mean 'sep_clean'"):
         LibriMixData(root=str(librimix), task="sep_clear").training(RATE, TWO, 0)
-
-
-@pytest.fixture
-def wsj0_mix(tmp_path):
-    root = tmp_path / "2speakers" / "wav8k" / "min"
-    for split in ("tr", "cv", "tt"):
-        for number in range(2):
-            first, second = noise(number), noise(number + 50)
-            for kind, samples in (("mix", first + second), ("s1", first), ("s2", second)):
-                write(root / split / kind / f"01ta{number}_0.6_40n_-0.6.wav", samples)
-    return root
 
 
 def test_wsj0_mix(wsj0_mix):
@@ -162,17 +112,6 @@ def test_a_wsj0_mixture_without_its_source_is_told(wsj0_mix):
         Wsj0MixData(root=str(wsj0_mix)).training(RATE, TWO, 0)
     with pytest.raises(DataError, match=r"s3: no such folder; WSJ0-mix and WHAM! are made from WSJ0"):
         Wsj0MixData(root=str(wsj0_mix)).training(RATE, ("a", "b", "c"), 0)
-
-
-@pytest.fixture
-def musdb(tmp_path):
-    tracks = {"train": ("A - One", "B - Two", "James May - On The Line"), "test": ("C - Three",)}
-    for split, names in tracks.items():
-        for name in names:
-            stems = {stem: noise(len(name) + number, 1.0, 44100, 2) for number, stem in enumerate(layouts.MUSDB_STEMS)}
-            for stem, samples in (stems | {"mixture": sum(stems.values())}).items():
-                write(tmp_path / "musdb" / split / name / f"{stem}.wav", samples, 44100)
-    return tmp_path / "musdb"
 
 
 def test_musdb(musdb):

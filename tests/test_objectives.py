@@ -132,6 +132,62 @@ def test_improvement_is_what_is_gained_over_the_mixture_in_any_order():
     torch.testing.assert_close(value, torch.tensor([23.0103]), atol=1e-3, rtol=0)
 
 
+def test_silent_sources_do_not_count_in_the_improvement():
+    generator = torch.Generator().manual_seed(3)
+    reference = torch.randn(2, 3, 4000, generator=generator)
+    reference[1, 2] = 0
+    estimate = reference + 0.1 * torch.randn(2, 3, 4000, generator=generator)
+    mixture = reference.sum(1)
+    both = separator.si_snr_improvement(estimate[1:, :2], reference[1:, :2], mixture[1:])
+    assert separator.si_snr_improvement(estimate, reference, mixture)[1] == pytest.approx(float(both), abs=1e-4)
+    turned = separator.si_snr_improvement(estimate.flip(1), reference, mixture)
+    assert torch.allclose(turned, separator.si_snr_improvement(estimate, reference, mixture), atol=1e-4)
+    assert float(separator.si_snr_improvement(estimate.flip(1), reference, mixture, permute=False)[0]) < -10
+
+
+def test_silence_safe_snr_is_the_snr_of_what_is_there_and_the_quietness_of_what_is_not():
+    generator = torch.Generator().manual_seed(4)
+    reference = torch.randn(2, 2, 4000, generator=generator)
+    reference[1, 1] = 0
+    mixture = reference.sum(1)
+    metric = objectives.silence_safe_snr(mixture)
+    value = metric(reference + 0.1 * torch.randn(2, 2, 4000, generator=generator), reference)
+    bounded = -10 * math.log10(0.01 + 0.001)
+    assert value[0].tolist() == pytest.approx([bounded] * 2, abs=0.3)
+    assert float(value[1, 1]) == pytest.approx(0.2 * bounded, abs=0.1)  # noise 20 dB below the mixture
+    assert metric(torch.stack([mixture, mixture], 1), reference)[1, 1] == pytest.approx(0, abs=0.01)
+    assert metric(reference, reference).flatten().tolist() == pytest.approx([30, 30, 30, 6], abs=0.01)
+
+
+def test_silence_safe_snr_finds_the_permutation_with_silent_sources():
+    generator = torch.Generator().manual_seed(5)
+    reference = torch.randn(1, 3, 4000, generator=generator) * torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1)
+    estimate = reference[:, [2, 0, 1]] + 0.01
+    _, permutation = objectives.pit(objectives.silence_safe_snr(reference.sum(1)), estimate, reference)
+    assert permutation.tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize("case", ["all silent", "silent estimate", "perfect"])
+def test_silence_safe_snr_has_finite_gradients(case):
+    reference = torch.randn(2, 2, 800, generator=torch.Generator().manual_seed(6))
+    reference[:, 1] = 0
+    if case == "all silent":
+        reference = torch.zeros_like(reference)
+    estimate = (torch.zeros_like(reference) if case == "silent estimate" else reference.clone()).requires_grad_()
+    value, _ = objectives.pit(objectives.silence_safe_snr(reference.sum(1)), estimate, reference)
+    value.sum().backward()
+    assert value.isfinite().all() and estimate.grad.isfinite().all()
+
+
+def test_one_voice_alone_is_no_mixture():
+    voice = torch.randn(3, 1, 800, generator=torch.Generator().manual_seed(7))
+    reference = torch.cat([voice, torch.zeros_like(voice)], 1)
+    reference[1, 1] = 0.5 * voice[2, 0]
+    mixture = reference.sum(1)
+    mixture[2] += 0.1 * voice[0, 0]  # noise
+    assert objectives.is_mixed(reference, mixture).tolist() == [False, True, True]
+
+
 def test_pit_refuses_other_shapes():
     with pytest.raises(ValueError, match="one shape"):
         separator.pit(separator.si_snr, torch.zeros(1, 2, 10), torch.zeros(1, 3, 10))

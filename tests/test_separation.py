@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import TINY
 
 import separator
 from separator.errors import AudioError, ConfigError
@@ -89,6 +90,29 @@ def test_long_recordings_are_separated_in_chunks_that_join(tiny_checkpoint, two_
     stems = pieces.separate(mixture, 8000)
     np.testing.assert_allclose(sum(stems.values()), mixture, atol=1e-5)
     assert len(seen) > 4 and seen[-1] == (1.0, 3.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def stereo(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "stereo.safetensors"
+    separator.save(separator.ConvTasNet(sample_rate=8000, num_channels=2, sources=("vocals", "rest"), **TINY), path)
+    return separator.Separator(path)
+
+
+def test_a_stereo_model_takes_stereo_and_mono(stereo, two_voices):
+    """Mono is the same in both channels."""
+    both = stereo.separate(np.stack([two_voices[0], two_voices[0]]), 16000)
+    mono = stereo.separate(two_voices[0], 16000)
+    assert list(mono) == ["vocals", "rest"] and mono["vocals"].shape == two_voices[0].shape
+    np.testing.assert_allclose(mono["vocals"], both["vocals"].mean(0), atol=1e-6)
+    sides = stereo.separate(two_voices, 16000)["vocals"]
+    assert sides.shape == two_voices.shape and not np.allclose(sides[0], both["vocals"][0], atol=1e-4)
+
+
+def test_a_stereo_model_refuses_other_numbers_of_channels(stereo):
+    with pytest.raises(AudioError, match=r"the recording has 6 channels, the model .* separates 2 or 1; mix them down"):
+        stereo.separate(np.zeros((6, 800), np.float32), 8000)
 
 
 def test_a_callback_can_stop_it(tiny_checkpoint):

@@ -1,5 +1,6 @@
 import csv
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,11 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import trees
 import yaml
 
 import separator
-from separator import checkpoint, config, schedules
+from separator import checkpoint, config, schedules, train
+from separator.data.corpora import split_speakers
+from separator.data.recordings import RecordingError
 from separator.errors import CheckpointError, ConfigError, TrainingError
+from separator.learner import Learner
 from separator.train import Run
 
 QUICK = [
@@ -21,7 +26,7 @@ QUICK = [
     "model.encoder_init=fourier", "data.num_speakers=4", "data.recordings_per_speaker=1",
     "data.recording_seconds=1", "data.mixing.segment_seconds=0.5", "data.valid_seconds=0.5", "data.valid_mixtures=3",
     "trainer.batch_size=2", "trainer.max_steps=12", "trainer.validate_every=4", "trainer.log_every=1",
-    "trainer.compile=off", "trainer.num_workers=0", "trainer.accelerator=cpu",
+    "trainer.compile=off", "trainer.num_workers=0", "trainer.accelerator=cpu", "trainer.log_mixtures=0",
 ]  # fmt: skip
 
 
@@ -84,12 +89,17 @@ def test_training_starts_from_another_model(tmp_path):
     assert not (tmp_path / "third").exists()
 
 
-@pytest.mark.parametrize("schedule", ["halve", "linear"])
-def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, schedule, monkeypatch):
-    options = [f"schedule={schedule}", "trainer.checkpoint_minutes=0"]
-    options += ["schedule.patience=1"] if schedule == "halve" else []
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["schedule=halve", "schedule.patience=1", "trainer.ema_decay=0.9"],
+        ["schedule=linear", "trainer.accumulate=2"],
+    ],
+)
+def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, options, monkeypatch):
+    options = [*options, "trainer.checkpoint_minutes=0"]
     quick(tmp_path / "whole", *options).fit()
-    real, calls = Run._step, []
+    real, calls = Learner.step, []
 
     def dies(self, *args):
         calls.append(1)
@@ -97,7 +107,7 @@ def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, schedul
             raise RuntimeError("killed")
         return real(self, *args)
 
-    monkeypatch.setattr(Run, "_step", dies)
+    monkeypatch.setattr(Learner, "step", dies)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="killed"):
             quick(tmp_path / "broken", *options).fit()
@@ -105,8 +115,8 @@ def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, schedul
     for name, value in weights(tmp_path / "whole").items():
         assert torch.equal(value, weights(tmp_path / "broken")[name]), name
     for name, columns in (
-        ("train", ("step", "loss", "learning_rate", "gradient_norm")),
-        ("valid", ("step", "si_snri")),
+        ("train", ("step", "loss", "learning_rate", "gradient_norm", "skipped_steps", "skipped_recordings")),
+        ("valid", ("step", "si_snri", "objective")),
     ):
         whole, broken = (rows(tmp_path / folder / f"{name}.csv") for folder in ("whole", "broken"))
         assert [[row[key] for key in columns] for row in whole] == [[row[key] for key in columns] for row in broken]
@@ -115,18 +125,19 @@ def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, schedul
 def test_rows_after_the_last_checkpoint_are_forgotten(tmp_path, monkeypatch):
     """Killed between checkpoints, a run has logged steps that it will do again."""
     quick(tmp_path / "whole").fit()
-    real = Run._step
+    real, calls = Learner.step, []
 
     def dies(self, *args):
-        if self.progress.step == 7:
+        calls.append(1)
+        if len(calls) == 7:
             raise RuntimeError("killed")
         return real(self, *args)
 
-    monkeypatch.setattr(Run, "_step", dies)
+    monkeypatch.setattr(Learner, "step", dies)
     with pytest.raises(RuntimeError, match="killed"):
         quick(tmp_path / "broken").fit()
     assert len(rows(tmp_path / "broken" / "train.csv")) == 6
-    monkeypatch.setattr(Run, "_step", real)
+    monkeypatch.setattr(Learner, "step", real)
     quick(tmp_path / "broken").fit()
     steps = [row["step"] for row in rows(tmp_path / "broken" / "train.csv")]
     assert steps == [str(step) for step in range(1, 13)]
@@ -135,17 +146,147 @@ def test_rows_after_the_last_checkpoint_are_forgotten(tmp_path, monkeypatch):
     ]
 
 
-def test_a_killed_process_continues_with_the_same_command(tmp_path):
-    command = [sys.executable, "-m", "separator.train", *QUICK, f"run={tmp_path / 'run'}", "trainer.max_steps=40"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path)
+def test_a_killed_process_continues_bit_for_bit_with_the_same_command(tmp_path):
+    """kill -9 at whatever it is doing: drawing, stepping, validating or writing a checkpoint."""
+    options = ["trainer.max_steps=30", "trainer.validate_every=10", "trainer.checkpoint_minutes=0"]
+    quick(tmp_path / "whole", *options).fit()
+    command = [sys.executable, "-m", "separator.train", *QUICK, *options, f"run={tmp_path / 'run'}"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    (tmp_path / "run" / ".state.half.pt").write_bytes(b"what a killed process leaves")
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [row["step"] for row in rows(tmp_path / "run" / "train.csv")] == [str(step) for step in range(1, 41)]
+    assert "continuing" in done.stdout
+    assert not list((tmp_path / "run").glob(".*"))
+    whole, broken = (rows(tmp_path / folder / "train.csv") for folder in ("whole", "run"))
+    assert [(row["step"], row["loss"]) for row in broken] == [(row["step"], row["loss"]) for row in whole]
+    before = weights(tmp_path / "whole")
+    assert all(torch.equal(value, before[name]) for name, value in weights(tmp_path / "run").items())
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    """Losses, validation and weights, to rounding; one process writes."""
+    options = ["trainer.batch_size=4", "trainer.max_steps=4", "trainer.validate_every=2", "trainer.ema_decay=0.5"]
+    quick(tmp_path / "one", *options).fit()
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
+    command += ["-m", "separator.train", *QUICK, *options, f"run={tmp_path / 'two'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 4: validation") == 1
+    for name, columns in (("train", ("step", "loss", "gradient_norm")), ("valid", ("step", "si_snri", "objective"))):
+        one, two = (rows(tmp_path / folder / f"{name}.csv") for folder in ("one", "two"))
+        assert len(one) == len(two)
+        for first, second in zip(one, two, strict=True):
+            assert [float(second[key]) for key in columns] == pytest.approx(
+                [float(first[key]) for key in columns], 1e-4
+            )
+    one = weights(tmp_path / "one")
+    assert all(torch.allclose(value, one[name], atol=1e-5) for name, value in weights(tmp_path / "two").items())
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer.batch_size=2 cannot be shared out equally among 1 processes"):
+        quick(tmp_path, "trainer.accumulate=4").fit()
+
+
+@pytest.mark.parametrize("option", ["trainer.accumulate=2", "trainer.recompute=true", "trainer.num_workers=2"])
+def test_how_the_work_is_done_does_not_change_what_comes_out(tmp_path, option):
+    options = ["trainer.max_steps=4", "trainer.batch_size=4"]
+    quick(tmp_path / "plain", *options).fit()
+    run = quick(tmp_path / "other", *options, option)
+    assert run.net.stack.recompute == (option == "trainer.recompute=true")
+    run.fit()
+    plain = weights(tmp_path / "plain")
+    assert all(torch.allclose(value, plain[name], atol=2e-6) for name, value in weights(tmp_path / "other").items())
+
+
+def test_recomputing_keeps_less_for_the_gradient():
+    net = separator.ConvTasNet(
+        sample_rate=8000, num_filters=32, bottleneck_channels=8, hidden_channels=64, num_repeats=1
+    )
+
+    def kept():
+        sizes = {}
+
+        def pack(tensor):
+            sizes[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            net(torch.randn(1, 8000))
+        return sum(sizes.values())
+
+    before = kept()
+    net.stack.recompute = True
+    assert kept() < 0.5 * before
+
+
+def test_the_average_of_the_weights_is_validated_and_kept(tmp_path):
+    run = quick(
+        tmp_path, "trainer.ema_decay=0.9", "trainer.max_steps=3", "trainer.validate_every=3", "optimizer.lr=0.01"
+    )
+    start = {name: value.detach().clone() for name, value in run.net.named_parameters()}
+    seen = []
+    step = run.learner.step
+
+    def watched(*args):
+        result = step(*args)
+        seen.append({name: value.detach().clone() for name, value in run.net.named_parameters()})
+        return result
+
+    run.learner.step = watched
+    run.fit()
+    kept = weights(tmp_path)
+    for name, value in start.items():
+        for number, after in enumerate(seen, 1):
+            value = torch.lerp(value, after[name], 1 - min(0.9, (1 + number) / (10 + number)))
+        assert torch.allclose(kept[name], value, atol=1e-6), name
+        assert torch.equal(dict(run.net.named_parameters())[name], seen[-1][name])
+
+
+def test_a_run_ends_when_validations_no_longer_improve(tmp_path, monkeypatch):
+    scores = iter([(1.0, 1.0), (3.0, 3.0), (2.0, 2.0), (2.5, 2.5), (9.0, 9.0)])
+    monkeypatch.setattr(Learner, "score", lambda self, mixtures: next(scores))
+    options = ["trainer.validate_every=2", "trainer.early_stop=2", "trainer.max_steps=100"]
+    quick(tmp_path, *options).fit()
+    assert [float(row["si_snri"]) for row in rows(tmp_path / "valid.csv")] == [1, 3, 2, 2.5]
+    quick(tmp_path, *options).fit()  # complete: nothing more is done
+    assert len(rows(tmp_path / "train.csv")) == 8
+    assert checkpoint.read_facts(tmp_path / "best.safetensors")["training"]["step"] == 4
+
+
+def test_the_best_is_by_the_objective(tmp_path, monkeypatch):
+    """Where sources may be silent, SI-SNRi is not all there is."""
+    scores = iter([(1.0, 5.0), (2.0, 4.0), (1.5, 9.0)])
+    monkeypatch.setattr(Learner, "score", lambda self, mixtures: next(scores))
+    quick(tmp_path).fit()
+    facts = checkpoint.read_facts(tmp_path / "best.safetensors")["training"]
+    assert facts["step"] == 8 and facts["valid_si_snri"] == 4.0
+
+
+def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(tmp_path):
+    """No file may grow beyond what the first checkpoint's files need: the second one's state cannot be written."""
+    options = [*QUICK, f"run={tmp_path / 'run'}"]
+    quick(tmp_path / "run", "trainer.max_minutes=0").fit()
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in ("state.pt", "last.safetensors")}
+    limit = len(before["last.safetensors"]) + 1000
+    assert limit < len(before["state.pt"])
+    program = (
+        "import resource, signal, sys; from separator import train;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); train.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "cannot go on" in done.stderr and "its last checkpoint is whole: make room" in done.stderr
+    assert (tmp_path / "run" / "state.pt").read_bytes() == before["state.pt"]
+    assert not list((tmp_path / "run").glob(".*"))
+    quick(tmp_path / "run").fit()
+    assert [row["step"] for row in rows(tmp_path / "run" / "train.csv")] == [str(step) for step in range(1, 13)]
 
 
 def test_a_finished_run_is_left_alone_and_max_minutes_stops_one(tmp_path):
@@ -171,21 +312,93 @@ def test_a_damaged_state_is_named(tmp_path):
         quick(tmp_path).fit()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    run = quick(tmp_path, "trainer.validate_every=2")
+def poison(run, monkeypatch, is_bad):
+    """Makes those examples of a run not finite whose number `is_bad`."""
     item = type(run.train_set).__getitem__
 
     def poisoned(self, index):
         mixture = item(self, index)
-        if index == 10:
+        if self.seed == 0 and is_bad(index):
             mixture.mixture[3] = math.nan
         return mixture
 
     monkeypatch.setattr(type(run.train_set), "__getitem__", poisoned)
-    with pytest.raises(TrainingError, match=r"step 6: the loss is nan.*lower optimizer\.lr.*seed 0 example 10"):
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, monkeypatch):
+    run = quick(tmp_path)
+    poison(run, monkeypatch, lambda index: index == 10)
+    run.fit()
+    losses = [float(row["loss"]) for row in rows(tmp_path / "train.csv")]
+    assert [math.isnan(loss) for loss in losses] == [number == 5 for number in range(12)]
+    assert [row["skipped_steps"] for row in rows(tmp_path / "train.csv")] == ["0"] * 5 + ["1"] * 7
+    assert all(value.isfinite().all() for value in weights(tmp_path).values())
+
+
+def test_many_steps_in_a_row_that_are_not_finite_stop_the_run_with_their_mixtures(tmp_path, monkeypatch):
+    run = quick(tmp_path, "trainer.validate_every=2", "trainer.max_skips=3")
+    poison(run, monkeypatch, lambda index: index >= 10)
+    with pytest.raises(
+        TrainingError, match=r"3 steps in a row gave a loss of nan.*lower optimizer\.lr.*seed 0 example 14"
+    ):
         run.fit()
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
-    assert checkpoint.load_state(tmp_path / "state.pt")["progress"]["step"] == 4
+    assert checkpoint.load_state(tmp_path / "state.pt")["progress"]["step"] == 6
+
+
+def test_recordings_that_cannot_be_read_are_skipped_counted_and_listed(tmp_path, corpus_folder):
+    root = tmp_path / "voices"
+    shutil.copytree(corpus_folder, root)
+    for folder in root.iterdir():
+        (take,) = (folder / "deep").iterdir()
+        for number in range(4):  # so that the broken one is not yet too many
+            shutil.copy(take, folder / f"more{number}{take.suffix}")
+    splits = split_speakers(root, 0, 0.1, 0.1)
+    broken = next(iter(splits["train"].values()))[0]
+    broken.write_bytes(b"RIFF not audio at all")
+    options = [item for item in QUICK if not item.startswith("data.")]
+    options += ["data=folder", f"data.root={root}", "data.mixing.segment_seconds=0.5", "data.valid_mixtures=1"]
+    Run(compose(*options, f"run={tmp_path / 'run'}", "data.valid_seconds=0.5")).fit()
+    listed = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
+    assert len(listed) == 1 and str(broken) in listed[0] and "cannot be read as audio" in listed[0]
+
+
+def test_a_recording_found_corrupt_while_training_is_counted(tmp_path, monkeypatch):
+    run = quick(tmp_path)
+    draw = type(run.train_set)._draw
+
+    def fails(self, index, generator):
+        if self.seed == 0 and index % 5 == 0 and generator.bit_generator.seed_seq.entropy[2] == 0:
+            raise RecordingError(f"recording {index} is broken")
+        return draw(self, index, generator)
+
+    monkeypatch.setattr(type(run.train_set), "_draw", fails)
+    run.fit()
+    assert [row["skipped_recordings"] for row in rows(tmp_path / "train.csv")][-1] == "5"
+    assert (tmp_path / "skipped.txt").read_text().splitlines() == [
+        f"recording {index} is broken" for index in range(0, 24, 5)
+    ]
+    monkeypatch.setattr(train, "EXAMPLES_TO_TELL", 10)
+    with pytest.raises(
+        TrainingError, match=r"2 times a recording could not be used in 10 examples; they are listed in"
+    ):
+        quick(tmp_path / "other").fit()
+
+
+def test_tensorboard_shows_numbers_and_mixtures(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    quick(tmp_path, "trainer.log_mixtures=1", "trainer.max_steps=2", "trainer.validate_every=2").fit()
+    board = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"audio": 0, "images": 0})
+    board.Reload()
+    tags = board.Tags()
+    assert {"train/loss", "train/learning_rate", "train/gradient_norm", "train/examples_per_second"} < set(
+        tags["scalars"]
+    )
+    assert {"train/data_wait", "valid/si_snri"} < set(tags["scalars"])
+    parts = ["mixture", *(f"speaker{number} {kind}" for number in (1, 2) for kind in ("estimate", "reference"))]
+    assert sorted(tags["audio"]) == sorted(f"mixture 1/{part}" for part in parts)
+    assert tags["images"] == ["mixture 1/spectrograms"]
 
 
 def test_gradients_are_clipped(tmp_path):
@@ -197,11 +410,12 @@ def test_gradients_are_clipped(tmp_path):
 
 
 def test_halving_waits_for_stale_validations():
-    schedule = schedules.Halve(patience=2)
+    schedule = schedules.Halve(patience=2, warmup_steps=4)
+    assert [schedule.at(step) for step in (1, 2, 4, 5)] == [0.25, 0.5, 1, 1]
     rates = []
     for is_best in (True, False, False, False, True, False, False):
         schedule.after_validation(is_best)
-        rates.append(schedule.at(1))
+        rates.append(schedule.at(9))
     assert rates == [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]
 
 
@@ -227,6 +441,8 @@ def test_linear_decay_rises_stays_and_falls():
         (["+modle.num_filters=5"], "no setting 'modle'; .*did you mean 'model'"),
         (["objective=sisnr"], "unknown objective 'sisnr'; .*did you mean 'si_snr'"),
         (["trainer.precision=int8"], "unknown trainer.precision 'int8'"),
+        (["trainer.ema_decay=1"], "trainer.ema_decay must be from 0 to under 1, got 1"),
+        (["trainer.batch_size=0"], "trainer.batch_size must be a whole number of at least 1, got 0"),
         (["data=folder"], "no value for data.root"),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate"),
         (["model.norm=batch"], "unknown norm 'batch'"),
@@ -269,18 +485,72 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path, arguments, me
 RECIPES = sorted(path.stem for path in (Path(__file__).parent.parent / "conf" / "recipe").glob("*.yaml"))
 
 
+# Where a recipe needs data: a tree in its layout.
+TREES = {
+    "music_stems": trees.musdb,
+    "libri2mix_8k": lambda folder: trees.librimix(folder, 8000, "train-360"),
+    "libri2mix_16k": lambda folder: trees.librimix(folder, 16000, "train-360"),
+    "wsj0_2mix": lambda folder: trees.wsj0_mix(folder, 8000),
+}
+# What it must say to the letter: setting -> value.
+SAYS = {
+    "two_speakers": {"model.mixture_consistency": True, "schedule._target_": "separator.schedules.LinearDecay"},
+    "two_speakers_causal": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
+    "three_speakers": {"model.num_sources": 3, "objective": "si_snr"},
+    "one_to_three_speakers": {"model.num_sources": 3, "objective": "silence_safe_snr"},
+    "noisy_reverberant": {"model.mixture_consistency": False, "data.rooms.target": "dry"},
+    "speech_enhancement": {"model.sources": ["speech", "noise"], "data.noise.is_source": True},
+    "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
+    "libri2mix_8k": {
+        "model.sample_rate": 8000, "model.filter_length": 16, "model.num_filters": 512, "model.mask": "relu",
+        "data.rate": "wav8k", "data.mode": "min", "data.task": "sep_clean", "data.train": "train-360",
+        "data.segment_seconds": 3.0, "data.leave_out_short": True, "objective": "si_snr", "optimizer.lr": 1e-3,
+        "optimizer.weight_decay": 0.0, "schedule.patience": 5, "schedule.factor": 0.5, "trainer.batch_size": 24,
+        "trainer.clip_norm": 5.0, "trainer.early_stop": 30, "trainer.precision": "float32",
+    },
+    "libri2mix_16k": {
+        "model.sample_rate": 16000, "model.filter_length": 32, "data.rate": "wav16k", "trainer.batch_size": 6,
+        "schedule.patience": 5, "trainer.early_stop": 30,
+    },
+    "wsj0_2mix": {
+        "model.sample_rate": 8000, "model.filter_length": 16, "model.mask": "sigmoid", "model.norm": "global",
+        "data.segment_seconds": 4.0, "optimizer.lr": 1e-3, "schedule.patience": 3, "trainer.clip_norm": 5.0,
+    },
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains(tmp_path, recipe):
-    settings = compose(f"+recipe={recipe}", f"run={tmp_path}")
-    assert settings["name"].startswith(recipe) and settings["model"]["mixture_consistency"]
-    assert settings["model"]["causal"] == ("causal" in recipe)
-    assert settings["schedule"]["_target_"].endswith("LinearDecay")
+    root = [f"data.root={TREES[recipe](tmp_path)}"] if recipe in TREES else []
+    settings = compose(f"+recipe={recipe}", f"run={tmp_path / 'run'}", *root)
+    flat = config.flat(settings)
+    assert settings["name"].startswith(recipe)
+    assert {key: flat[key] for key in SAYS.get(recipe, {})} == SAYS.get(recipe, {})
     settings["trainer"] |= {"max_steps": 2, "validate_every": 2, "compile": "off", "num_workers": 0, "log_every": 1}
-    settings["schedule"] |= {"steps": 2, "warmup_steps": 0}
-    settings["data"] |= {"num_speakers": 4, "valid_mixtures": 1, "valid_seconds": 0.5}
-    settings["data"]["mixing"]["segment_seconds"] = 0.5
+    settings["trainer"] |= {"batch_size": 2, "log_mixtures": 0}
+    if "steps" in settings["schedule"]:
+        settings["schedule"] |= {"steps": 2, "warmup_steps": 0}
+    data = settings["data"]
+    if recipe in TREES:
+        data["segment_seconds"] = 0.3
+    else:
+        data |= {"num_speakers": 12, "valid_mixtures": 1, "valid_seconds": 0.5}
+        data["mixing"]["segment_seconds"] = 0.5
+        for part in ("rooms", "noise"):
+            if data.get(part):
+                data[part] |= {"count": 2, "cache": str(tmp_path)} if part == "rooms" else {"num_recordings": 2}
     Run(settings).fit()
-    assert separator.load(tmp_path / "best.safetensors").sample_rate == 16000
+    assert all(math.isfinite(float(row["loss"])) for row in rows(tmp_path / "run" / "train.csv"))
+    net = separator.load(tmp_path / "run" / "best.safetensors")
+    sep = separator.Separator(tmp_path / "run" / "best.safetensors")
+    stems = sep.separate(0.1 * torch.randn(2, net.sample_rate // 5), net.sample_rate)
+    assert list(stems) == list(net.sources) and all(stem.shape[0] == 2 for stem in stems.values())
+    assert net.interchangeable == (net.sources[0] == "speaker1")
+
+
+def test_every_recipe_has_its_page():
+    pages = {path.parent.name for path in (Path(__file__).parent.parent / "recipes").glob("*/README.md")}
+    assert set(RECIPES) == pages
 
 
 def test_a_folder_of_voices_trains(tmp_path, corpus_folder):

@@ -12,6 +12,7 @@ from separator.data.datasets import (
     MusdbData,
     Wsj0MixData,
 )
+from separator.data.loading import load_batches
 from separator.data.mixing import FixedMixtures, Mixing, Mixture, Mixtures, collate
 from separator.data.noises import FolderNoise, GeneratedNoise
 from separator.data.rooms import Rooms
@@ -41,4 +42,5 @@ __all__ = [
     "Voice",
     "Wsj0MixData",
     "collate",
+    "load_batches",
 ]

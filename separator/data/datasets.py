@@ -101,7 +101,7 @@ class VoiceData(MixtureData):
         seed: int,
     ) -> Mixtures:
         noise = None if self.noise is None else self.noise.background(split, sample_rate, seed)
-        rooms = None if self.rooms is None else self.rooms.bank(len(sources), sample_rate)
+        rooms = None if self.rooms is None else self.rooms.bank(split, len(sources), sample_rate)
         return Mixtures(corpora, len(sources), mixing, seed, noise, rooms)
 
 

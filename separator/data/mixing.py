@@ -52,6 +52,10 @@ class Mixture:
     name: str
     skipped: tuple[str, ...] = ()
 
+    def to(self, device: torch.device) -> Mixture:
+        """The same on a device."""
+        return replace(self, mixture=self.mixture.to(device), sources=self.sources.to(device))
+
     @classmethod
     def of(
         cls, sources: np.ndarray, sample_rate: int, name: str, peak: float | None, rest: np.ndarray | None = None

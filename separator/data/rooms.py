@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.signal import fftconvolve
 from tqdm import tqdm
 
 from separator import files
+from separator.data.corpora import VALID_SEED
 from separator.errors import ConfigError, check_whole, choose
 
 # Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
@@ -34,7 +35,8 @@ class Rooms:
     Attributes:
         share: of the mixtures that stand in a room.
         target: "dry" asks for each voice as its direct sound arrives, "reverberant" for all of it.
-        count: how many rooms; each has one microphone and a place for every voice.
+        count: how many rooms to train in, and a quarter as many others to validate in; each has one microphone and a
+            place for every voice.
         rt60_seconds: lowest and highest time in which a sound falls by 60 dB.
         distance_m: lowest and highest distance of a voice from the microphone.
         cache: folder for computed rooms; null for `separator/rooms` in the user's cache folder.
@@ -56,8 +58,11 @@ class Rooms:
             if not 0 < low <= high:
                 raise ConfigError(f"data.rooms.{name} must be two values above 0, the lower one first; got {low, high}")
 
-    def bank(self, num_voices: int, sample_rate: int) -> RoomBank:
-        """The rooms, from the cache if they are there."""
+    def bank(self, split: str, num_voices: int, sample_rate: int) -> RoomBank:
+        """The rooms of a split ("train" or "valid"), from the cache if they are there."""
+        if split != "train":
+            other = replace(self, count=max(1, self.count // 4), seed=self.seed + VALID_SEED)
+            return other.bank("train", num_voices, sample_rate)
         facts = asdict(self) | {"num_voices": num_voices, "sample_rate": sample_rate, "version": 1}
         for key in ("share", "target", "cache"):
             del facts[key]

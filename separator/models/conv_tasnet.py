@@ -34,6 +34,9 @@ MAGNITUDE_FLOOR = 1e-4
 class ConvTasNet(nn.Module):
     """Separates `[batch, time]` into `[batch, source, time]`, for any number of samples.
 
+    With several channels it is `[batch, channel, time]` into `[batch, source, channel, time]`: the filters are the
+    same for all, the masks come from all and are each channel's own.
+
     Args:
         num_sources: sources to estimate (C).
         sample_rate: Hz; the rate of the waveforms it is trained on and must be given.
@@ -60,7 +63,9 @@ class ConvTasNet(nn.Module):
             the coefficients.
         mixture_consistency: add to every estimate an equal share of what they lack of the mixture,
             so that they sum to it.
-        sources: names of the outputs; speaker1, speaker2, ... if None.
+        sources: names of the outputs, each of which is a kind of its own (vocals, drums); if None speaker1,
+            speaker2, ..., among which training makes no difference.
+        num_channels: channels of the mixture and of every source: 2 for stereo.
 
     Raises:
         ConfigError: for values that contradict each other or are out of range.
@@ -89,6 +94,7 @@ class ConvTasNet(nn.Module):
         magnitude_input: bool = False,
         mixture_consistency: bool = False,
         sources: Sequence[str] | None = None,
+        num_channels: int = 1,
     ) -> None:
         # What a checkpoint stores to build the same network again.
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -96,20 +102,21 @@ class ConvTasNet(nn.Module):
         _check_sizes(self.arguments)
         decoder_length = filter_length if decoder_length is None else decoder_length
         stride = max(1, decoder_length // 2) if stride is None else stride
-        if sources is None:
-            sources = [f"speaker{number + 1}" for number in range(num_sources)]
-        sources = _checked_sources(sources, num_sources)
+        speakers = [f"speaker{number + 1}" for number in range(num_sources)]
+        sources = speakers if sources is None else _checked_sources(sources, num_sources)
         self.arguments |= {"stride": stride, "decoder_length": decoder_length, "sources": sources}
         self.arguments["temporal_options"] = dict(temporal_options or {})
         _check(self.arguments)
         self.sources, self.sample_rate = tuple(sources), sample_rate
-        self.num_sources, self.causal = num_sources, causal
+        # Whether the sources are alike, so that only the estimates' best order says which is which.
+        self.interchangeable = sources == speakers
+        self.num_sources, self.num_channels, self.causal = num_sources, num_channels, causal
         self.magnitude_input, self.mixture_consistency = magnitude_input, mixture_consistency
 
         self.encoder = Encoder(num_filters, filter_length, stride, decoder_length)
-        self.norm = make_norm(norm, num_filters)
-        self.magnitude_norm = make_norm(norm, num_filters // 2) if magnitude_input else None
-        num_features = num_filters + num_filters // 2 * magnitude_input
+        self.norm = make_norm(norm, num_channels * num_filters)
+        self.magnitude_norm = make_norm(norm, num_channels * num_filters // 2) if magnitude_input else None
+        num_features = num_channels * (num_filters + num_filters // 2 * magnitude_input)
         self.bottleneck = nn.Linear(num_features, bottleneck_channels)
         self.stack = SeparableStack(
             bottleneck_channels,
@@ -124,7 +131,7 @@ class ConvTasNet(nn.Module):
             temporal_options,
         )
         self.prelu = nn.PReLU()
-        self.to_masks = nn.Linear(skip_channels or bottleneck_channels, num_sources * num_filters)
+        self.to_masks = nn.Linear(skip_channels or bottleneck_channels, num_channels * num_sources * num_filters)
         self.activate = choose("mask", mask, MASKS)
         self.decoder = Decoder(num_filters, decoder_length, stride)
         choose("encoder_init", encoder_init, ENCODER_INITS)
@@ -134,27 +141,35 @@ class ConvTasNet(nn.Module):
             self.decoder.weight.data.copy_(synthesis)
 
     def forward(self, mixture: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, time]` -> `[batch, source, time]`.
+        """`[batch, time]` -> `[batch, source, time]`; with several channels, `[batch, channel, time]` likewise.
 
         With a state the mixture is the next block of a stream, some strides long, and the output that of the
         `decoder.delay` samples before; `stream` takes blocks of any length.
         """
-        _check_waveform(mixture)
-        coefficients = self.encoder(mixture, state)
+        _check_waveform(mixture, self.num_channels)
+        rows = mixture.flatten(0, -2)  # filters know of no channels: [batch x channel, time]
+        coefficients = self.encoder(rows, state)
         masks = self.estimate_masks(coefficients, state)
-        return self.decode(masks, coefficients, mixture, state)
+        estimates = self.decode(masks, coefficients, rows, state)
+        return estimates if mixture.ndim == 2 else estimates.unflatten(0, mixture.shape[:2]).transpose(1, 2)
 
     def estimate_masks(self, coefficients: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, frame, filter]` -> `[batch, source, frame, filter]`."""
-        features = self.norm(coefficients, state)
+        """`[batch x channel, frame, filter]` -> `[batch x channel, source, frame, filter]`."""
+        features = self.norm(self._side_by_side(coefficients), state)
         if self.magnitude_norm is not None:
             # The filters learn from the coefficients alone: the gradient through the logarithm of a quiet one is
             # huge, and all noise.
-            magnitudes = self.magnitude_norm(log_magnitude(coefficients.detach()), state)
-            features = torch.cat([features, magnitudes], dim=-1)
+            magnitudes = self._side_by_side(log_magnitude(coefficients.detach()))
+            features = torch.cat([features, self.magnitude_norm(magnitudes, state)], dim=-1)
         features = self.stack(self.bottleneck(features), state)
-        scores = self.to_masks(self.prelu(features))
-        return self.activate(scores.unflatten(-1, (self.num_sources, -1)).transpose(1, 2))
+        scores = self.to_masks(self.prelu(features)).unflatten(-1, (self.num_channels, self.num_sources, -1))
+        return self.activate(scores.permute(0, 2, 3, 1, 4).flatten(0, 1))
+
+    def _side_by_side(self, coefficients: Tensor) -> Tensor:
+        """`[batch x channel, frame, filter]` -> `[batch, frame, channel x filter]`."""
+        if self.num_channels == 1:
+            return coefficients
+        return coefficients.unflatten(0, (-1, self.num_channels)).transpose(1, 2).flatten(2)
 
     def decode(self, masks: Tensor, coefficients: Tensor, mixture: Tensor, state: State | None = None) -> Tensor:
         """Masked coefficients of `mixture` `[batch, time]` -> `[batch, source, time]`."""
@@ -203,14 +218,16 @@ def log_magnitude(coefficients: Tensor) -> Tensor:
     return 0.5 * torch.log(cosine.square() + sine.square() + MAGNITUDE_FLOOR**2)
 
 
-def _check_waveform(mixture: Tensor) -> None:
-    if mixture.ndim != 2 or mixture.shape[-1] == 0:
-        raise ValueError(f"expected a mixture [batch, time] with at least one sample, got {list(mixture.shape)}")
+def _check_waveform(mixture: Tensor, num_channels: int) -> None:
+    channels = [] if num_channels == 1 else [num_channels]
+    if mixture.ndim != 2 + len(channels) or list(mixture.shape[1:-1]) != channels or mixture.shape[-1] == 0:
+        expected = ", ".join(map(str, ["batch", *channels, "time"]))
+        raise ValueError(f"expected a mixture [{expected}] with at least one sample, got {list(mixture.shape)}")
 
 
 def _check_sizes(arguments: dict) -> None:
     sizes = ["num_sources", "sample_rate", "num_filters", "filter_length", "stride", "decoder_length"]
-    sizes += ["bottleneck_channels", "hidden_channels", "kernel_size", "num_blocks", "num_repeats"]
+    sizes += ["bottleneck_channels", "hidden_channels", "kernel_size", "num_blocks", "num_repeats", "num_channels"]
     for name in sizes:
         if arguments[name] is not None or name not in ("stride", "decoder_length"):
             check_whole(name, arguments[name])
@@ -237,6 +254,11 @@ def _check(arguments: dict) -> None:
         raise ConfigError(
             "causal=True cannot use norm='global', whose statistics need the whole recording: "
             "use norm='cumulative' or norm='channel'"
+        )
+    if arguments["causal"] and arguments["num_channels"] > 1:
+        raise ConfigError(
+            f"causal=True goes with num_channels=1, got {arguments['num_channels']}: a stream's masks are for all "
+            "channels alike"
         )
     if arguments["magnitude_input"] and arguments["num_filters"] % 2:
         raise ConfigError(

@@ -14,6 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
 
 from separator.errors import check_whole
 from separator.models.norms import make_norm
@@ -65,7 +66,13 @@ class SeparableStack(nn.Module):
     """`num_repeats` times `num_blocks` blocks with dilations 1, 2, 4, ...; Luo & Mesgarani 2019, figure 1B.
 
     The output is the sum of all skip outputs, or the last block's features where `skip_channels` is 0.
+
+    Attributes:
+        recompute: whether training keeps only what is between the blocks and computes the rest again for the
+            gradient: less memory, more time.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -119,7 +126,10 @@ class SeparableStack(nn.Module):
         """`[batch, frame, channel]` -> `[batch, frame, skip channel]`, or the same shape without skip outputs."""
         total = None
         for block in self.blocks:
-            features, skip = block(features, state)
+            if self.recompute and self.training and state is None:
+                features, skip = checkpoint(block, features, use_reentrant=False)
+            else:
+                features, skip = block(features, state)
             if skip is not None:
                 total = skip if total is None else total + skip
         return features if total is None else total

@@ -1,0 +1,98 @@
+"""The folder of a training run: its configuration, its checkpoints, and what to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from separator import checkpoint, config, files
+from separator.errors import CheckpointError, ConfigError, TrainingError, reason
+from separator.models import ConvTasNet
+
+# What may differ when a run is continued: it changes how the work is done, not what comes out.
+MAY_CHANGE = ("checkpoint_minutes", "max_minutes", "num_workers", "log_every", "log_mixtures")
+
+
+class RunFolder:
+    """Everything that a run leaves behind, but for its logs.
+
+    `best.safetensors` and `last.safetensors` are models, `state.pt` is what the run goes on from; each is whole or
+    absent at any moment.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._state = path / "state.pt"
+
+    def open(self, settings: dict[str, Any]) -> dict[str, Any] | None:
+        """The state of a run that is to be continued; None, once the configuration is written, for a new one.
+
+        Raises:
+            ConfigError: if the run there has other settings, or the folder cannot be written.
+            CheckpointError: if the state is damaged.
+        """
+        if self._state.exists():
+            # What a killed run was just writing.
+            for name in ("best.safetensors", "last.safetensors", "state.pt"):
+                files.remove_unfinished(self.path / name)
+            state = checkpoint.load_state(self._state)
+            _refuse_other_settings(json.loads(state["settings"]), settings, self.path)
+            return state
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        except OSError as error:
+            raise ConfigError(f"run folder {self.path} cannot be written ({reason(error)}); set run=DIR") from error
+        return None
+
+    def save_best(self, net: ConvTasNet, facts: dict[str, Any]) -> None:
+        """Writes `best.safetensors`."""
+        with self.told():
+            checkpoint.save(net, self.path / "best.safetensors", facts)
+
+    def save_last(self, net: ConvTasNet, facts: dict[str, Any]) -> None:
+        """Writes `last.safetensors`."""
+        with self.told():
+            checkpoint.save(net, self.path / "last.safetensors", facts)
+
+    def save_state(self, state: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Writes what to go on from."""
+        with self.told():
+            checkpoint.save_state(state | {"settings": json.dumps(settings)}, self._state)
+
+    def list_skipped(self, texts: list[str]) -> None:
+        """Adds to `skipped.txt` what is not in it yet."""
+        path = self.path / "skipped.txt"
+        known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        new = [text for text in dict.fromkeys(" ".join(text.split()) for text in texts) if text not in known]
+        if new:
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{text}\n" for text in new)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Within, what cannot be written says what is left: the last checkpoint."""
+        try:
+            yield
+        except (OSError, CheckpointError) as error:
+            left = "its last checkpoint is whole" if self._state.exists() else "it has no checkpoint yet"
+            raise TrainingError(
+                f"the run in {self.path} cannot go on: {reason(error) if isinstance(error, OSError) else error}; "
+                f"{left}: make room, and the same command goes on from there"
+            ) from error
+
+
+def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raises `ConfigError` naming the first setting in which a continued run would differ."""
+    old, new = config.flat(before), config.flat(now)
+    for key in [*old, *new]:
+        if old.get(key) != new.get(key) and key.removeprefix("trainer.") not in MAY_CHANGE:
+            raise ConfigError(
+                f"{folder} holds a run with {key}={old.get(key)}, this one has {key}={new.get(key)}: "
+                "choose another name=NAME, or remove the folder to start anew"
+            )
