@@ -214,15 +214,14 @@ def _stream(options: argparse.Namespace) -> int:
 
 def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:
     """Runs the stream and tells `report`, also which stems there are if it fails: they stay."""
-    from separator import audio, live, sinks, sources
-    from separator.separation import stem_paths
+    from separator import audio, live, sinks, sources, stem_paths
 
     # Whatever can be refused without audio is refused before any is waited for.
     separator.stream()
     paths = {}
     if options.out != "-":
         name = sources.track_name(options.tracks[0])
-        paths = stem_paths(separator.sources, options.out, options.filename, name, "wav", options.force)
+        paths = stem_paths.fill_in(separator.sources, options.out, options.filename, name, "wav", options.force)
         for path in paths.values():
             if path.suffix.lower() != ".wav":
                 raise ConfigError(f"{path}: --stream writes WAV; end --filename in .{{ext}} or .wav")

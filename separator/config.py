@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,6 +49,24 @@ def command(run: Callable[[dict[str, Any]], None], folder: str = "") -> None:
         sys.exit(f"error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """What training's `config.yaml` and a command line come to.
+
+    Raises:
+        ConfigError: for what that command line would be refused for.
+    """
+    # Inside a program that Hydra has started it would not start again.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(config_directory(), version_base="1.3"):
+            return resolve(hydra.compose("config", overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m separator.evaluate model=NAME data.list=LIST.csv`: SI-SNRi and SDRi of a model over a list of mixtures."""
+"""`python -m separator.evaluate model=NAME data.list=LIST.csv`: how well a model separates a list of mixtures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import io
 import json
 import logging
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,134 +18,245 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from separator import config, files, objectives
-from separator.data import GeneratedData, Mixture
-from separator.errors import ConfigError
+from separator import bounds, config, evaluation_page, files, measures, objectives, summary
+from separator.data import GeneratedData, Mixture, MixtureData
+from separator.errors import ConfigError, reason
 from separator.separation import Separator
+from separator.summary import Row
 
 log = logging.getLogger("separator.evaluate")
 
-SETTINGS = ("model", "device", "precision", "data", "out")
-METRICS = ("si_snri", "sdri")
-# Two-sided 95% point of the normal distribution.
-CONFIDENCE = 1.96
+SETTINGS = ("model", "baseline", "device", "precision", "data", "limit", "measures", "bounds", "report", "out")
+# Prefix of the columns that tell what an ideal mask of this kind reaches.
+BOUNDS = {"ibm": "binary", "irm": "ratio"}
 
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The `data` group of an evaluation: a list of mixtures, or generated ones.
+    """The `data` group of an evaluation: a list of mixtures, the test set of a recipe's data, or generated ones.
 
     Attributes:
-        list: a CSV file, see `separator.data.layouts.mixture_list`; null for mixtures of generated voices.
-        limit: use only the first so many; null for all.
-        generated_mixtures: how many to generate where there is no list.
-        seed: of the generated ones.
+        list: a CSV or JSONL file, see `separator.data.layouts.mixture_list`.
+        recipe: instead, a recipe whose data's test part it is.
+        root: of that recipe's data, where it needs one.
+        overrides: of other settings of that recipe, as on the command line of training.
+        generated_mixtures: how many to draw where they are not given.
+        seed: of the drawn ones.
     """
 
     list: str | None = None
-    limit: int | None = None
+    recipe: str | None = None
+    root: str | None = None
+    overrides: Sequence[str] = ()
     generated_mixtures: int = 50
     seed: int = 0
 
+    @property
+    def name(self) -> str:
+        """What is evaluated on, in a word or two."""
+        return self.list or (f"the test set of {self.recipe}" if self.recipe else "generated voices")
+
     def mixtures(self, sample_rate: int, sources: Sequence[str]) -> Dataset:
-        """The mixtures, with these sources."""
-        data = GeneratedData(valid_mixtures=self.generated_mixtures, valid_list=self.list)
-        return data.validation(sample_rate, sources, self.seed)
+        """The mixtures, with these sources. Raises `ConfigError` or `DataError` for what cannot be had."""
+        if self.list is not None:
+            if self.recipe is not None:
+                raise ConfigError("data.list and data.recipe are two things to evaluate on; give one")
+            return GeneratedData(valid_list=self.list).validation(sample_rate, sources, self.seed)
+        data: MixtureData = GeneratedData(valid_mixtures=self.generated_mixtures)
+        if self.recipe is not None:
+            root = [] if self.root is None else [f"data.root={self.root}"]
+            composed = config.compose([f"+recipe={self.recipe}", *root, *self.overrides])["data"]
+            if "valid_mixtures" in composed:
+                composed["valid_mixtures"] = self.generated_mixtures
+            data = config.build(composed, "data")
+        return data.testing(sample_rate, sources, self.seed)
 
 
-def evaluate(separator: Separator, mixtures: Dataset, limit: int | None = None) -> list[dict[str, Any]]:
-    """A row for each mixture: id, seconds, and SI-SNR, SI-SNRi, SDR, SDRi in dB, means over its sources.
+def evaluate(
+    separator: Separator,
+    mixtures: Dataset,
+    limit: int | None = None,
+    extra: Sequence[str] = (),
+    with_bounds: bool = False,
+) -> list[Row]:
+    """A row for each mixture; the stems are those that `Separator.separate` gives.
 
-    The stems are those that `Separator.separate` gives, under the best permutation by SI-SNR.
+    Means over the sources that sound, in dB: `si_snr`, `si_snri`, `sdr`, `sdri`, those of the mixture itself
+    (`mixture_si_snr`, ...) and, if asked for, of ideal masks (`ibm_si_snri`, `irm_si_snri`, ...); and those of each
+    source (`si_snri_1`, `si_snri_vocals`, ...). Interchangeable sources are taken in their best order by SI-SNR.
+    `silent_db` is how loud the stems of silent sources are beside the mixture. Where nothing is mixed, there is nothing
+    to improve: `si_snri` and `sdri` are nan.
+
+    Args:
+        separator: the model.
+        mixtures: a set of `separator.data.Mixture`.
+        limit: use only the first so many.
+        extra: further measures, of "pesq" and "stoi".
+        with_bounds: whether to score ideal masks.
     """
     count = len(mixtures)  # type: ignore[arg-type]
     count = count if limit is None else min(count, limit)
     numbers = tqdm(range(count), unit="mixture", dynamic_ncols=True, disable=None)
-    return [_row(separator, mixtures[index]) for index in numbers]
+    return [_row(separator, mixtures[index], extra, with_bounds) for index in numbers]
 
 
-def _row(separator: Separator, item: Mixture) -> dict[str, Any]:
+def separated(separator: Separator, item: Mixture) -> Tensor:
+    """The stems of a mixture, `[source, ..., time]`, in the order of its sources."""
     stems = separator.separate(item.mixture, item.sample_rate)
-    estimate = torch.stack(list(stems.values()))[None]
-    reference = item.sources[None]
-    value, permutation = objectives.pit(objectives.si_snr, estimate, reference)
-    estimate = objectives.reorder(estimate, permutation)
-    mixture = item.mixture.expand_as(reference)
-    si_snr = float(value)
-    sdr = float(_sdr(estimate, reference).mean())
-    return {
+    estimate = torch.stack([torch.as_tensor(stem) for stem in stems.values()])
+    return measures.in_best_order(estimate, item) if separator.interchangeable else estimate
+
+
+def _row(separator: Separator, item: Mixture, extra: Sequence[str], with_bounds: bool) -> Row:
+    scores = measures.score(separated(separator, item), item, extra)
+    before = measures.score(item.mixture.expand_as(item.sources), item, extra)
+    is_mixed = bool(objectives.is_mixed(item.sources.flatten(1)[None], item.mixture.flatten()[None]))
+    row: Row = {
         "id": item.name,
         "seconds": item.mixture.shape[-1] / item.sample_rate,
-        "si_snr": si_snr,
-        "si_snri": si_snr - float(objectives.si_snr(mixture, reference).mean()),
-        "sdr": sdr,
-        "sdri": sdr - float(_sdr(mixture, reference).mean()),
+        "sources": len(scores.sources),
+        "level_difference_db": _level_difference(item.sources.flatten(1)[scores.sources]),
     }
+    for name in ("si_snr", "sdr"):
+        row[name] = scores.mean(name)
+        row[f"{name}i"] = scores.mean(name) - before.mean(name) if is_mixed else math.nan
+    row |= {name: scores.mean(name) for name in extra}
+    if not math.isnan(scores.silent_db):
+        row["silent_db"] = scores.silent_db
+    row |= {f"mixture_{name}": before.mean(name) for name in scores.values}
+    for place, number in enumerate(scores.sources):
+        label = str(number + 1) if separator.interchangeable else separator.sources[number]
+        row[f"mixture_si_snr_{label}"] = before.values["si_snr"][place]
+        for name in ("si_snr", "sdr"):
+            gain = scores.values[name][place] - before.values[name][place]
+            row[f"{name}i_{label}"] = gain if is_mixed else math.nan
+    if with_bounds and is_mixed:
+        for name, kind in BOUNDS.items():
+            ideal = measures.score(bounds.ideal_mask(item.mixture, item.sources, item.sample_rate, kind), item)
+            row |= {f"{name}_{key}i": ideal.mean(key) - before.mean(key) for key in ("si_snr", "sdr")}
+    return row
 
 
-def _sdr(estimate: Tensor, reference: Tensor) -> Tensor:
-    """BSS-eval's signal-to-distortion ratio, with its filter of 512 taps (Vincent et al. 2006)."""
-    from torchmetrics.functional.audio import signal_distortion_ratio
-
-    return signal_distortion_ratio(estimate.double(), reference.double())
-
-
-def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Metric -> mean, median and half the width of the mean's 95% confidence interval."""
-    summary = {}
-    for metric in METRICS:
-        values = torch.tensor([row[metric] for row in rows], dtype=torch.float64)
-        deviation = float(values.std()) if len(rows) > 1 else math.nan
-        summary[metric] = {
-            "mean": float(values.mean()),
-            "confidence": CONFIDENCE * deviation / math.sqrt(len(rows)),
-            "median": float(values.median()),
-        }
-    return summary
+def _level_difference(sources: Tensor) -> float:
+    """Between the loudest and the quietest source `[source, time]`, in dB; 0 for one alone."""
+    if not len(sources):
+        return 0.0
+    energies = sources.double().square().sum(-1)
+    return 10 * float(torch.log10(energies.max() / energies.min()))
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as the text of a CSV file."""
+def as_csv(rows: Sequence[Row]) -> str:
+    """The rows as the text of a CSV file; a value that there is not is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys())
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
-    writer.writerows(
-        {key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
-    )
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def run(settings: dict[str, Any]) -> None:
     """Evaluates as configured, prints the summary and writes the rows."""
     config.refuse_unknown(settings, SETTINGS, "")
     data: EvaluationData = config.build(settings["data"], "data")
-    if not isinstance(settings["model"], str):
-        raise ConfigError(f"model must be a model's name or a checkpoint's path, got {settings['model']!r}")
-    separator = Separator(settings["model"], settings["device"], settings["precision"])
-    rows = evaluate(separator, data.mixtures(separator.sample_rate, separator.sources), data.limit)
-    summary = summarize(rows)
-    facts = {"model": settings["model"], "data": data.list or "generated", "mixtures": len(rows), **summary}
+    extra, missing = measures.available(settings["measures"])
+    for text in missing:
+        log.info(text)
+    names = [name for name in (settings["model"], settings["baseline"]) if name is not None]
+    models = [_load(name, settings) for name in names]
+    mixtures = data.mixtures(models[0].sample_rate, models[0].sources)
+    for other in models[1:]:
+        if (other.sources, other.sample_rate) != (models[0].sources, models[0].sample_rate):
+            raise ConfigError(
+                f"baseline={names[1]} separates {', '.join(other.sources)} at {other.sample_rate} Hz, model={names[0]} "
+                f"{', '.join(models[0].sources)} at {models[0].sample_rate} Hz; only the same can be compared"
+            )
     out = Path(settings["out"])
+    rows, *others = [
+        evaluate(model, mixtures, settings["limit"], extra, settings["bounds"] and model is models[0])
+        for model in models
+    ]
+    facts: dict[str, Any] = {"model": names[0], "data": data.name, "mixtures": len(rows), **summary.summarize(rows)}
+    facts["named_sources"] = [] if models[0].interchangeable else list(models[0].sources)
+    for column, edges in summary.GROUPS.items():
+        facts[f"by_{column}"] = summary.grouped(rows, column, edges)
+    writes: dict[Path, files.Write] = {out / "mixtures.csv": lambda path: path.write_text(as_csv(rows))}
+    if others:
+        facts["baseline"] = {"model": names[1], **summary.summarize(others[0])}
+        facts["against_baseline"] = {name: summary.compare(rows, others[0], name) for name in ("si_snri", "sdri")}
+        writes[out / "baseline.csv"] = lambda path: path.write_text(as_csv(others[0]))
+    writes[out / "summary.json"] = lambda path: path.write_text(json.dumps(_plain(facts), indent=2) + "\n")
+    if settings["report"]:
+        page = evaluation_page.make(facts, rows, mixtures, lambda item: separated(models[0], item), models[0].sources)
+        writes[out / "report.html"] = lambda path: path.write_text(page, encoding="utf-8")
     try:
-        files.write_together(
-            {
-                out / "mixtures.csv": lambda path: path.write_text(as_csv(rows)),
-                out / "summary.json": lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"),
-            }
-        )
+        files.write_together(writes)
     except OSError as error:
-        raise ConfigError(f"out={out} cannot be written to ({error.strerror}); choose another place") from error
-    print(f"{settings['model']} on {data.list or 'generated voices'}, {len(rows)} mixtures")
-    for metric, label in zip(METRICS, ("SI-SNRi", "SDRi"), strict=True):
-        values = summary[metric]
+        raise ConfigError(f"out={out} cannot be written to ({reason(error)}); choose another place") from error
+    _print(facts)
+    for path in writes:
+        print(path)
+
+
+def _load(name: Any, settings: dict[str, Any]) -> Separator:
+    if not isinstance(name, str):
+        raise ConfigError(f"model must be a model's name or a checkpoint's path, got {name!r}")
+    return Separator(name, settings["device"], settings["precision"])
+
+
+def _plain(facts: Any) -> Any:
+    """For JSON, which has no nan: null."""
+    if isinstance(facts, Mapping):
+        return {name: _plain(value) for name, value in facts.items()}
+    if isinstance(facts, list):
+        return [_plain(value) for value in facts]
+    return None if isinstance(facts, float) and math.isnan(facts) else facts
+
+
+LABELS = {
+    "si_snri": ("SI-SNRi", " dB"),
+    "sdri": ("SDRi", " dB"),
+    "pesq": ("PESQ", ""),
+    "stoi": ("STOI", ""),
+    "silent_db": ("silent stems, of the mixture", " dB"),
+    "ibm_si_snri": ("SI-SNRi, ideal binary mask", " dB"),
+    "irm_si_snri": ("SI-SNRi, ideal ratio mask", " dB"),
+}
+
+
+def _print(facts: dict[str, Any]) -> None:
+    print(f"{facts['model']} on {facts['data']}, {facts['mixtures']} mixtures")
+    named = {f"si_snri_{name}": (f"SI-SNRi, {name}", " dB") for name in facts["named_sources"]}
+    for name, (label, unit) in (LABELS | named).items():
+        if name in facts:
+            values = facts[name]
+            text = f"{values['mean']:6.2f}{unit} +- {values['confidence']:.2f} (95%), median {values['median']:.2f}"
+            mixture = facts.get(f"mixture_{name}")
+            print(f"  {label:28} {text}" + (f"; the mixture {mixture['mean']:.2f}" if mixture else ""))
+    for column, label in (("level_difference_db", "{} dB level difference"), ("seconds", "{} s")):
+        groups = facts[f"by_{column}"]
+        for group in groups if len(groups) > 1 else ():
+            span = f"{group['from']:g} to {group['to']:g}" if group["to"] is not None else f"from {group['from']:g}"
+            if "si_snri" in group:
+                gain = f"{group['si_snri']['mean']:6.2f} dB SI-SNRi"
+                print(f"  {label.format(span):28} {gain}, {group['mixtures']} mixtures")
+    if "baseline" in facts:
+        test = facts["against_baseline"]["si_snri"]
         print(
-            f"  {label:8} {values['mean']:6.2f} dB +- {values['confidence']:.2f} (95%), median {values['median']:.2f}"
+            f"  against {facts['baseline']['model']:20} {test['mean_difference']:+6.2f} dB SI-SNRi +- "
+            f"{test['confidence']:.2f} (95%), better on {test['better']:.0%}; t-test p = {test['t_test_p']:.2g}, "
+            f"Wilcoxon p = {test['wilcoxon_p']:.2g}"
         )
-    print(f"a row for each mixture: {out / 'mixtures.csv'}")
 
 
 def main() -> None:
-    """The command line."""
+    """The command line; `--report` stands for `report=true`."""
+    sys.argv[1:] = ["report=true" if argument == "--report" else argument for argument in sys.argv[1:]]
     config.command(run, "evaluate")
 
 

@@ -140,6 +140,11 @@ def reorder(estimate: Tensor, permutation: Tensor) -> Tensor:
     return estimate.gather(1, permutation.unsqueeze(-1).expand_as(estimate))
 
 
+def si_snr_of_sounding(estimate: Tensor, reference: Tensor) -> Tensor:
+    """`si_snr`, and 0 dB where the reference is silent, whichever estimate it gets."""
+    return torch.where(is_silent(reference), 0.0, si_snr(estimate, reference))
+
+
 def in_order(metric: Metric, estimate: Tensor, reference: Tensor) -> Tensor:
     """`[batch, source, time]` twice -> `[batch]`: the mean of `metric` over sources that have an order of their own."""
     return metric(estimate, reference).mean(-1)
@@ -159,13 +164,9 @@ def si_snr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor, per
     Raises:
         ValueError: as `pit` and `si_snr` do.
     """
-
-    def metric(estimate: Tensor, reference: Tensor) -> Tensor:
-        # Nothing is lost to whichever estimate a silent source gets.
-        return torch.where(is_silent(reference), 0.0, si_snr(estimate, reference))
-
+    metric = si_snr_of_sounding
     value = pit(metric, estimate, reference)[0] if permute else in_order(metric, estimate, reference)
-    gain = value - metric(mixture.unsqueeze(1), reference).mean(-1)
+    gain = value - in_order(metric, mixture.unsqueeze(1), reference)
     share = (~is_silent(reference)).float().mean(-1)
     return gain / share.clamp_min(0.5 / reference.shape[1])
 

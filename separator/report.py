@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,6 +81,36 @@ def spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int) -> Figure:
         axis.set(title=name, ylabel="Hz")
     axes[-1, 0].set_xlabel("seconds")
     figure.colorbar(image, ax=axes[:, 0], label="dB", pad=0.01)
+    return figure
+
+
+def score_figure(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Of many mixtures: a histogram of their SI-SNRi; that of each source by its SI-SNR before; by level difference."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in rows if np.isfinite(row["si_snri"])]
+    gains = [row["si_snri"] for row in rows]
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(14, 4), layout="constrained")
+    left.hist(gains, bins=min(30, max(5, len(gains) // 4)), color="tab:blue", edgecolor="white")
+    left.axvline(float(np.mean(gains)), color="tab:orange", label=f"mean {np.mean(gains):.2f} dB")
+    left.axvline(float(np.median(gains)), color="0.3", linestyle=":", label=f"median {np.median(gains):.2f} dB")
+    left.set(xlabel="SI-SNRi (dB)", ylabel="mixtures", title="Improvement")
+    left.legend()
+    labels = dict.fromkeys(name.removeprefix("si_snri_") for row in rows for name in row if name.startswith("si_snri_"))
+    for label in labels:
+        points = [
+            (row[f"mixture_si_snr_{label}"], row[f"si_snri_{label}"]) for row in rows if f"si_snri_{label}" in row
+        ]
+        middle.scatter(*zip(*points, strict=True), s=14, alpha=0.7, label=label)
+    middle.legend(title="source")
+    middle.set(xlabel="SI-SNR of the source in the mixture (dB)", ylabel="SI-SNRi (dB)", title="Source by source")
+    right.scatter([row["level_difference_db"] for row in rows], gains, s=14, alpha=0.7)
+    right.set(xlabel="level difference of the sources (dB)", ylabel="SI-SNRi (dB)", title="By level difference")
+    for axis in (left, middle, right):
+        axis.grid(alpha=0.3)
     return figure
 
 

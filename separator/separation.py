@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from separator import audio, checkpoint, chunks, zoo
+from separator import audio, checkpoint, chunks, stem_paths, zoo
 from separator.audio import Waveform
-from separator.errors import AudioError, ConfigError, choose, reason
+from separator.errors import AudioError, ConfigError, choose
 from separator.models import Replay, State
 from separator.stream import Stream
 
@@ -21,7 +21,6 @@ from separator.stream import Stream
 Callback = Callable[[float, float, float], None]
 
 PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
-DEFAULT_FILENAME = "{track}/{stem}.{ext}"
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
 # Written peak of stems that would clip otherwise, just below full scale.
@@ -110,6 +109,11 @@ class Separator:
         return self.net.sources
 
     @property
+    def interchangeable(self) -> bool:
+        """Whether the stems may come in any order: those of speakers may, those with names of their own may not."""
+        return self.net.interchangeable
+
+    @property
     def sample_rate(self) -> int:
         """Hz, at which the model works; recordings of other rates are resampled to it and back."""
         return self.net.sample_rate
@@ -155,7 +159,7 @@ class Separator:
         self,
         path: str | Path,
         out: str | Path = "stems",
-        filename: str = DEFAULT_FILENAME,
+        filename: str = stem_paths.DEFAULT,
         extension: str = "wav",
         subtype: str | None = None,
         overwrite: bool = False,
@@ -177,7 +181,7 @@ class Separator:
         """
         started = time.monotonic()
         path = Path(path)
-        targets = stem_paths(self.sources, out, filename, path.stem, extension, overwrite)
+        targets = stem_paths.fill_in(self.sources, out, filename, path.stem, extension, overwrite)
         recording = audio.read(path)
         subtype = subtype or audio.subtype_of_stems(recording.subtype)
         if extension == "flac" and subtype not in ("PCM_16", "PCM_24"):
@@ -320,30 +324,3 @@ def _device(name: str) -> torch.device:
             f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
         ) from error
     return device
-
-
-def stem_paths(
-    sources: Sequence[str], out: str | Path, filename: str, track: str, extension: str, overwrite: bool
-) -> dict[str, Path]:
-    """Name of each source -> where its stem goes.
-
-    Raises:
-        ConfigError: for a `filename` that cannot be filled in, or gives all stems one name.
-        AudioError: if there is a file already that may not be replaced.
-    """
-    try:
-        paths = {name: Path(out) / filename.format(track=track, stem=name, ext=extension) for name in sources}
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"filename {filename!r}: only {{track}}, {{stem}} and {{ext}} can be filled in") from error
-    if len(set(paths.values())) < len(paths):
-        raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
-    for path in paths.values():
-        try:
-            exists, is_folder = path.exists(), path.is_dir()
-        except OSError as error:
-            raise AudioError(f"{path}: cannot be written ({reason(error)}); choose another place with --out") from error
-        if is_folder:
-            raise AudioError(f"{path}: is a folder; choose another place with --out")
-        if exists and not overwrite:
-            raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")
-    return paths

@@ -1,28 +1,38 @@
+import base64
 import csv
+import io
+import itertools
 import json
 import math
 import subprocess
 import sys
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import trees
+from conftest import TINY
 
-from separator import evaluate, objectives, separation
-from separator.data import Mixture
+import separator
+from separator import evaluate, evaluation_page, objectives, separation, summary
+from separator.data import GeneratedData, Mixture
+from separator.errors import ConfigError
 
 
 class Oracle:
     """Gives the references, the other way round and with a little noise."""
 
     sample_rate = 8000
+    interchangeable = True
+    sources = ("speaker1", "speaker2")
 
     def __init__(self, item, noise):
-        self.sources = item.sources.flip(0) + noise * torch.randn_like(item.sources)
+        self.estimate = item.sources.flip(0) + noise * torch.randn_like(item.sources)
 
     def separate(self, waveform, sample_rate):
-        return {"a": self.sources[0], "b": self.sources[1]}
+        return dict(zip(self.sources, self.estimate, strict=True))
 
 
 def make_mixture(two_voices):
@@ -31,32 +41,39 @@ def make_mixture(two_voices):
 
 def test_a_row_is_measured_under_the_best_permutation(two_voices):
     item = make_mixture(two_voices)
-    row = evaluate._row(Oracle(item, 0.003), item)
-    expected = objectives.si_snr(Oracle(item, 0.003).sources.flip(0), item.sources).mean()
-    assert row["si_snr"] == pytest.approx(float(expected), abs=0.3) and row["si_snr"] > 15
-    before = float(objectives.si_snr(item.mixture.expand_as(item.sources), item.sources).mean())
-    assert row["si_snri"] == pytest.approx(row["si_snr"] - before, abs=1e-5)
-    assert row["id"] == "one" and row["seconds"] == 3.0
+    oracle = Oracle(item, 0.003)
+    (row,) = evaluate.evaluate(oracle, [item])
+    expected = objectives.si_snr(oracle.estimate.flip(0), item.sources)
+    assert row["si_snr"] == pytest.approx(float(expected.mean()), abs=1e-3) and row["si_snr"] > 15
+    before = objectives.si_snr(item.mixture.expand_as(item.sources), item.sources)
+    assert row["si_snri"] == pytest.approx(row["si_snr"] - float(before.mean()), abs=1e-3)
+    assert row["mixture_si_snr"] == pytest.approx(float(before.mean()), abs=1e-3)
+    assert row["si_snri_2"] == pytest.approx(float(expected[1] - before[1]), abs=1e-3)
+    assert row["id"] == "one" and row["seconds"] == 3.0 and row["sources"] == 2
+    energies = item.sources.square().sum(-1)
+    assert row["level_difference_db"] == pytest.approx(
+        float(10 * torch.log10(energies.max() / energies.min())), abs=1e-3
+    )
 
 
-def test_sdr_equals_fast_bss_eval(two_voices):
-    peer = pytest.importorskip("fast_bss_eval")
+def test_sources_with_names_keep_their_order(two_voices):
     item = make_mixture(two_voices)
-    oracle = Oracle(item, 0.01)
-    row = evaluate._row(oracle, item)
-    references = item.sources.double().numpy()
-    after = peer.bss_eval_sources(references, oracle.sources.double().numpy(), compute_permutation=True)[0].mean()
-    before = peer.sdr(references, np.stack([item.mixture.double().numpy()] * 2)).mean()
-    assert row["sdr"] == pytest.approx(float(after), abs=0.05)
-    assert row["sdri"] == pytest.approx(float(after - before), abs=0.05)
+    oracle = Oracle(item, 0.003)
+    oracle.interchangeable, oracle.sources = False, ("speech", "noise")
+    (row,) = evaluate.evaluate(oracle, [item])
+    assert row["si_snri"] < -10 and row["si_snri_speech"] < -10
+    oracle.estimate = oracle.estimate.flip(0)
+    assert evaluate.evaluate(oracle, [item])[0]["si_snri_noise"] > 10
 
 
-def test_the_summary_is_mean_median_and_confidence():
-    rows = [{"si_snri": value, "sdri": 2 * value} for value in (1.0, 2.0, 6.0, 7.0)]
-    summary = evaluate.summarize(rows)["si_snri"]
-    assert summary["mean"] == 4 and summary["median"] in (2, 6)
-    assert summary["confidence"] == pytest.approx(1.96 * np.std([1, 2, 6, 7], ddof=1) / 2)
-    assert math.isnan(evaluate.summarize(rows[:1])["si_snri"]["confidence"])
+def test_one_voice_alone_has_nothing_to_improve(two_voices):
+    voice = torch.from_numpy(two_voices[0])
+    item = Mixture(voice, torch.stack([voice, torch.zeros_like(voice)]), 16000, "alone")
+    oracle = Oracle(item, 0.001)
+    (row,) = evaluate.evaluate(oracle, [item], with_bounds=True)
+    assert math.isnan(row["si_snri"]) and row["si_snr"] > 20 and row["sources"] == 1
+    assert row["silent_db"] < -20 and "ibm_si_snri" not in row
+    assert "nan" not in evaluate.as_csv([row])
 
 
 @pytest.fixture
@@ -83,15 +100,86 @@ def test_the_command_prints_a_summary_and_writes_a_row_for_each_mixture(tmp_path
     with (tmp_path / "result" / "mixtures.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["first", "second"]
-    summary = json.loads((tmp_path / "result" / "summary.json").read_text())
-    assert summary["mixtures"] == 2
-    assert summary["si_snri"]["mean"] == pytest.approx(np.mean([float(row["si_snri"]) for row in rows]), abs=1e-3)
+    assert all(float(row["ibm_si_snri"]) > 5 and float(row["stoi"]) < 1 for row in rows)
+    facts = json.loads((tmp_path / "result" / "summary.json").read_text())
+    assert [group["mixtures"] for group in facts["by_seconds"]] == [2]
+    assert facts["mixtures"] == 2
+    assert facts["si_snri"]["mean"] == pytest.approx(np.mean([float(row["si_snri"]) for row in rows]), abs=1e-3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "b.wav", "list.csv", "result"]
 
 
+def test_the_report_is_one_page_that_needs_nothing_else(tmp_path, listed, tiny_checkpoint, causal_checkpoint):
+    done = run(tmp_path, f"model={tiny_checkpoint}", f"baseline={causal_checkpoint}", "data.list=list.csv", "--report")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "runs" / "evaluation" / "report.html").read_text()
+
+    class Links(HTMLParser):
+        found, tags = [], []
+
+        def handle_starttag(self, tag, attributes):
+            self.tags.append(tag)
+            self.found += [value for name, value in attributes if name in ("src", "href")]
+
+    links = Links()
+    links.feed(page)
+    assert links.tags.count("audio") == 2 * 5 and links.tags.count("img") == 3
+    assert all(link.startswith("data:") for link in links.found)
+    audio = next(link for link in links.found if link.startswith("data:audio/flac;base64,"))
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio.split(",")[1])))
+    assert rate == 8000 and len(samples) == 2 * 8000
+    for text in ("The best", "The worst", "ideal ratio mask", "SDRi", "Against", "By level difference", "By duration"):
+        assert text in page
+    assert "better on" in done.stdout
+    assert {"baseline.csv", "mixtures.csv", "summary.json"} < {
+        path.name for path in (tmp_path / "runs" / "evaluation").iterdir()
+    }
+
+
+def test_the_page_escapes_what_it_is_told(two_voices):
+    item = Mixture.of(two_voices, 16000, "<script>alert(1)</script>", 0.9)
+    rows = evaluate.evaluate(Oracle(item, 0.01), [item])
+    facts = {"model": "a<b", "data": "c&d", "mixtures": 1, "named_sources": [], **summary.summarize(rows)}
+    facts |= {f"by_{column}": summary.grouped(rows, column, edges) for column, edges in summary.GROUPS.items()}
+    page = evaluation_page.make(facts, rows, [item], lambda item: item.sources, ("x", "y"))
+    assert "<script>" not in page and "a&lt;b" in page and "c&amp;d" in page
+
+
 def test_generated_mixtures_need_no_list(tmp_path, tiny_checkpoint):
-    done = run(tmp_path, f"model={tiny_checkpoint}", "data.generated_mixtures=2")
+    done = run(tmp_path, f"model={tiny_checkpoint}", "data.generated_mixtures=2", "measures=[]", "bounds=false")
     assert done.returncode == 0 and "generated voices, 2 mixtures" in done.stdout
+    assert "STOI" not in done.stdout and "ideal" not in done.stdout
+
+
+def test_a_recipes_test_set(tmp_path):
+    data = evaluate.EvaluationData(recipe="speech_enhancement", generated_mixtures=3)
+    mixtures = data.mixtures(8000, ("speech", "noise"))
+    assert len(mixtures) == 3 and mixtures[0].sources.shape == (2, 6 * 8000)
+    root = trees.librimix(tmp_path, 8000, "test")
+    data = evaluate.EvaluationData(recipe="libri2mix_8k", root=str(root), overrides=["data.task=sep_noisy"])
+    assert len(data.mixtures(8000, ("speaker1", "speaker2"))) == 3
+    with pytest.raises(ConfigError, match=r"Could not find 'recipe/libri3mix'"):
+        evaluate.EvaluationData(recipe="libri3mix").mixtures(8000, ("speaker1", "speaker2"))
+
+
+def test_no_test_mixture_is_one_of_validation():
+    """Of a run with the same seed: neither its voices nor its draws."""
+    data = GeneratedData(valid_mixtures=2)
+    tests, valid = (getattr(data, name)(8000, ("a", "b"), 0) for name in ("testing", "validation"))
+    train = data.training(8000, ("a", "b"), 0)
+    first = [tests[0].mixture, valid[0].mixture, train[0].mixture]
+    assert not any(torch.equal(one[:8000], other[:8000]) for one, other in itertools.combinations(first, 2))
+    voices = [
+        corpus.read(0, 0, 0, 8000)
+        for corpus in (tests.mixtures.corpora[0], valid.mixtures.corpora[0], train.corpora[0])
+    ]
+    assert not any(np.allclose(one, other) for one, other in itertools.combinations(voices, 2))
+
+
+def test_models_of_other_sources_cannot_be_compared(tmp_path, listed, tiny_checkpoint):
+    torch.manual_seed(0)
+    separator.save(separator.ConvTasNet(sample_rate=8000, sources=("a", "b"), **TINY), tmp_path / "other.safetensors")
+    done = run(tmp_path, f"model={tiny_checkpoint}", "baseline=other.safetensors", "data.list=list.csv")
+    assert done.returncode == 1 and "separates a, b at 8000 Hz, model=" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -101,6 +189,9 @@ def test_generated_mixtures_need_no_list(tmp_path, tiny_checkpoint):
         (["data.list=none.csv"], "none.csv: cannot be read as a list"),
         (["data.lst=none.csv"], "lst"),
         (["+metric=pesq"], "no setting 'metric'"),
+        (["measures=[pesk]"], "unknown measure 'pesk'"),
+        (["data.list=a.csv", "data.recipe=two_speakers"], "give one"),
+        (["data.recipe=libri2mix_8k"], "no value for data.root"),
         (["device=gpu"], "device 'gpu'"),
     ],
 )

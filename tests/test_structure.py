@@ -7,6 +7,7 @@ import separator
 
 PACKAGE = Path(separator.__file__).parent
 
+# fmt: off
 ALLOWED = {
     "errors": set(),
     "files": set(),
@@ -21,11 +22,12 @@ ALLOWED = {
     "checkpoint": {"errors", "files", "models"},
     "resampling": set(),
     "stream": {"audio", "errors", "models", "resampling"},
-    "separation": {"audio", "checkpoint", "chunks", "errors", "models", "stream", "zoo"},
+    "stem_paths": {"errors"},
+    "separation": {"audio", "checkpoint", "chunks", "errors", "models", "stem_paths", "stream", "zoo"},
     "sources": {"audio", "errors"},
     "sinks": {"audio", "errors", "files"},
     "live": {"errors", "sinks", "sources", "stream"},
-    "cli": {"audio", "checkpoint", "errors", "live", "separation", "sinks", "sources", "zoo"},
+    "cli": {"audio", "checkpoint", "errors", "live", "separation", "sinks", "sources", "stem_paths", "zoo"},
     "logs": {"report"},
     "data": {"audio", "errors", "files"},
     "settings": {"errors"},
@@ -44,9 +46,17 @@ ALLOWED = {
         "zoo",
     },
     "study": {"config", "data", "errors", "files", "models", "report"},
-    "evaluate": {"config", "data", "errors", "files", "objectives", "separation"},
+    "bounds": set(),
+    "measures": {"data", "errors", "objectives"},
+    "summary": set(),
+    "evaluation_page": {"data", "report", "summary"},
+    "evaluate": {
+        "bounds", "config", "data", "errors", "evaluation_page", "files", "measures", "objectives", "separation",
+        "summary",
+    },
     "demo": {"audio", "cli", "data", "errors", "objectives", "report"},
 }
+# fmt: on
 
 
 def part(path):

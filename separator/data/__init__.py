@@ -1,21 +1,12 @@
 """Mixtures to train, choose and test on."""
 
 from separator.data.corpora import FolderCorpus
-from separator.data.datasets import (
-    DnsData,
-    FolderData,
-    GeneratedData,
-    LibriMixData,
-    LibriSpeechData,
-    ManifestData,
-    MixtureListData,
-    MusdbData,
-    Wsj0MixData,
-)
+from separator.data.datasets import DnsData, FolderData, GeneratedData, LibriSpeechData, ManifestData, MixtureData
 from separator.data.loading import load_batches
 from separator.data.mixing import FixedMixtures, Mixing, Mixture, Mixtures, collate
 from separator.data.noises import FolderNoise, GeneratedNoise
 from separator.data.rooms import Rooms
+from separator.data.set_data import LibriMixData, MixtureListData, MusdbData, Wsj0MixData
 from separator.data.sets import Excerpts, MixtureSet
 from separator.data.voices import GeneratedCorpus, Voice
 
@@ -34,6 +25,7 @@ __all__ = [
     "ManifestData",
     "Mixing",
     "Mixture",
+    "MixtureData",
     "MixtureListData",
     "MixtureSet",
     "Mixtures",

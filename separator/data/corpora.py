@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 Splits = dict[str, dict[str, list[Path]]]
-# Added to the seed for validation, so that its draws are not those of training.
-VALID_SEED = 1_000_003
+# Added to the seed, so that no split's draws are those of another.
+SPLIT_SEEDS = {"train": 0, "valid": 1_000_003, "test": 2_000_006}
 # Names of the folders of a corpus's splits.
 SPLIT_FOLDERS = {"train": ("train", "tr"), "valid": ("valid", "cv", "dev"), "test": ("test", "tt")}
 # Share of the recordings that may be corrupt.

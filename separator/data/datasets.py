@@ -1,9 +1,9 @@
-"""The `data` groups of the configuration: what training and validation mixtures come from."""
+"""The `data` groups of the configuration that draw mixtures from single voices."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from separator.data import layouts
 from separator.data.corpora import (
-    VALID_SEED,
+    SPLIT_SEEDS,
     Corpus,
     FolderCorpus,
     check_splits,
@@ -22,14 +22,14 @@ from separator.data.corpora import (
 from separator.data.mixing import FixedMixtures, Mixing, Mixtures
 from separator.data.noises import NoiseData
 from separator.data.rooms import Rooms
-from separator.data.sets import Excerpts, MixtureSet, Row
+from separator.data.sets import MixtureSet
 from separator.data.voices import GeneratedCorpus
-from separator.errors import ConfigError, DataError
+from separator.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureData(ABC):
-    """What a `data` group is for: training mixtures without end, and a fixed set to validate on.
+    """What a `data` group is for: training mixtures without end, and fixed ones to validate and to test on.
 
     Attributes:
         valid_list: a list of mixtures (see `separator.data.layouts.mixture_list`) to validate on instead of the
@@ -46,10 +46,14 @@ class MixtureData(ABC):
         """A fixed set of mixtures of speakers that training does not hear."""
         if self.valid_list is not None:
             return MixtureSet(layouts.mixture_list(Path(self.valid_list), sources), sample_rate)
-        return self._own_validation(sample_rate, sources, seed)
+        return self._fixed("valid", sample_rate, sources, seed)
+
+    def testing(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
+        """Another fixed set, of speakers that neither training nor validation hears."""
+        return self._fixed("test", sample_rate, sources, seed)
 
     @abstractmethod
-    def _own_validation(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset: ...
+    def _fixed(self, split: str, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +64,8 @@ class VoiceData(MixtureData):
         mixing: how they are put together.
         noise: what is behind them; null for nothing.
         rooms: what they stand in; null for no echoes.
-        valid_seconds: length of a validation mixture.
-        valid_mixtures: number of validation mixtures, always the same ones.
+        valid_seconds: length of a mixture for validation or tests.
+        valid_mixtures: number of those, always the same ones.
         generated_share: share of the training mixtures to make from generated voices instead.
         generated_speakers: how many of those there are.
     """
@@ -76,7 +80,7 @@ class VoiceData(MixtureData):
 
     @abstractmethod
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
-        """The voices of a split ("train" or "valid")."""
+        """The voices of a split."""
 
     def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Mixtures:
         """Endless training mixtures."""
@@ -85,10 +89,10 @@ class VoiceData(MixtureData):
             corpora.append((GeneratedCorpus(self.generated_speakers, 4, 5.0, sample_rate, seed), self.generated_share))
         return self._mixtures("train", corpora, self.mixing, sample_rate, sources, seed)
 
-    def _own_validation(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
-        corpora = [(self.corpus("valid", sample_rate, seed), 1.0)]
+    def _fixed(self, split: str, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
+        corpora = [(self.corpus(split, sample_rate, seed), 1.0)]
         mixing = self.mixing.only(self.valid_seconds)
-        mixtures = self._mixtures("valid", corpora, mixing, sample_rate, sources, seed + VALID_SEED)
+        mixtures = self._mixtures(split, corpora, mixing, sample_rate, sources, seed)
         return FixedMixtures(mixtures, self.valid_mixtures)
 
     def _mixtures(
@@ -102,7 +106,7 @@ class VoiceData(MixtureData):
     ) -> Mixtures:
         noise = None if self.noise is None else self.noise.background(split, sample_rate, seed)
         rooms = None if self.rooms is None else self.rooms.bank(split, len(sources), sample_rate)
-        return Mixtures(corpora, len(sources), mixing, seed, noise, rooms)
+        return Mixtures(corpora, len(sources), mixing, seed + SPLIT_SEEDS[split], noise, rooms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ class GeneratedData(VoiceData):
     """`data=generated`: voices that the project makes itself.
 
     Attributes:
-        num_speakers: voices in training; a quarter as many others, at least 2, in validation.
+        num_speakers: voices in training; a quarter as many others, at least 2, in validation and in tests.
         recordings_per_speaker: utterances of each.
         recording_seconds: length of an utterance.
     """
@@ -122,8 +126,8 @@ class GeneratedData(VoiceData):
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """Voices that are others for every seed and split."""
         num_speakers = self.num_speakers if split == "train" else max(2, self.num_speakers // 4)
-        seed = seed if split == "train" else seed + VALID_SEED
-        return GeneratedCorpus(num_speakers, self.recordings_per_speaker, self.recording_seconds, sample_rate, seed)
+        seconds, seed = self.recording_seconds, seed + SPLIT_SEEDS[split]
+        return GeneratedCorpus(num_speakers, self.recordings_per_speaker, seconds, sample_rate, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +167,10 @@ class FolderData(FileVoices):
 
     def speakers(self, split: str) -> dict[str, list[Path]]:
         """Speaker -> files of a split."""
-        return split_speakers(Path(self.root), self.split_seed, self.valid_fraction, self.test_fraction)[split]
+        splits = split_speakers(Path(self.root), self.split_seed, self.valid_fraction, self.test_fraction)
+        if split not in splits:
+            raise DataError(f"{self.root}: no speakers are left for {split}, there are {', '.join(splits)}")
+        return splits[split]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,15 +181,19 @@ class LibriSpeechData(FileVoices):
         root: the folder with train-clean-100 and so on in it.
         train: subsets to train on.
         valid: subsets to validate on.
+        test: subsets to test on.
     """
 
     root: str
     train: Sequence[str] = ("train-clean-100",)
     valid: Sequence[str] = ("dev-clean",)
+    test: Sequence[str] = ("test-clean",)
 
     def speakers(self, split: str) -> dict[str, list[Path]]:
         """Speaker -> files of a split."""
-        return layouts.librispeech(Path(self.root), self.train if split == "train" else self.valid)
+        return layouts.librispeech(
+            Path(self.root), {"train": self.train, "valid": self.valid, "test": self.test}[split]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,113 +241,3 @@ class DnsData(FileVoices):
             raise DataError(
                 f"{error}; the DNS challenge's recordings are at https://github.com/microsoft/DNS-Challenge"
             ) from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetData(MixtureData):
-    """Mixtures that are already made.
-
-    Attributes:
-        segment_seconds: length of a training example.
-        leave_out_short: leaves mixtures out that are shorter, rather than fill them up with silence.
-        valid_limit: validate on the first so many; null for all.
-        channels: null mixes every file down to mono; 2 for models of stereo.
-        remix_share: of the training examples whose sources come from different mixtures.
-    """
-
-    segment_seconds: float = 3.0
-    leave_out_short: bool = True
-    valid_limit: int | None = None
-    channels: int | None = None
-    remix_share: float = 0.0
-
-    @abstractmethod
-    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
-        """The mixtures of a split ("train" or "valid")."""
-
-    def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Excerpts:
-        """Endless excerpts of the training mixtures."""
-        mixtures = MixtureSet(self.rows("train", sources), sample_rate, self.channels)
-        return Excerpts(mixtures, self.segment_seconds, seed, self.leave_out_short, self.remix_share)
-
-    def _own_validation(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
-        return MixtureSet(self.rows("valid", sources)[: self.valid_limit], sample_rate, self.channels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LibriMixData(SetData):
-    """`data=librimix data.root=Libri2Mix`: what the LibriMix scripts make (Cosentino et al. 2020).
-
-    Attributes:
-        root: the folder Libri2Mix or Libri3Mix.
-        task: "sep_clean", "sep_noisy", "enh_single" or "enh_both".
-        mode: "min" or "max".
-        rate: "wav8k" or "wav16k".
-        train: "train-100" or "train-360".
-    """
-
-    root: str
-    task: str = "sep_clean"
-    mode: str = "min"
-    rate: str = "wav8k"
-    train: str = "train-360"
-
-    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
-        """The mixtures of a split."""
-        name = {"train": self.train, "valid": "dev"}[split]
-        return layouts.librimix(Path(self.root), name, self.task, self.rate, self.mode, len(sources))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wsj0MixData(SetData):
-    """`data=wsj0_mix data.root=2speakers/wav8k/min`: WSJ0-mix, or WHAM! by its folders' names.
-
-    Attributes:
-        root: the folder with tr, cv and tt in it.
-        mixture: folder of the mixtures: "mix", or WHAM!'s "mix_clean", "mix_both", "mix_single".
-    """
-
-    root: str
-    mixture: str = "mix"
-
-    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
-        """The mixtures of a split."""
-        return layouts.wsj0_mix(Path(self.root), split, self.mixture, len(sources))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MusdbData(SetData):
-    """`data=musdb data.root=musdb18hq`: songs and their stems.
-
-    Attributes:
-        root: the folder with train and test in it.
-        stems: source -> the stems whose sum it is.
-    """
-
-    root: str
-    stems: Mapping[str, Sequence[str]] = field(
-        default_factory=lambda: {"vocals": ["vocals"], "accompaniment": ["drums", "bass", "other"]}
-    )
-
-    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
-        """The songs of a split."""
-        if list(self.stems) != list(sources):
-            raise ConfigError(f"data.stems makes {', '.join(self.stems)}, model.sources are {', '.join(sources)}")
-        return layouts.musdb(Path(self.root), split, self.stems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureListData(SetData):
-    """`data=mixture_list data.train=LIST.csv data.valid=LIST.csv`: mixtures that a CSV or JSONL list names.
-
-    Attributes:
-        train: a list, see `separator.data.layouts.mixture_list`; of the entries with a split, those of "train".
-        valid: likewise; may be the same list.
-    """
-
-    train: str
-    valid: str
-
-    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
-        """The list's mixtures."""
-        return layouts.mixture_list(Path(self.train if split == "train" else self.valid), sources, split)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from separator.data.corpora import VALID_SEED, Corpus, FolderCorpus, draw_stretch, find_split
+from separator.data.corpora import SPLIT_SEEDS, Corpus, FolderCorpus, draw_stretch, find_split
 from separator.data.voices import PEAK, Voice
 from separator.errors import ConfigError, DataError
 
@@ -173,7 +173,7 @@ class NoiseData(ABC):
 
     @abstractmethod
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
-        """The recordings of a split ("train" or "valid")."""
+        """The recordings of a split."""
 
     def background(self, split: str, sample_rate: int, seed: int) -> Background:
         """Noise of a split, to be drawn from."""
@@ -185,7 +185,7 @@ class GeneratedNoise(NoiseData):
     """`data/noise=generated`: scenes that the project makes itself.
 
     Attributes:
-        num_recordings: scenes in training; a quarter as many others in validation.
+        num_recordings: scenes in training; a quarter as many others in validation and in tests.
         recording_seconds: length of each.
     """
 
@@ -194,10 +194,8 @@ class GeneratedNoise(NoiseData):
 
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """Scenes that are others for every seed and split."""
-        if split == "train":
-            return GeneratedNoiseCorpus(self.num_recordings, self.recording_seconds, sample_rate, seed)
-        number = max(1, self.num_recordings // 4)
-        return GeneratedNoiseCorpus(number, self.recording_seconds, sample_rate, seed + VALID_SEED)
+        number = self.num_recordings if split == "train" else max(1, self.num_recordings // 4)
+        return GeneratedNoiseCorpus(number, self.recording_seconds, sample_rate, seed + SPLIT_SEEDS[split])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from scipy.signal import fftconvolve
 from tqdm import tqdm
 
 from separator import files
-from separator.data.corpora import VALID_SEED
+from separator.data.corpora import SPLIT_SEEDS
 from separator.errors import ConfigError, check_whole, choose
 
 # Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
@@ -35,8 +35,8 @@ class Rooms:
     Attributes:
         share: of the mixtures that stand in a room.
         target: "dry" asks for each voice as its direct sound arrives, "reverberant" for all of it.
-        count: how many rooms to train in, and a quarter as many others to validate in; each has one microphone and a
-            place for every voice.
+        count: how many rooms to train in; a quarter as many others to validate and to test in. Each has one microphone
+            and a place for every voice.
         rt60_seconds: lowest and highest time in which a sound falls by 60 dB.
         distance_m: lowest and highest distance of a voice from the microphone.
         cache: folder for computed rooms; null for `separator/rooms` in the user's cache folder.
@@ -59,9 +59,9 @@ class Rooms:
                 raise ConfigError(f"data.rooms.{name} must be two values above 0, the lower one first; got {low, high}")
 
     def bank(self, split: str, num_voices: int, sample_rate: int) -> RoomBank:
-        """The rooms of a split ("train" or "valid"), from the cache if they are there."""
+        """The rooms of a split, from the cache if they are there."""
         if split != "train":
-            other = replace(self, count=max(1, self.count // 4), seed=self.seed + VALID_SEED)
+            other = replace(self, count=max(1, self.count // 4), seed=self.seed + SPLIT_SEEDS[split])
             return other.bank("train", num_voices, sample_rate)
         facts = asdict(self) | {"num_voices": num_voices, "sample_rate": sample_rate, "version": 1}
         for key in ("share", "target", "cache"):

@@ -1,0 +1,126 @@
+"""The `data` groups of the configuration for mixtures that are already made."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from separator.data import layouts
+from separator.data.datasets import MixtureData
+from separator.data.sets import Excerpts, MixtureSet, Row
+from separator.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetData(MixtureData):
+    """Mixtures that are already made.
+
+    Attributes:
+        segment_seconds: length of a training example.
+        leave_out_short: leaves mixtures out that are shorter, rather than fill them up with silence.
+        valid_limit: validate on the first so many; null for all.
+        channels: null mixes every file down to mono; 2 for models of stereo.
+        remix_share: of the training examples whose sources come from different mixtures.
+    """
+
+    segment_seconds: float = 3.0
+    leave_out_short: bool = True
+    valid_limit: int | None = None
+    channels: int | None = None
+    remix_share: float = 0.0
+
+    @abstractmethod
+    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
+        """The mixtures of a split."""
+
+    def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Excerpts:
+        """Endless excerpts of the training mixtures."""
+        mixtures = MixtureSet(self.rows("train", sources), sample_rate, self.channels)
+        return Excerpts(mixtures, self.segment_seconds, seed, self.leave_out_short, self.remix_share)
+
+    def _fixed(self, split: str, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
+        limit = self.valid_limit if split == "valid" else None
+        return MixtureSet(self.rows(split, sources)[:limit], sample_rate, self.channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibriMixData(SetData):
+    """`data=librimix data.root=Libri2Mix`: what the LibriMix scripts make (Cosentino et al. 2020).
+
+    Attributes:
+        root: the folder Libri2Mix or Libri3Mix.
+        task: "sep_clean", "sep_noisy", "enh_single" or "enh_both".
+        mode: "min" or "max".
+        rate: "wav8k" or "wav16k".
+        train: "train-100" or "train-360".
+    """
+
+    root: str
+    task: str = "sep_clean"
+    mode: str = "min"
+    rate: str = "wav8k"
+    train: str = "train-360"
+
+    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
+        """The mixtures of a split."""
+        name = {"train": self.train, "valid": "dev", "test": "test"}[split]
+        return layouts.librimix(Path(self.root), name, self.task, self.rate, self.mode, len(sources))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wsj0MixData(SetData):
+    """`data=wsj0_mix data.root=2speakers/wav8k/min`: WSJ0-mix, or WHAM! by its folders' names.
+
+    Attributes:
+        root: the folder with tr, cv and tt in it.
+        mixture: folder of the mixtures: "mix", or WHAM!'s "mix_clean", "mix_both", "mix_single".
+    """
+
+    root: str
+    mixture: str = "mix"
+
+    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
+        """The mixtures of a split."""
+        return layouts.wsj0_mix(Path(self.root), split, self.mixture, len(sources))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MusdbData(SetData):
+    """`data=musdb data.root=musdb18hq`: songs and their stems.
+
+    Attributes:
+        root: the folder with train and test in it.
+        stems: source -> the stems whose sum it is.
+    """
+
+    root: str
+    stems: Mapping[str, Sequence[str]] = field(
+        default_factory=lambda: {"vocals": ["vocals"], "accompaniment": ["drums", "bass", "other"]}
+    )
+
+    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
+        """The songs of a split."""
+        if list(self.stems) != list(sources):
+            raise ConfigError(f"data.stems makes {', '.join(self.stems)}, model.sources are {', '.join(sources)}")
+        return layouts.musdb(Path(self.root), split, self.stems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureListData(SetData):
+    """`data=mixture_list data.train=LIST.csv data.valid=LIST.csv`: mixtures that a CSV or JSONL list names.
+
+    Attributes:
+        train: a list, see `separator.data.layouts.mixture_list`; of the entries with a split, those of "train".
+        valid: likewise, for validation ("valid") and tests ("test"); may be the same list.
+    """
+
+    train: str
+    valid: str
+
+    def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
+        """The list's mixtures."""
+        return layouts.mixture_list(Path(self.train if split == "train" else self.valid), sources, split)

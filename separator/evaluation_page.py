@@ -1,0 +1,184 @@
+"""An evaluation as one HTML page that needs nothing else: figures, pictures and players."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import soundfile
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from separator import report
+from separator.data import Mixture
+from separator.summary import Row
+
+# Peak at which a recording is played.
+PEAK = 0.9
+NONE = "\N{EN DASH}"
+ROWS = {
+    "the mixture itself": ("mixture_si_snr", None, "mixture_sdr", None, "mixture_pesq", "mixture_stoi"),
+    "{model}": ("si_snr", "si_snri", "sdr", "sdri", "pesq", "stoi"),
+    "ideal binary mask": (None, "ibm_si_snri", None, "ibm_sdri", None, None),
+    "ideal ratio mask": (None, "irm_si_snri", None, "irm_sdri", None, None),
+}
+COLUMNS = ("SI-SNR, dB", "SI-SNRi, dB", "SDR, dB", "SDRi, dB", "PESQ", "STOI")
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; }
+figure { margin: 1rem 0; }
+audio { height: 2rem; vertical-align: middle; }
+small { color: #666; }
+.players td { border: 0; padding: .1rem .8rem .1rem 0; text-align: left; }
+"""
+
+
+def make(
+    facts: Mapping[str, Any],
+    rows: Sequence[Row],
+    mixtures: Dataset,
+    separate: Callable[[Mixture], Tensor],
+    sources: Sequence[str],
+) -> str:
+    """The page.
+
+    Args:
+        facts: what `summary.json` says.
+        rows: of `mixtures.csv`, a mixture each, in their order.
+        mixtures: what was evaluated on.
+        separate: stems `[source, ..., time]` of a mixture in the order of its sources.
+        sources: their names.
+    """
+    model, data = html.escape(str(facts["model"])), html.escape(str(facts["data"]))
+    parts = [
+        f"<h1>{model} on {data}</h1>",
+        f"<p>{facts['mixtures']} mixtures. Means with their 95% confidence intervals, medians below.</p>",
+        _table(facts, model),
+        _against(facts),
+        _sources(facts),
+        _groups(facts),
+    ]
+    scored = [number for number, row in enumerate(rows) if math.isfinite(row["si_snri"])]
+    if scored:
+        parts.append(_picture(report.score_figure(rows), "Improvements, and what they depend on"))
+    order = sorted(scored, key=lambda number: rows[number]["si_snri"])
+    for title, number in _chosen(order):
+        item = mixtures[number]
+        parts.append(_example(title, rows[number], item, separate(item), sources))
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{model} on {data}</title><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _chosen(order: Sequence[int]) -> list[tuple[str, int]]:
+    """Best, median and worst of mixtures ordered by their score, none of them twice."""
+    if not order:
+        return []
+    places = {"The best": len(order) - 1, "The median": len(order) // 2, "The worst": 0}
+    chosen: dict[int, str] = {}
+    for title, place in places.items():
+        chosen.setdefault(order[place], title)
+    return [(title, number) for number, title in chosen.items()]
+
+
+def _table(facts: Mapping[str, Any], model: str) -> str:
+    lines = [f"<tr><th></th>{''.join(f'<th>{column}</th>' for column in COLUMNS)}</tr>"]
+    for label, names in ROWS.items():
+        if any(name in facts for name in names):
+            cells = "".join(f"<td>{_value(facts.get(name or ''))}</td>" for name in names)
+            lines.append(f"<tr><td>{label.format(model=model)}</td>{cells}</tr>")
+    note = ""
+    if "silent_db" in facts:
+        note = f"<p>Stems of silent sources: {_value(facts['silent_db'])} dB beside the mixture.</p>"
+    return f"<table>{''.join(lines)}</table>{note}"
+
+
+def _value(summary: Mapping[str, float] | None) -> str:
+    if summary is None:
+        return NONE
+    spread = "" if math.isnan(summary["confidence"]) else f" &plusmn; {summary['confidence']:.2f}"
+    return f"{summary['mean']:.2f}{spread}<br><small>{summary['median']:.2f}</small>"
+
+
+def _against(facts: Mapping[str, Any]) -> str:
+    if "baseline" not in facts:
+        return ""
+    lines = ["<tr><th></th><th>difference, dB</th><th>better on</th><th>p, paired t-test</th><th>p, Wilcoxon</th></tr>"]
+    for name, label in (("si_snri", "SI-SNRi"), ("sdri", "SDRi")):
+        test = facts["against_baseline"][name]
+        lines.append(
+            f"<tr><td>{label}</td><td>{test['mean_difference']:+.2f} &plusmn; {test['confidence']:.2f}</td>"
+            f"<td>{test['better']:.0%}</td><td>{test['t_test_p']:.2g}</td><td>{test['wilcoxon_p']:.2g}</td></tr>"
+        )
+    name = html.escape(str(facts["baseline"]["model"]))
+    return f"<h2>Against {name}</h2><table>{''.join(lines)}</table>"
+
+
+def _sources(facts: Mapping[str, Any]) -> str:
+    if not facts["named_sources"]:
+        return ""
+    lines = ["<tr><th></th><th>SI-SNRi, dB</th><th>SDRi, dB</th></tr>"]
+    for name in facts["named_sources"]:
+        cells = "".join(f"<td>{_value(facts.get(f'{measure}_{name}'))}</td>" for measure in ("si_snri", "sdri"))
+        lines.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
+    return f"<h2>By source</h2><table>{''.join(lines)}</table>"
+
+
+def _groups(facts: Mapping[str, Any]) -> str:
+    tables = []
+    for column, title, unit in (("level_difference_db", "level difference", "dB"), ("seconds", "duration", "s")):
+        lines = [f"<tr><th>{title}</th><th>mixtures</th><th>SI-SNRi, dB</th><th>SDRi, dB</th></tr>"]
+        for group in facts[f"by_{column}"]:
+            end = f"to {group['to']:g} {unit}" if group["to"] is not None else f"{unit} and more"
+            cells = "".join(f"<td>{_value(group.get(measure))}</td>" for measure in ("si_snri", "sdri"))
+            lines.append(f"<tr><td>{group['from']:g} {end}</td><td>{group['mixtures']}</td>{cells}</tr>")
+        tables.append(f"<h2>By {title}</h2><table>{''.join(lines)}</table>")
+    return "".join(tables)
+
+
+def _example(title: str, row: Row, item: Mixture, stems: Tensor, sources: Sequence[str]) -> str:
+    """Players and spectrograms of one mixture."""
+    waveforms = {"mixture": item.mixture}
+    for name, stem, source in zip(sources, stems, item.sources, strict=True):
+        waveforms |= {f"{name}, estimate": stem, f"{name}, reference": source}
+    mono = {name: waveform.reshape(-1, waveform.shape[-1]).mean(0).numpy() for name, waveform in waveforms.items()}
+    # One gain for all: how loud an estimate is, is part of how good it is.
+    gain = PEAK / max(max(float(waveform.abs().max()) for waveform in waveforms.values()), 1e-9)
+    players = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{_player(gain * waveform.numpy(), item.sample_rate)}</td></tr>"
+        for name, waveform in waveforms.items()
+    )
+    figure = report.spectrograms(mono, item.sample_rate)
+    return (
+        f"<h2>{title}: {row['si_snri']:.2f} dB</h2><p>{html.escape(str(row['id']))}</p>"
+        f'<table class="players">{players}</table>' + _picture(figure, f"{title}: spectrograms")
+    )
+
+
+def _player(samples: np.ndarray, sample_rate: int) -> str:
+    file = io.BytesIO()
+    soundfile.write(file, np.atleast_2d(samples).T, sample_rate, "PCM_16", format="FLAC")
+    return f'<audio controls preload="metadata" src="data:audio/flac;base64,{_base64(file)}"></audio>'
+
+
+def _picture(figure: Any, text: str) -> str:
+    from matplotlib import pyplot
+
+    file = io.BytesIO()
+    figure.savefig(file, dpi=90, format="png")
+    pyplot.close(figure)
+    return f'<figure><img alt="{html.escape(text)}" src="data:image/png;base64,{_base64(file)}"></figure>'
+
+
+def _base64(file: io.BytesIO) -> str:
+    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,57 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from separator import summary
+
+
+def rows(*values, **columns):
+    return [{"id": str(number), "si_snri": value} for number, value in enumerate(values)]
+
+
+def test_the_summary_is_mean_median_and_confidence():
+    found = summary.summarize(rows(1.0, 2.0, 6.0, 7.0))["si_snri"]
+    assert found["mean"] == 4 and found["median"] == 4 and found["count"] == 4
+    assert found["confidence"] == pytest.approx(1.96 * np.std([1, 2, 6, 7], ddof=1) / 2)
+    assert math.isnan(summary.summarize(rows(1.0))["si_snri"]["confidence"])
+
+
+def test_what_has_no_value_does_not_count():
+    found = summary.summarize([*rows(1.0, math.nan, 3.0), {"id": "other"}])
+    assert found["si_snri"]["mean"] == 2 and found["si_snri"]["count"] == 2
+    assert summary.summarize(rows(math.nan)) == {}
+
+
+def test_groups_have_their_own_means_and_empty_ones_are_left_out():
+    items = [{"si_snri": float(number), "seconds": seconds} for number, seconds in enumerate((1.0, 4.9, 5.0, 100.0))]
+    groups = summary.grouped(items, "seconds", (0.0, 5.0, 10.0, 20.0))
+    assert [(group["from"], group["to"], group["mixtures"], group["si_snri"]["mean"]) for group in groups] == [
+        (0.0, 5.0, 2, 0.5),
+        (5.0, 10.0, 1, 2.0),
+        (20.0, None, 1, 3.0),
+    ]
+
+
+def test_two_models_are_compared_pair_by_pair():
+    generator = np.random.default_rng(0)
+    hard = generator.normal(5, 5, 40)
+    gain = generator.normal(0.5, 1, 40)
+    found = summary.compare(rows(*(hard + gain)), rows(*hard))
+    assert found["mean_difference"] == pytest.approx(gain.mean()) and found["better"] == (gain > 0).mean()
+    assert found["t_test_p"] == pytest.approx(stats.ttest_rel(hard + gain, hard).pvalue)
+    assert found["wilcoxon_p"] == pytest.approx(stats.wilcoxon(gain).pvalue)
+    # What the pairs show, the means alone would not.
+    assert found["t_test_p"] < 0.01 < stats.ttest_ind(hard + gain, hard).pvalue
+
+
+def test_pairs_without_a_value_or_a_difference_are_no_reason_to_stop():
+    found = summary.compare(rows(1.0, math.nan, 2.0), rows(1.0, 5.0, 2.0))
+    assert found["pairs"] == 2 and found["mean_difference"] == 0 and math.isnan(found["t_test_p"])
+    assert math.isnan(summary.compare(rows(math.nan), rows(1.0))["mean_difference"])
+
+
+def test_other_mixtures_cannot_be_compared():
+    with pytest.raises(ValueError, match="not of the same mixtures"):
+        summary.compare(rows(1.0, 2.0), rows(1.0))
