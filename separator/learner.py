@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from separator.settings import TrainerSettings
 OBJECTIVES: dict[str, Callable[[Tensor], objectives.Metric]] = {
     "si_snr": lambda mixture: objectives.si_snr,
     "snr": lambda mixture: objectives.snr,
-    "silence_safe_snr": objectives.silence_safe_snr,
+    "silence_safe_si_snr": functools.partial(objectives.silence_safe, objectives.si_snr),
+    "silence_safe_snr": functools.partial(objectives.silence_safe, objectives.snr),
 }
 
 

@@ -14,7 +14,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-Metric = Callable[[Tensor, Tensor], Tensor]
+# (estimate, reference), and for `silence_safe` the bound in dB
+Metric = Callable[..., Tensor]
 
 # Added to energies (sums of squares); far below that of any audible signal.
 ENERGY_FLOOR = 1e-8
@@ -24,11 +25,12 @@ MIXED_DB = 60.0
 MAX_EXHAUSTIVE = 4
 
 
-def si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
+def si_snr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Tensor:
     """Scale-invariant signal-to-noise ratio, `[..., time]` -> `[...]` in dB.
 
     Both signals are made zero-mean, the estimate is projected on the reference, and the energy of the
-    projection is compared with that of the rest (Luo & Mesgarani 2019, eq. 15; Le Roux et al. 2019).
+    projection is compared with that of the rest (Luo & Mesgarani 2019, eq. 15; Le Roux et al. 2019). `max_db` bounds
+    the score from above, as in `snr`.
 
     Raises:
         ValueError: if the shapes do not broadcast or there are no samples.
@@ -38,7 +40,8 @@ def si_snr(estimate: Tensor, reference: Tensor) -> Tensor:
     reference = reference - reference.mean(-1, keepdim=True)
     dot = (estimate * reference).sum(-1, keepdim=True)
     target = dot / (reference.square().sum(-1, keepdim=True) + ENERGY_FLOOR) * reference
-    return _ratio_db(target.square().sum(-1), (estimate - target).square().sum(-1))
+    signal = target.square().sum(-1)
+    return _ratio_db(signal, _bounded((estimate - target).square().sum(-1), signal, max_db))
 
 
 def snr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Tensor:
@@ -53,17 +56,14 @@ def snr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Ten
     """
     _check(estimate, reference)
     signal = reference.square().sum(-1)
-    noise = (estimate - reference).square().sum(-1)
-    if max_db is not None:
-        noise = noise + 10 ** (-max_db / 10) * signal
-    return _ratio_db(signal, noise)
+    return _ratio_db(signal, _bounded((estimate - reference).square().sum(-1), signal, max_db))
 
 
-def silence_safe_snr(mixture: Tensor, max_db: float = 30.0, silence_weight: float = 0.2) -> Metric:
-    """A metric of `(estimate, reference)` for sources of `mixture` `[..., time]`, some of which may be silent.
+def silence_safe(metric: Metric, mixture: Tensor, max_db: float = 30.0, silence_weight: float = 0.2) -> Metric:
+    """`si_snr` or `snr` for sources of `mixture` `[..., time]` of which some may be silent.
 
-    Of a source that is there, `snr` bounded by `max_db`. Of a silent one, by how many dB its estimate is quieter than
-    the mixture, likewise bounded, and weighed: 0 for the mixture itself, `silence_weight * max_db` for silence.
+    Of a source that is there, the metric bounded by `max_db`. Of a silent one, by how many dB its estimate is quieter
+    than the mixture, likewise bounded, and weighed: 0 for the mixture itself, `silence_weight * max_db` for silence.
 
     After Wisdom et al. 2021, arXiv:2011.00803, with the sign turned, the mixture's energy as the unit, and the weight:
     it is easy to be silent, and where that counts as much as separating does, a network learns to give everything to
@@ -71,14 +71,14 @@ def silence_safe_snr(mixture: Tensor, max_db: float = 30.0, silence_weight: floa
     """
     floor = 10 ** (-max_db / 10)
 
-    def metric(estimate: Tensor, reference: Tensor) -> Tensor:
+    def safe(estimate: Tensor, reference: Tensor) -> Tensor:
         energy = mixture.square().sum(-1)
         while energy.ndim < max(estimate.ndim, reference.ndim) - 1:
             energy = energy.unsqueeze(-1)
         quietness = _ratio_db(energy, estimate.square().sum(-1) + floor * energy)
-        return torch.where(is_silent(reference), silence_weight * quietness, snr(estimate, reference, max_db))
+        return torch.where(is_silent(reference), silence_weight * quietness, metric(estimate, reference, max_db))
 
-    return metric
+    return safe
 
 
 def is_silent(reference: Tensor) -> Tensor:
@@ -179,6 +179,10 @@ def mixture_consistency(estimate: Tensor, mixture: Tensor) -> Tensor:
     """
     missing = mixture - estimate.sum(1)
     return estimate + missing.unsqueeze(1) / estimate.shape[1]
+
+
+def _bounded(noise: Tensor, signal: Tensor, max_db: float | None) -> Tensor:
+    return noise if max_db is None else noise + 10 ** (-max_db / 10) * signal
 
 
 def _ratio_db(signal: Tensor, noise: Tensor) -> Tensor:

@@ -169,13 +169,15 @@ def test_a_killed_process_continues_bit_for_bit_with_the_same_command(tmp_path):
 
 
 def test_two_processes_do_what_one_does(tmp_path):
-    """Losses, validation and weights, to rounding; one process writes."""
+    """Losses, validation and weights, to rounding, also after an interruption; one process writes."""
     options = ["trainer.batch_size=4", "trainer.max_steps=4", "trainer.validate_every=2", "trainer.ema_decay=0.5"]
     quick(tmp_path / "one", *options).fit()
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
     command += ["-m", "separator.train", *QUICK, *options, f"run={tmp_path / 'two'}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    for more in (["trainer.max_minutes=0"], []):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.count("continuing") == 1
     assert done.stdout.count("step 4: validation") == 1
     for name, columns in (("train", ("step", "loss", "gradient_norm")), ("valid", ("step", "si_snri", "objective"))):
         one, two = (rows(tmp_path / folder / f"{name}.csv") for folder in ("one", "two"))
@@ -497,7 +499,7 @@ SAYS = {
     "two_speakers": {"model.mixture_consistency": True, "schedule._target_": "separator.schedules.LinearDecay"},
     "two_speakers_causal": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
     "three_speakers": {"model.num_sources": 3, "objective": "si_snr"},
-    "one_to_three_speakers": {"model.num_sources": 3, "objective": "silence_safe_snr"},
+    "one_to_three_speakers": {"model.num_sources": 3, "objective": "silence_safe_si_snr"},
     "noisy_reverberant": {"model.mixture_consistency": False, "data.rooms.target": "dry"},
     "speech_enhancement": {"model.sources": ["speech", "noise"], "data.noise.is_source": True},
     "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
