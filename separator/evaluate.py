@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from separator import bounds, config, evaluation_page, files, measures, objectives, summary
-from separator.data import GeneratedData, Mixture, MixtureData
+from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet, layouts
 from separator.errors import ConfigError, reason
 from separator.separation import Separator
 from separator.summary import Row
@@ -40,6 +40,7 @@ class EvaluationData:
         recipe: instead, a recipe whose data's test part it is.
         root: of that recipe's data, where it needs one.
         overrides: of other settings of that recipe, as on the command line of training.
+        channels: of a list's mixtures; null mixes them down to mono, 2 is for stereo.
         generated_mixtures: how many to draw where they are not given.
         seed: of the drawn ones.
     """
@@ -48,6 +49,7 @@ class EvaluationData:
     recipe: str | None = None
     root: str | None = None
     overrides: Sequence[str] = ()
+    channels: int | None = None
     generated_mixtures: int = 50
     seed: int = 0
 
@@ -61,7 +63,7 @@ class EvaluationData:
         if self.list is not None:
             if self.recipe is not None:
                 raise ConfigError("data.list and data.recipe are two things to evaluate on; give one")
-            return GeneratedData(valid_list=self.list).validation(sample_rate, sources, self.seed)
+            return MixtureSet(layouts.mixture_list(Path(self.list), sources), sample_rate, self.channels)
         data: MixtureData = GeneratedData(valid_mixtures=self.generated_mixtures)
         if self.recipe is not None:
             root = [] if self.root is None else [f"data.root={self.root}"]

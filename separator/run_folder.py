@@ -29,6 +29,11 @@ class RunFolder:
         self.path = path
         self._state = path / "state.pt"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return self._state.exists()
+
     def open(self, settings: dict[str, Any]) -> dict[str, Any] | None:
         """The state of a run that is to be continued; None, once the configuration is written, for a new one.
 
@@ -36,7 +41,7 @@ class RunFolder:
             ConfigError: if the run there has other settings, or the folder cannot be written.
             CheckpointError: if the state is damaged.
         """
-        if self._state.exists():
+        if self.is_begun:
             # What a killed run was just writing.
             for name in ("best.safetensors", "last.safetensors", "state.pt"):
                 files.remove_unfinished(self.path / name)
@@ -80,7 +85,7 @@ class RunFolder:
         try:
             yield
         except (OSError, CheckpointError) as error:
-            left = "its last checkpoint is whole" if self._state.exists() else "it has no checkpoint yet"
+            left = "its last checkpoint is whole" if self.is_begun else "it has no checkpoint yet"
             raise TrainingError(
                 f"the run in {self.path} cannot go on: {reason(error) if isinstance(error, OSError) else error}; "
                 f"{left}: make room, and the same command goes on from there"

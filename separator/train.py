@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from separator import checkpoint, config, zoo
-from separator.data import Mixture, load_batches
+from separator.data import Mixture, MixtureData, load_batches
 from separator.errors import ConfigError, TrainingError, check_whole
 from separator.learner import Learner, Objective, Step
 from separator.logs import RunLog
@@ -73,7 +73,8 @@ class Run:
         self.optimizer = config.build(settings["optimizer"], "optimizer", self.net.parameters())
         self.schedule = config.build(settings["schedule"], "schedule")
         self.progress = Progress()
-        if settings["start_from"] is not None:
+        _check_fit(self.net, data, self.train_set)
+        if settings["start_from"] is not None and not self.folder.is_begun:
             _start_from(self.net, settings["start_from"])
         self.net.stack.recompute = self.trainer.recompute
         self.fabric = _launch(self.trainer)
@@ -299,6 +300,20 @@ def _launch(trainer: TrainerSettings) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _check_fit(net: ConvTasNet, data: MixtureData, mixtures: Dataset) -> None:
+    """Raises `ConfigError` where the network separates something else than the data holds."""
+    if net.num_channels != (data.channels or 1):
+        raise ConfigError(
+            f"model.num_channels={net.num_channels}, but the mixtures have data.channels={data.channels or 1}; "
+            "they must be the same"
+        )
+    if not net.interchangeable and getattr(mixtures, "num_voices", 1) > 1:
+        raise ConfigError(
+            f"model.sources are {', '.join(net.sources)}, but the data draws several voices, none of which is one of "
+            "these: leave model.sources out, or let noise be a source (data.noise.is_source=true)"
+        )
 
 
 def _start_from(net: ConvTasNet, model: str) -> None:

@@ -260,6 +260,14 @@ def test_a_list_of_mixtures_with_named_sources(tmp_path):
     np.testing.assert_allclose(whole[0].sources[0], speech[:, 0], atol=1e-4)
 
 
+def test_a_list_without_the_wanted_split_is_told(tmp_path):
+    write(tmp_path / "a.wav", noise(0))
+    path = write_rows(tmp_path / "list.csv", [{"source_1": "a.wav", "source_2": "a.wav", "split": "train"}])
+    data = MixtureListData(train=str(path), valid=str(path))
+    with pytest.raises(DataError, match=r"list\.csv: no entry has the split 'valid'"):
+        data.validation(RATE, TWO, 0)
+
+
 def test_sources_that_do_not_add_up_are_told_by_row(tmp_path):
     for name in ("mix", "a", "b"):
         write(tmp_path / f"{name}.wav", noise(len(name) + ord(name[0])))

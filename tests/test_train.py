@@ -403,6 +403,37 @@ def test_tensorboard_shows_numbers_and_mixtures(tmp_path):
     assert tags["images"] == ["mixture 1/spectrograms"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["model.num_channels=2"],
+            r"model.num_channels=2, but the mixtures have data.channels=1; they must be the same",
+        ),
+        (["model.sources=[speech,noise]"], r"sources are speech, noise, but the data draws several voices, none of"),
+    ],
+)
+def test_a_network_for_something_else_than_the_data_is_refused(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        quick(tmp_path, *options)
+
+
+def test_mixtures_of_another_number_of_sources_are_refused(tmp_path):
+    root = trees.librimix(tmp_path, 8000, "train-360")
+    options = ["data=librimix", f"data.root={root}", "data.task=enh_single", "model.sample_rate=8000"]
+    with pytest.raises(ConfigError, match=r"have 1 sources, the model separates 2 .*: set model.num_sources=1"):
+        Run(compose(*options, f"run={tmp_path / 'run'}"))
+
+
+def test_a_run_goes_on_though_the_model_it_started_from_is_gone(tmp_path):
+    quick(tmp_path / "first").fit()
+    options = [f"start_from={tmp_path}/first/last.safetensors"]
+    quick(tmp_path / "second", *options, "trainer.max_minutes=0").fit()
+    shutil.rmtree(tmp_path / "first")
+    quick(tmp_path / "second", *options).fit()
+    assert len(rows(tmp_path / "second" / "train.csv")) == 12
+
+
 def test_gradients_are_clipped(tmp_path):
     run = quick(tmp_path, "trainer.clip_norm=0.001", "trainer.max_steps=1", "optimizer.lr=0")
     run.fit()

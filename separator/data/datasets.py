@@ -38,6 +38,11 @@ class MixtureData(ABC):
 
     valid_list: str | None = None
 
+    @property
+    def channels(self) -> int | None:
+        """Of every mixture; None for mono, `[time]`."""
+        return None
+
     @abstractmethod
     def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
         """Endless training mixtures, an example following from the seed and its index."""
@@ -45,7 +50,7 @@ class MixtureData(ABC):
     def validation(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
         """A fixed set of mixtures of speakers that training does not hear."""
         if self.valid_list is not None:
-            return MixtureSet(layouts.mixture_list(Path(self.valid_list), sources), sample_rate)
+            return MixtureSet(layouts.mixture_list(Path(self.valid_list), sources), sample_rate, self.channels)
         return self._fixed("valid", sample_rate, sources, seed)
 
     def testing(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:

@@ -227,6 +227,8 @@ def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -
         mixture = Part(_beside(path, number, record["mixture"])) if record.get("mixture") else None
         seconds = _number(where, record, "duration")
         rows.append(Row(str(record.get("id") or number), where, parts, mixture, seconds))
+    if not rows:
+        raise DataError(f"{path}: no entry has the split {split!r} (or none)")
     return rows
 
 

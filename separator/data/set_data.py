@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from separator.data import layouts
 from separator.data.datasets import MixtureData
 from separator.data.sets import Excerpts, MixtureSet, Row
-from separator.errors import ConfigError
+from separator.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,23 @@ class SetData(MixtureData):
 
     def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Excerpts:
         """Endless excerpts of the training mixtures."""
-        mixtures = MixtureSet(self.rows("train", sources), sample_rate, self.channels)
-        return Excerpts(mixtures, self.segment_seconds, seed, self.leave_out_short, self.remix_share)
+        return Excerpts(
+            self._set("train", sample_rate, sources), self.segment_seconds, seed, self.leave_out_short, self.remix_share
+        )
 
     def _fixed(self, split: str, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
-        limit = self.valid_limit if split == "valid" else None
-        return MixtureSet(self.rows(split, sources)[:limit], sample_rate, self.channels)
+        return self._set(split, sample_rate, sources, self.valid_limit if split == "valid" else None)
+
+    def _set(self, split: str, sample_rate: int, sources: Sequence[str], limit: int | None = None) -> MixtureSet:
+        rows = self.rows(split, sources)
+        if not rows:
+            raise DataError(f"there are no mixtures for {split} in it")
+        if len(rows[0].sources) != len(sources):
+            raise ConfigError(
+                f"the mixtures have {len(rows[0].sources)} sources, the model separates {len(sources)} "
+                f"({', '.join(sources)}): set model.num_sources={len(rows[0].sources)}"
+            )
+        return MixtureSet(rows[:limit], sample_rate, self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
