@@ -1,8 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from separator.data import FixedMixtures, FolderCorpus, GeneratedCorpus, Mixing, Mixtures, collate
+from separator.data import FixedMixtures, FolderCorpus, GeneratedCorpus, Mixing, Mixtures, collate, load_batches
 from separator.data.corpora import find_speakers
 from separator.errors import ConfigError, DataError
 
@@ -109,3 +111,30 @@ def test_more_voices_than_speakers_are_refused(corpus):
         mixtures([(corpus, 1)], num_sources=6)
     with pytest.raises(ConfigError, match=r"data\.mixing\.speeds"):
         mixtures([(corpus, 1)], speeds=(1.1, 0.9))
+
+
+def test_a_recording_that_breaks_later_is_drawn_again(corpus_folder, tmp_path):
+    shutil.copytree(corpus_folder, tmp_path / "voices")
+    corpus = FolderCorpus(find_speakers(tmp_path / "voices"), 8000, cache_megabytes=0)
+    drawn = Mixtures([(corpus, 1.0)], 2, Mixing(segment_seconds=0.5), 0)
+    whole = [drawn[index].mixture for index in range(20)]
+    (tmp_path / "voices" / "speaker0" / "take0.wav").write_bytes(b"no longer audio")
+    again = [drawn[index] for index in range(20)]
+    hit = [index for index, item in enumerate(again) if item.skipped]
+    assert 0 < len(hit) < 20 and all("take0.wav: cannot be read" in text for i in hit for text in again[i].skipped)
+    assert all(torch.equal(again[index].mixture, whole[index]) == (index not in hit) for index in range(20))
+    assert collate([again[hit[0]], again[hit[-1]]]).skipped == again[hit[0]].skipped + again[hit[-1]].skipped
+
+
+@pytest.mark.parametrize(("processes", "parts", "workers"), [(1, 1, 0), (2, 1, 0), (2, 2, 0), (4, 1, 2)])
+def test_a_batch_is_shared_out_whole(corpus, processes, parts, workers):
+    """However many share it, and from whichever step on."""
+    drawn = Mixtures([(corpus, 1.0)], 2, Mixing(segment_seconds=0.1), 0)
+    shares = [
+        [part for step in load_batches(drawn, 4, range(3, 5), workers, parts, rank, processes) for part in step]
+        for rank in range(processes)
+    ]
+    for step in (0, 1):
+        mixtures = [part.mixture for share in shares for part in share[step * parts : (step + 1) * parts]]
+        expected = torch.stack([drawn[4 * (3 + step) + number].mixture for number in range(4)])
+        assert torch.equal(torch.cat(mixtures), expected)

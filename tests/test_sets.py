@@ -5,7 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from separator.data import MixtureSet
+from separator.data import Excerpts, MixtureSet
 from separator.data.layouts import mixture_list
 from separator.errors import DataError
 
@@ -62,3 +62,48 @@ def test_no_list_and_an_empty_list_are_refused(tmp_path):
     path.write_text("id,source_1,start_1,gain_1_db,source_2,start_2,gain_2_db,duration\n")
     with pytest.raises(DataError, match="lists nothing"):
         mixture_list(path, TWO)
+
+
+def many(folder, count=12):
+    """A list of short mixtures."""
+    generator = np.random.default_rng(0)
+    lines = ["source_1,source_2"]
+    for number in range(count):
+        for source in "ab":
+            soundfile.write(folder / f"{source}{number}.wav", 0.1 * generator.standard_normal(RATE), RATE)
+        lines.append(f"a{number}.wav,b{number}.wav")
+    (folder / "many.csv").write_text("\n".join(lines) + "\n")
+    return MixtureSet(mixture_list(folder / "many.csv", TWO), RATE)
+
+
+def test_a_file_that_breaks_in_the_middle_of_an_epoch_is_passed_over(tmp_path):
+    drawn = Excerpts(many(tmp_path), 0.5, seed=0)
+    whole = [drawn[index] for index in range(12)]
+    (tmp_path / "b3.wav").write_bytes(b"no longer audio")
+    again = [drawn[index] for index in range(12)]
+    hit = [index for index in range(12) if again[index].skipped]
+    assert len(hit) >= 1 and all(item.mixture.shape == (RATE // 2,) for item in again)
+    for index in hit:
+        (text,) = again[index].skipped
+        assert "many.csv entry 4" in text and "b3.wav: cannot be read as audio" in text
+    for index in set(range(12)) - set(hit):
+        assert torch.equal(again[index].mixture, whole[index].mixture)
+    assert torch.equal(again[hit[0]].mixture, drawn[hit[0]].mixture)  # what comes in its place is always the same
+
+
+def test_when_nothing_can_be_read_it_ends(tmp_path):
+    drawn = Excerpts(many(tmp_path, 3), 0.5, seed=0)
+    for path in tmp_path.glob("a*.wav"):
+        path.write_bytes(b"no longer audio")
+    with pytest.raises(DataError, match=r"20 corrupt mixtures one after the other, the last one: .*a\d\.wav"):
+        drawn[0]
+
+
+def test_too_many_broken_files_at_the_start_are_refused_and_few_are_listed(tmp_path):
+    mixtures = many(tmp_path)
+    (tmp_path / "a0.wav").write_bytes(b"no longer audio")
+    drawn = Excerpts(mixtures, 0.5, seed=0)
+    assert len(drawn.rows) == 11 and "many.csv entry 1" in drawn.skipped[0]
+    (tmp_path / "a1.wav").write_bytes(b"no longer audio")
+    with pytest.raises(DataError, match=r"2 of 12 mixtures cannot be used; first .*entry 1"):
+        Excerpts(mixtures, 0.5, seed=0)
