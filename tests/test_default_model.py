@@ -52,11 +52,10 @@ def test_it_separates_real_voices(model, wanted, request):
     assert np.mean([row["si_snri"] for row in rows]) > wanted
 
 
-# A stream's level cannot be evened out by what is still to come: 60 dB down that costs the causal model a decibel.
-@pytest.mark.parametrize(("model", "gains"), [("default", (1.0, 0.01, 0.001)), ("causal", (1.0, 0.1, 0.01))])
-def test_the_level_of_the_recording_does_not_matter(model, gains, request):
+@pytest.mark.parametrize("model", ["default", "causal"])
+def test_the_level_of_the_recording_does_not_matter(model, request):
     separate, item = request.getfixturevalue(model).separate, demo.make_example()
-    scores = [improvement(separate(gain * item.mixture, 16000), item) for gain in gains]
+    scores = [improvement(separate(gain * item.mixture, 16000), item) for gain in (1.0, 0.01, 0.001)]
     assert max(scores) - min(scores) < 0.5, scores
 
 

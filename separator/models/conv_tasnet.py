@@ -27,8 +27,8 @@ MASKS = {
     "softmax": lambda scores: torch.softmax(scores, dim=1),
 }
 ENCODER_INITS = {"random": "learned from noise", "fourier": "windowed cosine and sine pairs"}
-# Magnitudes below this (about -70 dB of full scale) all look alike to the network.
-MAGNITUDE_FLOOR = 1e-4
+# Magnitudes below this (about -90 dB of full scale) all look alike to the network.
+MAGNITUDE_FLOOR = 1e-5
 
 
 class ConvTasNet(nn.Module):
