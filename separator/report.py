@@ -104,8 +104,11 @@ def score_figure(rows: Sequence[dict[str, Any]]) -> Figure:
         points = [
             (row[f"mixture_si_snr_{label}"], row[f"si_snri_{label}"]) for row in rows if f"si_snri_{label}" in row
         ]
-        middle.scatter(*zip(*points, strict=True), s=14, alpha=0.7, label=label)
-    middle.legend(title="source")
+        # The numbers of speakers mean nothing.
+        colour = "tab:blue" if label.isdigit() else None
+        middle.scatter(*zip(*points, strict=True), s=14, alpha=0.7, color=colour, label=label)
+    if not all(label.isdigit() for label in labels):
+        middle.legend(title="source")
     middle.set(xlabel="SI-SNR of the source in the mixture (dB)", ylabel="SI-SNRi (dB)", title="Source by source")
     right.scatter([row["level_difference_db"] for row in rows], gains, s=14, alpha=0.7)
     right.set(xlabel="level difference of the sources (dB)", ylabel="SI-SNRi (dB)", title="By level difference")
