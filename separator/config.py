@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def command(run: Callable[[dict[str, Any]], None], folder: str = "") -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(Path(config_directory(), folder)), config_name="config")(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        sys.exit(f"error: {_explained(error, folder, sys.argv[1:])}")
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -64,15 +65,51 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         with hydra.initialize_config_dir(config_directory(), version_base="1.3"):
             return resolve(hydra.compose("config", overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(_explained(error, "", overrides)) from error
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def _explained(error: Exception, folder: str, overrides: Sequence[str]) -> str:
+    """Hydra's words for a setting or a file that does not exist, in ours; others in one line."""
+    text = " ".join(str(error).split())
+    if found := re.search(r"Could not override '([\w.@/]+)'", text):
+        name = found[1]
+        settings = _settings(
+            folder, [item for item in overrides if re.match(r"\+?[\w/@]+=", item) and item.partition("=")[0] != name]
+        )
+        known = [key for key in settings if key.rpartition(".")[0] == name.rpartition(".")[0]]
+        there = f"; there are {', '.join(key.rpartition('.')[2] for key in known)}" if known else ""
+        return f"there is no setting {name!r}{there}{suggestion(name, known or settings)}"
+    if found := re.search(r"Could not find '([\w./-]+)'", text):
+        group, _, name = found[1].rpartition("/")
+        options = (
+            text.partition("Available options in ")[2].partition(":")[2].partition(" Config search path")[0].split()
+        )
+        if options:
+            return f"there is no {group} {name!r}; there are {', '.join(options)}{suggestion(name, options)}"
+    return text
+
+
+def _settings(folder: str, overrides: Sequence[str]) -> list[str]:
+    """Full names of all settings, groups included, that there are with these files chosen."""
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(Path(config_directory(), folder)), version_base="1.3"):
+            config = hydra.compose("config", overrides=[item for item in overrides if not item.startswith("hydra")])
+    except (HydraException, OmegaConfBaseException):
+        return []
+    names: dict[str, None] = {}
+    for name in flat(OmegaConf.to_container(config, resolve=False)):  # type: ignore[arg-type]
+        parts = [part for part in name.split(".") if part != "_target_"]
+        names |= {".".join(parts[: end + 1]): None for end in range(len(parts))}
+    return list(names)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
     """Plain values, interpolations resolved. Raises `ConfigError` where a value is still missing."""
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
-    missing = [key for key, value in flat(settings).items() if value == MISSING]
+    missing = [key for key, value in flat(settings).items() if value in (MISSING, "")]
     if missing:
         raise ConfigError(f"no value for {missing[0]}; give one with {missing[0]}=VALUE")
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -52,8 +53,38 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
     """Raises `ConfigError` unless `value` is a whole number of at least `least`."""
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_number(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
+    """Raises `ConfigError` unless `value` is a number from `least` to `most`."""
+    if not _is_number(value) or not least <= value <= most:  # type: ignore[operator]
+        raise ConfigError(f"{name} must be a number{_bounds(least, most)}, got {value!r}")
+
+
+def check_range(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
+    """Raises `ConfigError` unless `value` is two numbers from `least` to `most`, the lower one first."""
+    pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(pair) != 2 or not all(map(_is_number, pair)) or not least <= pair[0] <= pair[1] <= most:
+        raise ConfigError(f"{name} must be two numbers{_bounds(least, most)}, the lower one first, got {value!r}")
+
+
+def check_names(name: str, value: object) -> None:
+    """Raises `ConfigError` unless `value` is a list of one or more strings."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        example = value if isinstance(value, str) and value else "a,b"
+        raise ConfigError(f"{name} must be a list of one name or more, such as [{example}], got {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _bounds(least: float, most: float) -> str:
+    if most < math.inf:
+        return f" from {least:g} to {most:g}"
+    return f" of at least {least:g}" if least > -math.inf else ""
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:

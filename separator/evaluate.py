@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from separator import bounds, config, evaluation_page, files, measures, objectives, summary
 from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet, layouts
-from separator.errors import ConfigError, reason
+from separator.errors import ConfigError, check_names, check_whole, reason
 from separator.separation import Separator
 from separator.summary import Row
 
@@ -58,6 +58,16 @@ class EvaluationData:
         """What is evaluated on, in a word or two."""
         return self.list or (f"the test set of {self.recipe}" if self.recipe else "generated voices")
 
+    def __post_init__(self) -> None:
+        check_whole("data.generated_mixtures", self.generated_mixtures)
+        check_whole("data.seed", self.seed, least=0)
+        if self.channels is not None:
+            check_whole("data.channels", self.channels)
+        if self.overrides:
+            check_names("data.overrides", self.overrides)
+        if self.recipe is None and (self.root is not None or self.overrides):
+            raise ConfigError("data.root and data.overrides are settings of a recipe's data: give data.recipe too")
+
     def mixtures(self, sample_rate: int, sources: Sequence[str]) -> Dataset:
         """The mixtures, with these sources. Raises `ConfigError` or `DataError` for what cannot be had."""
         if self.list is not None:
@@ -67,7 +77,10 @@ class EvaluationData:
         data: MixtureData = GeneratedData(valid_mixtures=self.generated_mixtures)
         if self.recipe is not None:
             root = [] if self.root is None else [f"data.root={self.root}"]
-            composed = config.compose([f"+recipe={self.recipe}", *root, *self.overrides])["data"]
+            settings = config.compose([f"+recipe={self.recipe}", *root, *self.overrides])
+            composed, number = settings["data"], settings["model"]["num_sources"]
+            if number != len(sources):
+                raise ConfigError(f"recipe {self.recipe} separates {number} sources, the model {len(sources)}")
             if "valid_mixtures" in composed:
                 composed["valid_mixtures"] = self.generated_mixtures
             data = config.build(composed, "data")
@@ -166,6 +179,8 @@ def run(settings: dict[str, Any]) -> None:
     """Evaluates as configured, prints the summary and writes the rows."""
     config.refuse_unknown(settings, SETTINGS, "")
     data: EvaluationData = config.build(settings["data"], "data")
+    if settings["limit"] is not None:
+        check_whole("limit", settings["limit"])
     extra, missing = measures.available(settings["measures"])
     for text in missing:
         log.info(text)
@@ -198,6 +213,9 @@ def run(settings: dict[str, Any]) -> None:
         writes[out / "report.html"] = lambda path: path.write_text(page, encoding="utf-8")
     try:
         files.write_together(writes)
+        for name in ("baseline.csv", "report.html"):  # an earlier evaluation's
+            if out / name not in writes:
+                (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"out={out} cannot be written to ({reason(error)}); choose another place") from error
     _print(facts)
@@ -237,7 +255,8 @@ def _print(facts: dict[str, Any]) -> None:
     for name, (label, unit) in (LABELS | named).items():
         if name in facts:
             values = facts[name]
-            text = f"{values['mean']:6.2f}{unit} +- {values['confidence']:.2f} (95%), median {values['median']:.2f}"
+            spread = f" +- {values['confidence']:.2f} (95%)" if values["count"] > 1 else ""
+            text = f"{values['mean']:6.2f}{unit}{spread}, median {values['median']:.2f}"
             mixture = facts.get(f"mixture_{name}")
             print(f"  {label:28} {text}" + (f"; the mixture {mixture['mean']:.2f}" if mixture else ""))
     for column, label in (("level_difference_db", "{} dB level difference"), ("seconds", "{} s")):

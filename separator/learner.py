@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from separator import objectives
 from separator.data import Mixture, collate
-from separator.errors import TrainingError, choose
+from separator.errors import ConfigError, TrainingError, choose
 from separator.models import ConvTasNet
 from separator.settings import TrainerSettings
+
+log = logging.getLogger("separator.train")
 
 # Name -> metric for the sources of a mixture `[batch, time]`.
 OBJECTIVES: dict[str, Callable[[Tensor], objectives.Metric]] = {
@@ -253,3 +259,37 @@ class Learner:
                 f"{self.skipped_in_a_row} steps in a row gave a loss of {step.loss:g} and a gradient of norm "
                 f"{step.norm:g}; lower optimizer.lr or use trainer.precision=float32. The last one's mixtures: {names}"
             )
+
+
+def launch(trainer: TrainerSettings) -> Fabric:
+    """One device; or under torchrun one for each of its processes, on as many machines as it says.
+
+    Raises:
+        ConfigError: if there are no such devices.
+    """
+    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    # Not with its own mixed precision, which would round the waveforms too.
+    try:
+        fabric = Fabric(
+            accelerator=trainer.accelerator,
+            devices=local,
+            num_nodes=world // local,
+            strategy="ddp" if world > 1 else "auto",
+        )
+        fabric.launch()
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(
+            f"trainer.accelerator={trainer.accelerator} cannot be used here by {local} process"
+            f"{'es' * (local > 1)} ({' '.join(str(error).split())})"
+        ) from error
+    return fabric
+
+
+def compiled(net: nn.Module, setting: str) -> nn.Module:
+    """The network as it is run, by `trainer.compile`."""
+    if setting == "off":
+        return net
+    if setting == "auto" and not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        log.info("no C++ compiler found: training without torch.compile, at about half the speed")
+        return net
+    return torch.compile(net)  # type: ignore[return-value]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -28,6 +29,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._state = path / "state.pt"
+        self._locked: IO[bytes] | None = None
 
     @property
     def is_begun(self) -> bool:
@@ -37,11 +39,18 @@ class RunFolder:
     def open(self, settings: dict[str, Any]) -> dict[str, Any] | None:
         """The state of a run that is to be continued; None, once the configuration is written, for a new one.
 
+        Until `close` no other process can open it.
+
         Raises:
-            ConfigError: if the run there has other settings, or the folder cannot be written.
+            ConfigError: if the run there has other settings, the folder holds something else or cannot be written, or
+                another process trains in it.
             CheckpointError: if the state is damaged.
         """
+        config_file = self.path / "config.yaml"
+        if not config_file.exists() and self.path.is_dir() and any(self.path.iterdir()):
+            raise ConfigError(f"{self.path} holds other files, and no run; choose another folder with run=DIR")
         if self.is_begun:
+            self._lock()
             # What a killed run was just writing.
             for name in ("best.safetensors", "last.safetensors", "state.pt"):
                 files.remove_unfinished(self.path / name)
@@ -50,10 +59,30 @@ class RunFolder:
             return state
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+            config_file.touch()
+            self._lock()
+            config_file.write_text(yaml.safe_dump(settings, sort_keys=False))
         except OSError as error:
             raise ConfigError(f"run folder {self.path} cannot be written ({reason(error)}); set run=DIR") from error
         return None
+
+    def close(self) -> None:
+        """Lets others open it."""
+        if self._locked is not None:
+            self._locked.close()
+            self._locked = None
+
+    def _lock(self) -> None:
+        # The system takes the lock away when the process ends, however it does.
+        locked = (self.path / "config.yaml").open("rb")
+        try:
+            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            locked.close()
+            raise ConfigError(
+                f"another process is training in {self.path}; wait for it, or choose another name=NAME"
+            ) from error
+        self._locked = locked
 
     def save_best(self, net: ConvTasNet, facts: dict[str, Any]) -> None:
         """Writes `best.safetensors`."""
@@ -100,4 +129,5 @@ def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], folder: 
             raise ConfigError(
                 f"{folder} holds a run with {key}={old.get(key)}, this one has {key}={new.get(key)}: "
                 "choose another name=NAME, or remove the folder to start anew"
+                + (f"; to train its model for longer, name=NAME start_from={folder}" if "max_steps" in key else "")
             )

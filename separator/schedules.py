@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from separator.errors import ConfigError
+from separator.errors import ConfigError, check_number, check_whole
 
 
 @dataclass
@@ -19,6 +19,11 @@ class Halve:
     warmup_steps: int = 0
     scale: float = field(default=1.0, init=False)
     stale: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        check_whole("schedule.patience", self.patience)
+        check_number("schedule.factor", self.factor, 0, 1)
+        check_whole("schedule.warmup_steps", self.warmup_steps, least=0)
 
     def after_validation(self, is_best: bool) -> None:
         """Counts a validation."""

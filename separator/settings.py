@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from separator.errors import ConfigError, check_whole, choose
+from separator.errors import check_number, check_whole, choose
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,15 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         choose("trainer.precision", self.precision, {"float32": None, "bfloat16": None})
+        choose("trainer.accelerator", self.accelerator, dict.fromkeys(("auto", "cpu", "cuda", "mps")))
         choose("trainer.compile", self.compile, {"auto": None, "on": None, "off": None})
         for name in ("max_steps", "batch_size", "accumulate", "validate_every", "max_skips", "log_every"):
             check_whole(f"trainer.{name}", getattr(self, name))
         for name in ("num_workers", "log_mixtures"):
             check_whole(f"trainer.{name}", getattr(self, name), least=0)
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"trainer.ema_decay must be from 0 to under 1, got {self.ema_decay}")
+        for name in ("early_stop", "max_minutes"):
+            if getattr(self, name) is not None:
+                check_number(f"trainer.{name}", getattr(self, name), 0 if name == "max_minutes" else 1)
+        check_number("trainer.clip_norm", self.clip_norm, 1e-9)
+        check_number("trainer.checkpoint_minutes", self.checkpoint_minutes, 0)
+        check_number("trainer.ema_decay", self.ema_decay, 0, 1 - 1e-9)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from separator import checkpoint, config, zoo
-from separator.data import Mixture, MixtureData, load_batches
+from separator.data import Mixture, MixtureData, check_shares, load_batches
 from separator.errors import ConfigError, TrainingError, check_whole
-from separator.learner import Learner, Objective, Step
+from separator.learner import Learner, Objective, Step, compiled, launch
 from separator.logs import RunLog
 from separator.models import ConvTasNet
 from separator.run_folder import RunFolder
@@ -77,13 +73,20 @@ class Run:
         if settings["start_from"] is not None and not self.folder.is_begun:
             _start_from(self.net, settings["start_from"])
         self.net.stack.recompute = self.trainer.recompute
-        self.fabric = _launch(self.trainer)
+        self.fabric = launch(self.trainer)
+        check_shares(self.trainer.batch_size, self.fabric.world_size, self.trainer.accumulate)
         self.learner = Learner(
-            self.fabric, self.net, _compiled(self.net, self.trainer.compile), self.optimizer, objective, self.trainer
+            self.fabric, self.net, compiled(self.net, self.trainer.compile), self.optimizer, objective, self.trainer
         )
         self._is_writer = self.fabric.is_global_zero
         self._run_log: RunLog | None = None
         self._skipped: list[str] = list(getattr(self.train_set, "skipped", ()))
+        parameters = sum(parameter.numel() for parameter in self.net.parameters())
+        self._tell(
+            "%s: %.2f million parameters on %s, %d process%s; training on %s, validating on %d mixtures",
+            *(settings["name"], parameters / 1e6, self.fabric.device.type, self.fabric.world_size),
+            *("es" * (self.fabric.world_size > 1), self.train_set, len(self.valid_set)),
+        )
 
     def fit(self) -> None:
         """Trains up to `max_steps`, or until validations no longer improve.
@@ -93,10 +96,16 @@ class Run:
             TrainingError: if steps no longer have a finite loss, too many recordings cannot be read, or the disk is
                 full.
         """
-        self._resume()
-        if self.progress.is_complete:
-            self._tell("%s is complete: best SI-SNRi %.2f dB", self.folder.path, self.progress.best_si_snri)
-            return
+        try:
+            self._resume()
+            if self.progress.is_complete:
+                self._tell("%s is complete: best SI-SNRi %.2f dB", self.folder.path, self.progress.best_si_snri)
+            else:
+                self._train()
+        finally:
+            self.folder.close()
+
+    def _train(self) -> None:
         torch.set_float32_matmul_precision("high")
         bar = tqdm(
             total=self.trainer.max_steps,
@@ -185,6 +194,11 @@ class Run:
         progress = self.progress
         with self.learner.best_weights():
             score, si_snri = self.learner.score(self.valid_set)
+            if not math.isfinite(score):
+                raise TrainingError(
+                    f"step {progress.step}: validation gives {score}; lower optimizer.lr or use "
+                    "trainer.precision=float32"
+                )
             is_best = score > progress.best_score
             self._write("valid", {"si_snri": si_snri, "objective": score, "minutes": progress.seconds / 60})
             self.schedule.after_validation(is_best)
@@ -195,14 +209,19 @@ class Run:
                 self.folder.save_best(self.net, self._facts())
                 self._show_mixtures()
         stale = (progress.step - progress.best_step) // self.trainer.validate_every
-        if self.trainer.early_stop is not None and stale >= self.trainer.early_stop:
-            progress.is_complete = True
+        is_stale = self.trainer.early_stop is not None and stale >= self.trainer.early_stop
+        progress.is_complete = progress.is_complete or is_stale
         if not self._is_writer:
             return
         bar.write(
             f"step {progress.step}: validation SI-SNRi {si_snri:.2f} dB"
             + ("" if is_best else f" (best {progress.best_si_snri:.2f} at step {progress.best_step})")
-            + (f"; no better for {stale} validations: the end" if progress.is_complete and stale else "")
+            + (f"; no better for {stale} validations: the end" if is_stale else "")
+            + (f"; {progress.skipped_steps} steps skipped" if progress.skipped_steps else "")
+            + (
+                f"; {progress.skipped_recordings} recordings left out, see skipped.txt"
+                * bool(progress.skipped_recordings)
+            )
         )
         assert self._run_log is not None
         with self.folder.told():
@@ -288,20 +307,6 @@ class Run:
             log.info(message, *values)
 
 
-def _launch(trainer: TrainerSettings) -> Fabric:
-    """One device; or under torchrun one for each of its processes, on as many machines as it says."""
-    world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    # Not with its own mixed precision, which would round the waveforms too.
-    fabric = Fabric(
-        accelerator=trainer.accelerator,
-        devices=local,
-        num_nodes=world // local,
-        strategy="ddp" if world > 1 else "auto",
-    )
-    fabric.launch()
-    return fabric
-
-
 def _check_fit(net: ConvTasNet, data: MixtureData, mixtures: Dataset) -> None:
     """Raises `ConfigError` where the network separates something else than the data holds."""
     if net.num_channels != (data.channels or 1):
@@ -309,6 +314,7 @@ def _check_fit(net: ConvTasNet, data: MixtureData, mixtures: Dataset) -> None:
             f"model.num_channels={net.num_channels}, but the mixtures have data.channels={data.channels or 1}; "
             "they must be the same"
         )
+    mixtures[0]  # says now what would go wrong at every step
     if not net.interchangeable and getattr(mixtures, "num_voices", 1) > 1:
         raise ConfigError(
             f"model.sources are {', '.join(net.sources)}, but the data draws several voices, none of which is one of "
@@ -326,15 +332,6 @@ def _start_from(net: ConvTasNet, model: str) -> None:
                 "only a network of the same sizes can take its weights"
             )
     net.load_state_dict(other.state_dict())
-
-
-def _compiled(net: nn.Module, setting: str) -> nn.Module:
-    if setting == "off":
-        return net
-    if setting == "auto" and not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        log.info("no C++ compiler found: training without torch.compile, at about half the speed")
-        return net
-    return torch.compile(net)  # type: ignore[return-value]
 
 
 def main() -> None:

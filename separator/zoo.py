@@ -15,11 +15,13 @@ def names() -> dict[str, Path]:
 
 
 def find(model: str | Path) -> Path:
-    """The checkpoint of a model's name, or the path of one. Raises `ConfigError` if it is neither."""
+    """The checkpoint of a model's name, the path of one, or that of a training run. Raises `ConfigError` for others."""
     bundled = names()
     if str(model) in bundled:
         return bundled[str(model)]
     path = Path(model)
+    if (path / "best.safetensors").is_file():  # a training run's folder
+        return path / "best.safetensors"
     if path.exists() or path.suffix == ".safetensors":
         return path
     known = ", ".join(bundled) or "none"

@@ -204,8 +204,18 @@ def test_rooms_die_away_as_they_should(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(overlap=(0.5, 1.5)), "overlap and clip_fraction are parts of a whole"),
-        (dict(overlap=(0.5, 0.2)), r"data\.mixing\.overlap must be two values, the lower one first"),
+        (
+            dict(overlap=(0.5, 1.5)),
+            r"data\.mixing\.overlap must be two numbers from 0 to 1, the lower one first, got \(0.5, 1.5\)",
+        ),
+        (dict(overlap=(0.5, 0.2)), r"data\.mixing\.overlap must be two numbers from 0 to 1, the lower one first"),
+        (dict(overlap=0.5), r"data\.mixing\.overlap must be two numbers from 0 to 1, the lower one first, got 0.5"),
+        (dict(level_db=-5), r"data\.mixing\.level_db must be a number from 0 to 60, got -5"),
+        (dict(segment_seconds="abc"), r"data\.mixing\.segment_seconds must be a number of at least 0.01, got 'abc'"),
+        (dict(loudness_lufs=-30), r"data\.mixing\.loudness_lufs must be two numbers"),
+        (dict(codec_share=1.5), r"data\.mixing\.codec_share must be a number from 0 to 1, got 1.5"),
+        (dict(peak_db=(3, 6)), r"data\.mixing\.peak_db must be two numbers from -90 to 0"),
+        (dict(active=2), r"data\.mixing\.active must be a list of shares"),
         (dict(speeds=(0.0, 1.0)), r"data\.mixing\.speeds"),
         (dict(active=[0.0, 0.0]), "shares with a sum above 0"),
     ],
@@ -216,7 +226,7 @@ def test_impossible_mixing_is_refused(settings, message):
 
 
 def test_impossible_rooms_are_refused():
-    with pytest.raises(ConfigError, match=r"data\.rooms\.rt60_seconds must be two values above 0"):
+    with pytest.raises(ConfigError, match=r"data\.rooms\.rt60_seconds must be two numbers from 0.05 to 3"):
         Rooms(rt60_seconds=(0.5, 0.1))
     with pytest.raises(ConfigError, match=r"unknown data\.rooms\.target 'wet'"):
         Rooms(target="wet")

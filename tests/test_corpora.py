@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -64,14 +66,40 @@ def test_a_speaker_in_two_given_splits_is_refused(tmp_path, corpus_folder):
 
 
 def test_made_splits_are_disjoint_complete_and_fixed(corpus_folder):
-    splits = split_speakers(corpus_folder, 0, 0.34, 0.17)
+    splits = split_speakers(corpus_folder, 0, 0.34, 0.34)
     sizes = {name: len(speakers) for name, speakers in splits.items()}
-    assert sizes == {"train": 3, "valid": 2, "test": 1}
+    assert sizes == {"train": 2, "valid": 2, "test": 2}
     assert sorted(name for speakers in splits.values() for name in speakers) == [
         f"speaker{number}" for number in range(6)
     ]
-    assert splits == split_speakers(corpus_folder, 0, 0.34, 0.17)
-    assert any(splits != split_speakers(corpus_folder, seed, 0.34, 0.17) for seed in range(1, 5))
+    assert splits == split_speakers(corpus_folder, 0, 0.34, 0.34)
+    assert any(splits != split_speakers(corpus_folder, seed, 0.34, 0.34) for seed in range(1, 5))
+    # One alone makes no mixture: it is trained on.
+    alone = split_speakers(corpus_folder, 0, 0.34, 0.17)
+    assert {name: len(speakers) for name, speakers in alone.items()} == {"train": 4, "valid": 2}
+
+
+def test_splits_that_leave_nobody_are_told(corpus_folder, tmp_path):
+    with pytest.raises(
+        DataError, match=r"data.valid_fraction=0.9 of 6 speakers leaves 1 to train on, wanted at least 2"
+    ):
+        split_speakers(corpus_folder, 0, 0.9, 0.1)
+    data = FolderData(root=str(corpus_folder))
+    with pytest.raises(DataError, match=r"no speakers are left for test, there are train, valid"):
+        data.testing(RATE, ("a", "b"), 0)
+    with pytest.raises(DataError, match=r"for valid there are 2; raise data.valid_fraction, use more speakers"):
+        data.validation(RATE, ("a", "b", "c"), 0)
+    shutil.copytree(corpus_folder, tmp_path / "train")
+    with pytest.raises(DataError, match=r"has the folder train but none named valid; give both"):
+        split_speakers(tmp_path, 0, 0.1, 0.1)
+
+
+def test_digital_silence_is_no_voice(tmp_path):
+    for speaker in "abcd":
+        write(tmp_path / speaker / "a.wav", samples=np.zeros(RATE))
+    data = FolderData(root=str(tmp_path), mixing=Mixing(segment_seconds=0.5))
+    with pytest.raises(DataError, match=r"20 useless recordings one after the other, .*digital silence for 0.5 s"):
+        data.training(RATE, ("a", "b"), 0)[0]
 
 
 def test_training_and_validation_share_no_speaker(corpus_folder):

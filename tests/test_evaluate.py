@@ -133,6 +133,11 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path, listed, tiny_c
     assert {"baseline.csv", "mixtures.csv", "summary.json"} < {
         path.name for path in (tmp_path / "runs" / "evaluation").iterdir()
     }
+    # The next evaluation leaves nothing of this one.
+    done = run(tmp_path, f"model={tiny_checkpoint}", "data.list=list.csv", "measures=[]", "bounds=false", "limit=1")
+    assert done.returncode == 0 and "nan" not in done.stdout
+    left = {path.name for path in (tmp_path / "runs" / "evaluation").iterdir()}
+    assert left == {"mixtures.csv", "summary.json"}
 
 
 def test_the_page_escapes_what_it_is_told(two_voices):
@@ -157,7 +162,7 @@ def test_a_recipes_test_set(tmp_path):
     root = trees.librimix(tmp_path, 8000, "test")
     data = evaluate.EvaluationData(recipe="libri2mix_8k", root=str(root), overrides=["data.task=sep_noisy"])
     assert len(data.mixtures(8000, ("speaker1", "speaker2"))) == 3
-    with pytest.raises(ConfigError, match=r"Could not find 'recipe/libri3mix'"):
+    with pytest.raises(ConfigError, match=r"there is no recipe 'libri3mix'; there are .*did you mean 'libri2mix_8k'"):
         evaluate.EvaluationData(recipe="libri3mix").mixtures(8000, ("speaker1", "speaker2"))
 
 
@@ -192,6 +197,9 @@ def test_models_of_other_sources_cannot_be_compared(tmp_path, listed, tiny_check
         (["measures=[pesk]"], "unknown measure 'pesk'"),
         (["data.list=a.csv", "data.recipe=two_speakers"], "give one"),
         (["data.recipe=libri2mix_8k"], "no value for data.root"),
+        (["data.recipe=three_speakers"], "recipe three_speakers separates 3 sources, the model 2"),
+        (["data.root=x"], "are settings of a recipe's data: give data.recipe too"),
+        (["limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["device=gpu"], "device 'gpu'"),
     ],
 )

@@ -134,7 +134,9 @@ def test_a_song_without_a_stem_and_other_sources_are_told(musdb):
     (musdb / "train" / "A - One" / "bass.wav").unlink()
     with pytest.raises(DataError, match=r"A - One: there is no bass\.wav"):
         MusdbData(root=str(musdb)).training(44100, ("vocals", "accompaniment"), 0)
-    with pytest.raises(ConfigError, match=r"data\.stems makes vocals, accompaniment, model\.sources are a, b"):
+    with pytest.raises(
+        ConfigError, match=r"sources are a, b; of songs they can be drums, bass, other, vocals, and one"
+    ):
         MusdbData(root=str(musdb)).training(44100, ("a", "b"), 0)
     with pytest.raises(DataError, match=r"holds no tracks; MUSDB18-HQ is at https://zenodo"):
         MusdbData(root=str(musdb / "none")).training(44100, ("vocals", "accompaniment"), 0)
@@ -155,8 +157,7 @@ def test_songs_in_one_file_of_five_streams(tmp_path):
             frame.rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
             for packet in [*stream.encode(frame), *stream.encode(None)]:
                 container.mux(packet)
-    stems = {stem: [stem] for stem in layouts.MUSDB_STEMS}
-    (row,) = layouts.musdb(tmp_path, "test", stems)
+    (row,) = layouts.musdb(tmp_path, "test", layouts.MUSDB_STEMS)
     assert row.length() == pytest.approx(2.0, abs=0.1)
     parts = MixtureSet([row], 44100, 2)
     for number, stem in enumerate(layouts.MUSDB_STEMS, 1):

@@ -45,7 +45,10 @@ def test_a_list_gives_its_starts_lengths_and_gains(listed):
     [
         ("a.wav", "gone.wav", r"list\.csv entry 1: .*gone\.wav does not exist"),
         ("0.5", "2.5", r"list\.csv entry 1 \(one\): .*a\.wav ends 1\.00 s too early"),
-        ("0.5", "soon", r"entry 1: start_1 must be a number, got 'soon'"),
+        ("0.5", "soon", r"entry 1 \(one\): start_1 must be a number of at least 0, got 'soon'"),
+        ("0.5", "-2", r"entry 1 \(one\): start_1 must be a number of at least 0, got '-2'"),
+        ("1.5", "nan", r"entry 1 \(one\): duration must be a number of at least 0.001, got 'nan'"),
+        ("-6", "inf", r"entry 1 \(one\): gain_2_db must be a number, got 'inf'"),
         ("start_1", "begin_1", r"has no field 'begin_1'; there are id, .*start_1"),
     ],
 )

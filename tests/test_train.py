@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import trees
 import yaml
@@ -16,8 +18,9 @@ import separator
 from separator import checkpoint, config, schedules, train
 from separator.data.corpora import split_speakers
 from separator.data.recordings import RecordingError
-from separator.errors import CheckpointError, ConfigError, TrainingError
+from separator.errors import CheckpointError, ConfigError, DataError, TrainingError
 from separator.learner import Learner
+from separator.run_folder import RunFolder
 from separator.train import Run
 
 QUICK = [
@@ -434,6 +437,45 @@ def test_a_run_goes_on_though_the_model_it_started_from_is_gone(tmp_path):
     assert len(rows(tmp_path / "second" / "train.csv")) == 12
 
 
+def test_a_second_process_is_kept_out_of_a_run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    assert folder.open({"a": 1}) is None
+    with pytest.raises(ConfigError, match=r"another process is training in .*run; wait for it, or choose another name"):
+        RunFolder(tmp_path / "run").open({"a": 1})
+    folder.close()
+    folder.open({"a": 1})
+    folder.close()
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "voice.wav").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"holds other files, and no run; choose another folder with run=DIR"):
+        quick(tmp_path).fit()
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
+
+
+def test_validation_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Learner, "score", lambda self, mixtures: (math.nan, math.nan))
+    with pytest.raises(TrainingError, match=r"step 4: validation gives nan; lower optimizer.lr"):
+        quick(tmp_path).fit()
+
+
+def test_what_goes_wrong_with_the_first_example_is_said_before_anything_is_written(tmp_path):
+    for name, samples in (("a", np.full(8000, np.nan)), ("b", np.ones(8000))):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 8000, "FLOAT")
+    (tmp_path / "list.csv").write_text("source_1,source_2\na.wav,b.wav\n")
+    options = ["data=mixture_list", f"data.train={tmp_path}/list.csv", f"data.valid={tmp_path}/list.csv"]
+    options += ["model.sample_rate=8000", "data.segment_seconds=0.5", f"run={tmp_path / 'run'}"]
+    with pytest.raises(DataError, match=r"list\.csv entry 1: .*a\.wav: holds values that are not finite"):
+        Run(compose(*options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_of_a_run_is_a_model(tmp_path):
+    quick(tmp_path / "run").fit()
+    assert separator.Separator(tmp_path / "run").sample_rate == 8000
+
+
 def test_gradients_are_clipped(tmp_path):
     run = quick(tmp_path, "trainer.clip_norm=0.001", "trainer.max_steps=1", "optimizer.lr=0")
     run.fit()
@@ -474,7 +516,19 @@ def test_linear_decay_rises_stays_and_falls():
         (["+modle.num_filters=5"], "no setting 'modle'; .*did you mean 'model'"),
         (["objective=sisnr"], "unknown objective 'sisnr'; .*did you mean 'si_snr'"),
         (["trainer.precision=int8"], "unknown trainer.precision 'int8'"),
-        (["trainer.ema_decay=1"], "trainer.ema_decay must be from 0 to under 1, got 1"),
+        (["trainer.ema_decay=1"], "trainer.ema_decay must be a number from 0 to 1, got 1"),
+        (["trainer.clip_norm=-1"], "trainer.clip_norm must be a number of at least"),
+        (["trainer.early_stop=0"], "trainer.early_stop must be a number of at least 1, got 0"),
+        (["trainer.accelerator=gpu"], "unknown trainer.accelerator 'gpu'"),
+        (["schedule.factor=3"], "schedule.factor must be a number from 0 to 1, got 3"),
+        (["data.valid_mixtures=0"], "data.valid_mixtures must be a whole number of at least 1, got 0"),
+        (["data/noise=generated", "data.noise.snr_db=5"], "data.noise.snr_db must be two numbers"),
+        (["data/noise=generated", "data.noise.share=2"], "data.noise.share must be a number from 0 to 1, got 2"),
+        (["model.num_sources=1"], "one voice alone is no mixture"),
+        (
+            ["model.num_sources=9"],
+            "mixtures of 9 voices need as many speakers, for train there are 4; raise data.num_sp",
+        ),
         (["trainer.batch_size=0"], "trainer.batch_size must be a whole number of at least 1, got 0"),
         (["data=folder"], "no value for data.root"),
         (["optimizer.lr=-1"], "optimizer: Invalid learning rate"),
@@ -483,7 +537,7 @@ def test_linear_decay_rises_stays_and_falls():
 )
 def test_a_setting_that_does_not_exist_is_refused_with_its_name(tmp_path, overrides, message):
     base = [] if "data=folder" in overrides else QUICK
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         Run(compose(*base, f"run={tmp_path}", *overrides))
 
 
@@ -499,8 +553,10 @@ def test_a_misspelt_key_inside_a_recipe_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["+recipe=nonsense"], "Could not find 'recipe/nonsense'"),
-        (["model.num_filter=5"], "num_filter"),
+        (["+recipe=two_speaker"], "there is no recipe 'two_speaker'; there are libri2mix_16k, "),
+        (["data=foldr"], "there is no data 'foldr'; there are dns, folder, "),
+        (["model.num_filter=5"], "no setting 'model.num_filter'; there are num_sources, "),
+        (["data=librispeech", "data.root=x", "data.train=dev"], "data.train must be a list of one name or more, such"),
         (["data=folder", "data.root=nowhere"], "nowhere: no such folder"),
         (["data=folder"], "no value for data.root; give one with data.root=VALUE"),
         (["data=dns"], "no value for data.root; give one with data.root=VALUE"),

@@ -2,7 +2,7 @@
 
 from separator.data.corpora import FolderCorpus
 from separator.data.datasets import DnsData, FolderData, GeneratedData, LibriSpeechData, ManifestData, MixtureData
-from separator.data.loading import load_batches
+from separator.data.loading import check_shares, load_batches
 from separator.data.mixing import FixedMixtures, Mixing, Mixture, Mixtures, collate
 from separator.data.noises import FolderNoise, GeneratedNoise
 from separator.data.rooms import Rooms
@@ -33,6 +33,7 @@ __all__ = [
     "Rooms",
     "Voice",
     "Wsj0MixData",
+    "check_shares",
     "collate",
     "load_batches",
 ]

@@ -163,7 +163,8 @@ def find_speakers(root: Path) -> dict[str, list[Path]]:
         DataError: if `root` is no folder or holds no speaker.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; data.root must hold one folder of audio files for each speaker")
+        what = "is a file" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {what}; data.root must hold one folder of audio files for each speaker")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     speakers = {folder.name: sorted(audio_files(folder)) for folder in folders}
     speakers = {name: files for name, files in speakers.items() if files}
@@ -183,7 +184,13 @@ def split_speakers(root: Path, seed: int, valid_fraction: float, test_fraction: 
     Raises:
         DataError: if there are too few speakers for that, or one stands in two given splits.
     """
-    if not ((root / "train").is_dir() and (root / "valid").is_dir()):
+    if (root / "train").is_dir() != (root / "valid").is_dir():
+        there, missing = ("train", "valid") if (root / "train").is_dir() else ("valid", "train")
+        raise DataError(
+            f"{root}: has the folder {there} but none named {missing}; give both, each with a folder for every "
+            "speaker, or the speakers' folders alone"
+        )
+    if not (root / "train").is_dir():
         return deal_out(find_speakers(root), root, seed, valid_fraction, test_fraction)
     splits = {name: find_speakers(root / name) for name in SPLITS if (root / name).is_dir()}
     check_splits(splits, root)
@@ -212,12 +219,18 @@ def deal_out(
     random.Random(seed).shuffle(names)
     num_valid = max(MIN_SPEAKERS, round(valid_fraction * len(names)))
     num_test = round(test_fraction * len(names))
-    if len(names) - num_valid - num_test < MIN_SPEAKERS:
+    # One alone makes no mixture, and so serves nobody.
+    if num_test < MIN_SPEAKERS or len(names) - num_valid - num_test < MIN_SPEAKERS:
         num_test = 0
-    if len(names) - num_valid < MIN_SPEAKERS:
+    if len(names) < 2 * MIN_SPEAKERS:
         raise DataError(
             f"{where}: found {len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(sorted(names))}), wanted at "
             f"least {2 * MIN_SPEAKERS}: {MIN_SPEAKERS} to train on and {MIN_SPEAKERS} others to validate on"
+        )
+    if len(names) - num_valid < MIN_SPEAKERS:
+        raise DataError(
+            f"{where}: data.valid_fraction={valid_fraction} of {len(names)} speakers leaves "
+            f"{len(names) - num_valid} to train on, wanted at least {MIN_SPEAKERS}"
         )
     bounds = {"valid": names[:num_valid], "test": names[num_valid : num_valid + num_test]}
     bounds["train"] = names[num_valid + num_test :]

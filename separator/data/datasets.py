@@ -24,7 +24,7 @@ from separator.data.noises import NoiseData
 from separator.data.rooms import Rooms
 from separator.data.sets import MixtureSet
 from separator.data.voices import GeneratedCorpus
-from separator.errors import DataError
+from separator.errors import ConfigError, DataError, check_names, check_number, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,20 @@ class VoiceData(MixtureData):
     generated_share: float = 0.0
     generated_speakers: int = 200
 
+    def __post_init__(self) -> None:
+        check_number("data.valid_seconds", self.valid_seconds, 0.01)
+        check_whole("data.valid_mixtures", self.valid_mixtures)
+        check_number("data.generated_share", self.generated_share, 0, 1)
+        check_whole("data.generated_speakers", self.generated_speakers)
+
     @abstractmethod
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """The voices of a split."""
+
+    @property
+    def more_speakers(self) -> str:
+        """How a split gets more of them, for messages."""
+        return "use a corpus with more"
 
     def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Mixtures:
         """Endless training mixtures."""
@@ -109,6 +120,19 @@ class VoiceData(MixtureData):
         sources: Sequence[str],
         seed: int,
     ) -> Mixtures:
+        if len(sources) == 1 and self.noise is None and self.rooms is None:
+            raise ConfigError(
+                "one voice alone is no mixture: separate more (model.num_sources=2), or add what is to be taken away "
+                "(data/noise=generated, data/rooms=simulated)"
+            )
+        voices = len(sources) - (self.noise is not None and self.noise.is_source)
+        wanted = voices if mixing.active is None else len(mixing.active)
+        found = min(len(corpus.speakers) for corpus, _ in corpora)
+        if found < wanted:
+            raise DataError(
+                f"mixtures of {wanted} voices need as many speakers, for {split} there are {found}; "
+                f"{self.more_speakers}"
+            )
         noise = None if self.noise is None else self.noise.background(split, sample_rate, seed)
         rooms = None if self.rooms is None else self.rooms.bank(split, len(sources), sample_rate)
         return Mixtures(corpora, len(sources), mixing, seed + SPLIT_SEEDS[split], noise, rooms)
@@ -127,6 +151,13 @@ class GeneratedData(VoiceData):
     num_speakers: int = 300
     recordings_per_speaker: int = 4
     recording_seconds: float = 5.0
+    more_speakers = "raise data.num_speakers (validation and tests have a quarter of it)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("data.num_speakers", self.num_speakers)
+        check_whole("data.recordings_per_speaker", self.recordings_per_speaker)
+        check_number("data.recording_seconds", self.recording_seconds, 0.1)
 
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """Voices that are others for every seed and split."""
@@ -150,6 +181,13 @@ class FileVoices(VoiceData):
     test_fraction: float = 0.1
     split_seed: int = 0
     cache_megabytes: int = 1000
+    more_speakers = "raise data.valid_fraction, use more speakers, or give the splits themselves"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("valid_fraction", "test_fraction"):
+            check_number(f"data.{name}", getattr(self, name), 0, 0.9)
+        check_whole("data.cache_megabytes", self.cache_megabytes, least=0)
 
     @abstractmethod
     def speakers(self, split: str) -> dict[str, list[Path]]:
@@ -193,6 +231,11 @@ class LibriSpeechData(FileVoices):
     train: Sequence[str] = ("train-clean-100",)
     valid: Sequence[str] = ("dev-clean",)
     test: Sequence[str] = ("test-clean",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("train", "valid", "test"):
+            check_names(f"data.{name}", getattr(self, name))
 
     def speakers(self, split: str) -> dict[str, list[Path]]:
         """Speaker -> files of a split."""

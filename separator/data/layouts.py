@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from separator.data.corpora import Splits, find_speakers
 from separator.data.recordings import AUDIO_SUFFIXES, audio_files
 from separator.data.sets import Part, Row
-from separator.errors import DataError, choose, suggestion
+from separator.errors import ConfigError, DataError, choose, reason, suggestion
 
 # LibriMix: task -> (name of the mixtures, whether its sources are all that is in them)
 LIBRIMIX_TASKS = {
@@ -123,6 +124,9 @@ def wsj0_mix(root: Path, split: str, mixture: str, num_sources: int) -> list[Row
                 f"{path}: no such folder; WSJ0-mix and WHAM! are made from WSJ0 (LDC93S6A) by the scripts of "
                 "http://wham.whisper.ai, and data.root is a folder such as 2speakers/wav8k/min"
             )
+    more = folder / f"s{num_sources + 1}"
+    if more.is_dir() and mixture != "mix_single":
+        raise DataError(f"{more}: there are more than {num_sources} sources; set model.num_sources")
     rows = []
     for path in sorted(audio_files(folders[0])):
         paths = [other / path.name for other in folders[1:]]
@@ -136,17 +140,19 @@ def wsj0_mix(root: Path, split: str, mixture: str, num_sources: int) -> list[Row
     return rows
 
 
-def musdb(root: Path, split: str, stems: Mapping[str, Sequence[str]]) -> list[Row]:
+def musdb(root: Path, split: str, sources: Sequence[str]) -> list[Row]:
     """Rows of MUSDB18-HQ (`root/train/TRACK/vocals.wav`, ...) or MUSDB18 (`root/train/TRACK.stem.mp4`).
 
     Args:
         root: with the folders train and test.
         split: "train", "valid" (the 14 tracks of train that the musdb package sets aside) or "test".
-        stems: source -> the stems whose sum it is.
+        sources: names of stems, and at most one other name (accompaniment), which is all the other stems together.
 
     Raises:
         DataError: if there are no tracks, or one lacks a stem.
+        ConfigError: for more other names than one.
     """
+    stems = _stems(sources)
     folder = root / ("test" if split == "test" else "train")
     tracks = sorted(
         path
@@ -169,9 +175,9 @@ def musdb(root: Path, split: str, stems: Mapping[str, Sequence[str]]) -> list[Ro
     rows = []
     for track in tracks:
         parts = {stem: _stem(track, stem) for source in stems.values() for stem in source}
-        sources = tuple(tuple(parts[stem] for stem in source) for source in stems.values())
+        summed = tuple(tuple(parts[stem] for stem in source) for source in stems.values())
         adds_up = set(parts) == set(MUSDB_STEMS)
-        rows.append(Row(names[track], str(track), sources, _stem(track, "mixture"), adds_up=adds_up))
+        rows.append(Row(names[track], str(track), summed, _stem(track, "mixture"), adds_up=adds_up))
     return rows
 
 
@@ -206,9 +212,11 @@ def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -
     keys = numbered if f"source_{numbered[0]}" in records[0] else list(sources)
     found = [key.removeprefix("source_") for key in records[0] if key.startswith("source_")]
     if sorted(found) != sorted(keys):
+        wanted = " and ".join(f"source_{key}" for key in numbered)
+        named = "" if sources[0] == "speaker1" else f" (or {' and '.join(f'source_{name}' for name in sources)})"
         raise DataError(
-            f"{path}: has the sources {', '.join(found) or 'none'}, wanted the fields "
-            f"{', '.join(f'source_{key}' for key in keys)}"
+            f"{path}: needs the fields {wanted}{named} for a model of {len(sources)} sources, it has "
+            f"{', '.join(map(str, records[0]))}"
         )
     known = ["id", "mixture", "duration", "split"]
     known += [name for key in keys for name in (f"source_{key}", f"start_{key}", f"gain_{key}_db")]
@@ -222,10 +230,10 @@ def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -
     for number, record in enumerate(records, 1):
         if split is not None and record.get("split") not in (None, "", split):
             continue
-        where = f"{path} entry {number}" + (f" ({record['id']})" if record.get("id") else "")
+        where = _entry(path, number, record)
         parts = tuple(_listed(path, number, record, key) for key in keys)
         mixture = Part(_beside(path, number, record["mixture"])) if record.get("mixture") else None
-        seconds = _number(where, record, "duration")
+        seconds = _number(where, record, "duration", least=0.001)
         rows.append(Row(str(record.get("id") or number), where, parts, mixture, seconds))
     if not rows:
         raise DataError(f"{path}: no entry has the split {split!r} (or none)")
@@ -235,30 +243,51 @@ def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -
 def _listed(path: Path, number: int, record: dict[str, Any], key: str) -> tuple[Part, ...]:
     if not record.get(f"source_{key}"):
         return ()
-    where = f"{path} entry {number}"
-    start, gain = _number(where, record, f"start_{key}"), _number(where, record, f"gain_{key}_db")
+    where = _entry(path, number, record)
+    start = _number(where, record, f"start_{key}", least=0)
+    gain = _number(where, record, f"gain_{key}_db")
     return (Part(_beside(path, number, record[f"source_{key}"]), start or 0.0, gain),)
 
 
-def _number(where: str, record: dict[str, Any], name: str) -> float | None:
+def _entry(path: Path, number: int, record: dict[str, Any]) -> str:
+    return f"{path} entry {number}" + (f" ({record['id']})" if record.get("id") else "")
+
+
+def _number(where: str, record: dict[str, Any], name: str, least: float = -math.inf) -> float | None:
+    """A field's value; None where it is empty. Raises `DataError` for what is no finite number, or below `least`."""
     value = record.get(name)
     if value in (None, ""):
         return None
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        raise DataError(f"{where}: {name} must be a number, got {value!r}") from None
+        number = math.nan
+    if not math.isfinite(number) or number < least:
+        bound = f" of at least {least:g}" if math.isfinite(least) else ""
+        raise DataError(f"{where}: {name} must be a number{bound}, got {value!r}")
+    return number
 
 
-def _beside(path: Path, number: int, name: str) -> Path:
-    file = path.parent / name
+def _beside(path: Path, number: int, name: object) -> Path:
+    file = path.parent / str(name)
     if not file.is_file():
         raise DataError(f"{path} entry {number}: {file} does not exist")
     return file
 
 
+def _stems(sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Source -> the stems whose sum it is."""
+    rest = tuple(stem for stem in MUSDB_STEMS if stem not in sources)
+    others = [name for name in sources if name not in MUSDB_STEMS]
+    if len(others) > 1 or (others and not rest):
+        raise ConfigError(
+            f"model.sources are {', '.join(sources)}; of songs they can be {', '.join(MUSDB_STEMS)}, and one other "
+            "name for all that is left"
+        )
+    return {name: (name,) if name in MUSDB_STEMS else rest for name in sources}
+
+
 def _stem(track: Path, stem: str) -> Part:
-    choose("stem", stem, dict.fromkeys(MUSDB_STREAMS))
     if track.is_file():
         return Part(track, stream=MUSDB_STREAMS.index(stem))
     path = next((path for path in (track / f"{stem}{end}" for end in sorted(AUDIO_SUFFIXES)) if path.is_file()), None)
@@ -275,18 +304,23 @@ def _moved(path: str, folder: Path) -> Path:
 def _records(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of a CSV or JSONL file. Raises `DataError` if it cannot be read or a column is missing."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        # Excel begins its files with a mark of their encoding.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             if path.suffix.lower() in (".jsonl", ".json"):
                 records = [json.loads(line) for line in file if line.strip()]
             else:
                 records = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list ({error})") from error
+        text = reason(error) if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read as a list ({text})") from error
     for number, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            raise DataError(f'{path} entry {number}: expected an object such as {{"path": ...}}, got {record!r}')
         missing = [name for name in columns if record.get(name) in (None, "")]
         if missing:
             raise DataError(
-                f"{path} entry {number}: needs the columns {', '.join(columns)}; it has no {', '.join(missing)}"
+                f"{path} entry {number}: needs the columns {', '.join(columns)}; it has no {', '.join(missing)}, but "
+                f"{', '.join(str(name) for name, value in record.items() if value not in (None, ''))}"
             )
     if not records:
         raise DataError(f"{path}: lists nothing")

@@ -36,12 +36,7 @@ def load_batches(
     Raises:
         ConfigError: if the batch cannot be shared out equally.
     """
-    size, rest = divmod(batch_size, num_processes * parts)
-    if rest:
-        raise ConfigError(
-            f"trainer.batch_size={batch_size} cannot be shared out equally among {num_processes} processes, each with "
-            f"trainer.accumulate={parts} parts"
-        )
+    size = check_shares(batch_size, num_processes, parts)
     share = size * parts
     numbers = _Numbers(steps, batch_size, rank * share, share)
     loader = DataLoader(
@@ -57,6 +52,17 @@ def load_batches(
     batches = iter(loader)
     for _ in steps:
         yield [next(batches) for _ in range(parts)]
+
+
+def check_shares(batch_size: int, num_processes: int, parts: int) -> int:
+    """Mixtures in a part of a process's share. Raises `ConfigError` if the batch cannot be shared out equally."""
+    size, rest = divmod(batch_size, num_processes * parts)
+    if rest:
+        raise ConfigError(
+            f"trainer.batch_size={batch_size} cannot be shared out equally among {num_processes} processes, each with "
+            f"trainer.accumulate={parts} parts"
+        )
+    return size
 
 
 class _Numbers:

@@ -21,7 +21,7 @@ from separator.data.corpora import Corpus, draw_stretch
 from separator.data.noises import Background
 from separator.data.recordings import RecordingError
 from separator.data.rooms import RoomBank
-from separator.errors import ConfigError, DataError
+from separator.errors import ConfigError, DataError, check_number, check_range
 
 # Below this level (RMS, about -60 dB of full scale) a stretch of a recording counts as silence.
 SILENCE_RMS = 1e-3
@@ -32,6 +32,19 @@ FADE_SECONDS = 0.01
 TURN_SECONDS = 2.5
 # Corrupt recordings met one after the other before giving up: with so many, something else is wrong.
 MAX_ATTEMPTS = 20
+
+
+# Settings that are drawn between two values, with the lowest and the highest that makes sense.
+RANGES = (
+    ("overlap", 0, 1),
+    ("loudness_lufs", -70, 0),
+    ("speeds", 0.25, 4),
+    ("semitones", -24, 24),
+    ("band_low_hz", 0, 20000),
+    ("band_high_hz", 100, 100000),
+    ("clip_fraction", 0.01, 1),
+    ("peak_db", -90, 0),
+)
 
 
 @dataclass(frozen=True)
@@ -122,20 +135,23 @@ class Mixing:
     peak_db: tuple[float, float] | None = (-20.0, -0.5)
 
     def __post_init__(self) -> None:
-        for name, lowest in (("overlap", 0.0), ("speeds", 1e-9), ("clip_fraction", 1e-9), ("band_high_hz", 1.0)):
-            low, high = getattr(self, name)
-            if not lowest <= low <= high:
+        check_number("data.mixing.segment_seconds", self.segment_seconds, 0.01)
+        check_number("data.mixing.level_db", self.level_db, 0, 60)
+        for name, least, most in RANGES:
+            value = getattr(self, name)
+            if value is not None or name not in ("loudness_lufs", "peak_db"):
+                check_range(f"data.mixing.{name}", value, least, most)
+        for name in ("band_share", "clip_share", "codec_share"):
+            check_number(f"data.mixing.{name}", getattr(self, name), 0, 1)
+        if self.active is not None:
+            if isinstance(self.active, str) or not isinstance(self.active, Sequence) or not self.active:
                 raise ConfigError(
-                    f"data.mixing.{name} must be two values, the lower one first and not below "
-                    f"{max(0, round(lowest))}; got {[low, high]}"
+                    f"data.mixing.active must be a list of shares, such as [0.5,0.5], got {self.active!r}"
                 )
-        if self.overlap[1] > 1 or self.clip_fraction[1] > 1:
-            raise ConfigError(
-                f"data.mixing.overlap and clip_fraction are parts of a whole, at most 1; got {list(self.overlap)} "
-                f"and {list(self.clip_fraction)}"
-            )
-        if self.active is not None and (min(self.active) < 0 or sum(self.active) <= 0):
-            raise ConfigError(f"data.mixing.active must be shares with a sum above 0, got {list(self.active)}")
+            for share in self.active:
+                check_number("each of data.mixing.active", share, 0)
+            if sum(self.active) <= 0:
+                raise ConfigError(f"data.mixing.active must be shares with a sum above 0, got {list(self.active)}")
 
     def only(self, seconds: float) -> Mixing:
         """The same in `seconds`, with voices and recordings as they are: for validation."""
@@ -173,6 +189,10 @@ class Mixtures(Dataset):
         self.num_samples = round(mixing.segment_seconds * self.sample_rate)
         self.num_sources = num_sources
         self.num_voices = num_sources - (noise is not None and noise.is_source)
+        if self.num_voices < 1:
+            raise ConfigError(
+                "data.noise.is_source makes the noise one of the sources: model.num_sources must be at least 2"
+            )
         active = [0.0] * (self.num_voices - 1) + [1.0] if mixing.active is None else mixing.active
         if len(active) > self.num_voices:
             raise ConfigError(
@@ -182,6 +202,14 @@ class Mixtures(Dataset):
         for corpus in self.corpora:
             if len(corpus.speakers) < len(active):
                 raise DataError(f"mixtures of {len(active)} voices need as many speakers, got {len(corpus.speakers)}")
+
+    def __str__(self) -> str:
+        parts = []
+        for corpus in self.corpora:
+            seconds = getattr(corpus, "seconds", None)
+            length = f" ({seconds / 60:.0f} min)" if seconds is not None else ""
+            parts.append(f"{len(corpus.speakers)} speakers{length}")
+        return f"drawn mixtures of {' and '.join(parts)}"
 
     @property
     def skipped(self) -> list[str]:
@@ -197,7 +225,7 @@ class Mixtures(Dataset):
                 skipped.append(str(error))
             else:
                 return replace(item, skipped=tuple(skipped))
-        raise DataError(f"{MAX_ATTEMPTS} corrupt recordings one after the other, the last one: {skipped[-1]}")
+        raise DataError(f"{MAX_ATTEMPTS} useless recordings one after the other, the last one: {skipped[-1]}")
 
     def _draw(self, index: int, generator: np.random.Generator) -> Mixture:
         mixing = self.mixing
@@ -229,6 +257,8 @@ class Mixtures(Dataset):
         mixing = self.mixing
         speed = generator.uniform(*mixing.speeds)
         samples = draw_stretch(corpus, speaker, int(np.ceil(self.num_samples * speed)) + 1, generator)
+        if np.abs(samples).max() < SILENCE_RMS / 100:
+            raise RecordingError(f"{corpus.speakers[speaker]}: digital silence for {self.mixing.segment_seconds:g} s")
         voice = fit_length(augment.change_speed(samples, speed), self.num_samples)
         if any(mixing.semitones):
             voice = augment.shift_pitch(voice, self.sample_rate, generator.uniform(*mixing.semitones))

@@ -17,7 +17,7 @@ import scipy.fft
 
 from separator.data.corpora import SPLIT_SEEDS, Corpus, FolderCorpus, draw_stretch, find_split
 from separator.data.voices import PEAK, Voice
-from separator.errors import ConfigError, DataError
+from separator.errors import ConfigError, DataError, check_number, check_range
 
 BABBLE_VOICES = 6
 
@@ -170,6 +170,10 @@ class NoiseData(ABC):
     snr_db: tuple[float, float] = (0.0, 20.0)
     share: float = 1.0
     is_source: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("data.noise.snr_db", self.snr_db, -60, 100)
+        check_number("data.noise.share", self.share, 0, 1)
 
     @abstractmethod
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:

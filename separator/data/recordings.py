@@ -61,6 +61,8 @@ def read_audio(
     Raises:
         RecordingError: if it cannot be decoded, holds values that are not finite or has another number of channels.
     """
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file")
     decode = _decode_stream if path.name.lower().endswith(STEM_SUFFIX) else _decode
     samples, rate = decode(path, sample_rate, start, num_samples, stream)
     if not np.isfinite(samples).all():
@@ -137,7 +139,9 @@ def audio_files(folder: Path) -> Iterable[Path]:
 
 
 def inspect(path: Path) -> Recording:
-    """What a file's header says. Raises `RecordingError` if it is no audio or holds no sample."""
+    """What a file's header says. Raises `RecordingError` if it is missing, no audio, or holds no sample."""
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file")
     try:
         if path.name.lower().endswith(STEM_SUFFIX):
             return _inspect_streams(path)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from separator import files
 from separator.data.corpora import SPLIT_SEEDS
-from separator.errors import ConfigError, check_whole, choose
+from separator.errors import ConfigError, check_number, check_range, check_whole, choose
 
 # Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
 SMALLEST, LARGEST = np.array([3.0, 2.5, 2.3]), np.array([9.0, 7.0, 3.5])
@@ -54,9 +54,10 @@ class Rooms:
     def __post_init__(self) -> None:
         choose("data.rooms.target", self.target, {"dry": None, "reverberant": None})
         check_whole("data.rooms.count", self.count)
-        for name, (low, high) in (("rt60_seconds", self.rt60_seconds), ("distance_m", self.distance_m)):
-            if not 0 < low <= high:
-                raise ConfigError(f"data.rooms.{name} must be two values above 0, the lower one first; got {low, high}")
+        check_number("data.rooms.share", self.share, 0, 1)
+        # Beyond these, Sabine's formula and the image sources say nothing of a room.
+        check_range("data.rooms.rt60_seconds", self.rt60_seconds, 0.05, 3)
+        check_range("data.rooms.distance_m", self.distance_m, 0.1, float(LARGEST[0]))
 
     def bank(self, split: str, num_voices: int, sample_rate: int) -> RoomBank:
         """The rooms of a split, from the cache if they are there."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from separator.data import layouts
 from separator.data.datasets import MixtureData
 from separator.data.sets import Excerpts, MixtureSet, Row
-from separator.errors import ConfigError, DataError
+from separator.errors import ConfigError, DataError, check_number, check_whole, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,13 @@ class SetData(MixtureData):
     valid_limit: int | None = None
     channels: int | None = None
     remix_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("data.segment_seconds", self.segment_seconds, 0.01)
+        check_number("data.remix_share", self.remix_share, 0, 1)
+        for name in ("valid_limit", "channels"):
+            if getattr(self, name) is not None:
+                check_whole(f"data.{name}", getattr(self, name))
 
     @abstractmethod
     def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
@@ -76,6 +83,11 @@ class LibriMixData(SetData):
     rate: str = "wav8k"
     train: str = "train-360"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("data.rate", self.rate, dict.fromkeys(("wav8k", "wav16k")))
+        choose("data.mode", self.mode, dict.fromkeys(("min", "max")))
+
     def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
         """The mixtures of a split."""
         name = {"train": self.train, "valid": "dev", "test": "test"}[split]
@@ -105,19 +117,13 @@ class MusdbData(SetData):
 
     Attributes:
         root: the folder with train and test in it.
-        stems: source -> the stems whose sum it is.
     """
 
     root: str
-    stems: Mapping[str, Sequence[str]] = field(
-        default_factory=lambda: {"vocals": ["vocals"], "accompaniment": ["drums", "bass", "other"]}
-    )
 
     def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
-        """The songs of a split."""
-        if list(self.stems) != list(sources):
-            raise ConfigError(f"data.stems makes {', '.join(self.stems)}, model.sources are {', '.join(sources)}")
-        return layouts.musdb(Path(self.root), split, self.stems)
+        """The songs of a split; a source that is no stem's name is all that is left."""
+        return layouts.musdb(Path(self.root), split, sources)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,6 +187,9 @@ class Excerpts(Dataset):
         if not self.rows:
             raise DataError(f"none of the {len(lengths)} mixtures is as long as a segment, {seconds:g} s")
 
+    def __str__(self) -> str:
+        return f"{len(self.rows)} mixtures ({sum(length for _, length in self.rows) / 60:.0f} min)"
+
     def _length(self, row: Row) -> float:
         try:
             return row.length()
