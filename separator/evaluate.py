@@ -259,13 +259,13 @@ def _print(facts: dict[str, Any]) -> None:
             text = f"{values['mean']:6.2f}{unit}{spread}, median {values['median']:.2f}"
             mixture = facts.get(f"mixture_{name}")
             print(f"  {label:28} {text}" + (f"; the mixture {mixture['mean']:.2f}" if mixture else ""))
-    for column, label in (("level_difference_db", "{} dB level difference"), ("seconds", "{} s")):
+    for column, words in evaluation_page.GROUPS.items():
         groups = facts[f"by_{column}"]
         for group in groups if len(groups) > 1 else ():
-            span = f"{group['from']:g} to {group['to']:g}" if group["to"] is not None else f"from {group['from']:g}"
-            if "si_snri" in group:
-                gain = f"{group['si_snri']['mean']:6.2f} dB SI-SNRi"
-                print(f"  {label.format(span):28} {gain}, {group['mixtures']} mixtures")
+            name, what = ("si_snri", "SI-SNRi") if "si_snri" in group else ("si_snr", "SI-SNR")
+            if name in group:
+                text = f"{group[name]['mean']:6.2f} dB {what}, {group['mixtures']} mixtures"
+                print(f"  {evaluation_page.span(group, *words):28} {text}")
     if "baseline" in facts:
         test = facts["against_baseline"]["si_snri"]
         print(

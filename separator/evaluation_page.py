@@ -28,6 +28,8 @@ ROWS = {
     "ideal ratio mask": (None, "irm_si_snri", None, "irm_sdri", None, None),
 }
 COLUMNS = ("SI-SNR, dB", "SI-SNRi, dB", "SDR, dB", "SDRi, dB", "PESQ", "STOI")
+# Column -> what it is, and its unit.
+GROUPS = {"sources": ("sources", ""), "level_difference_db": ("level difference", "dB"), "seconds": ("duration", "s")}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; }
@@ -136,14 +138,26 @@ def _sources(facts: Mapping[str, Any]) -> str:
 
 def _groups(facts: Mapping[str, Any]) -> str:
     tables = []
-    for column, title, unit in (("level_difference_db", "level difference", "dB"), ("seconds", "duration", "s")):
-        lines = [f"<tr><th>{title}</th><th>mixtures</th><th>SI-SNRi, dB</th><th>SDRi, dB</th></tr>"]
+    for column, (title, unit) in GROUPS.items():
+        if column == "sources" and len(facts["by_sources"]) < 2:
+            continue
+        lines = [f"<tr><th></th><th>mixtures</th>{''.join(f'<th>{name}</th>' for name in COLUMNS[:4])}</tr>"]
         for group in facts[f"by_{column}"]:
-            end = f"to {group['to']:g} {unit}" if group["to"] is not None else f"{unit} and more"
-            cells = "".join(f"<td>{_value(group.get(measure))}</td>" for measure in ("si_snri", "sdri"))
-            lines.append(f"<tr><td>{group['from']:g} {end}</td><td>{group['mixtures']}</td>{cells}</tr>")
+            cells = "".join(
+                f"<td>{_value(group.get(measure))}</td>" for measure in ("si_snr", "si_snri", "sdr", "sdri")
+            )
+            lines.append(f"<tr><td>{span(group, '', unit)}</td><td>{group['mixtures']}</td>{cells}</tr>")
         tables.append(f"<h2>By {title}</h2><table>{''.join(lines)}</table>")
     return "".join(tables)
+
+
+def span(group: Mapping[str, Any], title: str, unit: str) -> str:
+    """What a group of rows has in common, in words."""
+    if unit == "":
+        return f"{group['from']:g} {title}".strip()
+    if group["to"] is None:
+        return f"from {group['from']:g} {unit} {title}".strip()
+    return f"{group['from']:g} to {group['to']:g} {unit} {title}".strip()
 
 
 def _example(title: str, row: Row, item: Mixture, stems: Tensor, sources: Sequence[str]) -> str:

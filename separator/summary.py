@@ -14,7 +14,12 @@ Row = dict[str, Any]
 # Two-sided 95% point of the normal distribution.
 CONFIDENCE = 1.96
 # Columns by which a list is taken apart, and where.
-GROUPS = {"level_difference_db": (0.0, 1.0, 2.5, 5.0, 10.0), "seconds": (0.0, 3.0, 5.0, 10.0, 20.0)}
+GROUPS = {
+    "sources": (1, 2, 3, 4, 5, 6),
+    "level_difference_db": (0.0, 1.0, 2.5, 5.0, 10.0),
+    "seconds": (0.0, 3.0, 5.0, 10.0, 20.0),
+}
+GROUP_SCORES = ("si_snr", "si_snri", "sdr", "sdri", "silent_db")
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -44,7 +49,7 @@ def grouped(rows: Sequence[Row], column: str, edges: Sequence[float]) -> list[di
         part = [row for row in rows if low <= row[column] < high]
         if part:
             summary = summarize(part)
-            scores: dict[str, Any] = {name: summary[name] for name in ("si_snri", "sdri") if name in summary}
+            scores: dict[str, Any] = {name: summary[name] for name in GROUP_SCORES if name in summary}
             groups.append({"from": low, "to": None if high == math.inf else high, "mixtures": len(part), **scores})
     return groups
 

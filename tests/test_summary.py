@@ -34,6 +34,12 @@ def test_groups_have_their_own_means_and_empty_ones_are_left_out():
     ]
 
 
+def test_groups_by_number_of_sources_have_what_one_source_has():
+    items = [{"sources": 1, "si_snr": 30.0, "si_snri": math.nan}, {"sources": 3, "si_snr": 4.0, "si_snri": 7.0}]
+    one, three = summary.grouped(items, "sources", summary.GROUPS["sources"])
+    assert one["si_snr"]["mean"] == 30 and "si_snri" not in one and three["si_snri"]["mean"] == 7
+
+
 def test_two_models_are_compared_pair_by_pair():
     generator = np.random.default_rng(0)
     hard = generator.normal(5, 5, 40)
