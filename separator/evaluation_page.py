@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -67,6 +68,7 @@ def make(
         _against(facts),
         _sources(facts),
         _groups(facts),
+        _made_with(facts),
     ]
     scored = [number for number, row in enumerate(rows) if math.isfinite(row["si_snri"])]
     if scored:
@@ -134,6 +136,11 @@ def _sources(facts: Mapping[str, Any]) -> str:
         cells = "".join(f"<td>{_value(facts.get(f'{measure}_{name}'))}</td>" for measure in ("si_snri", "sdri"))
         lines.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     return f"<h2>By source</h2><table>{''.join(lines)}</table>"
+
+
+def _made_with(facts: Mapping[str, Any]) -> str:
+    text = html.escape(json.dumps(facts.get("made_with", {}), indent=2))
+    return f"<details><summary>How this was made</summary><pre>{text}</pre></details>"
 
 
 def _groups(facts: Mapping[str, Any]) -> str:

@@ -149,7 +149,7 @@ def test_silence_safe_snr_is_the_snr_of_what_is_there_and_the_quietness_of_what_
     reference = torch.randn(2, 2, 4000, generator=generator)
     reference[1, 1] = 0
     mixture = reference.sum(1)
-    metric = objectives.silence_safe(separator.snr, mixture)
+    metric = objectives.silence_safe(separator.snr, mixture, silence_weight=0.2)
     value = metric(reference + 0.1 * torch.randn(2, 2, 4000, generator=generator), reference)
     bounded = -10 * math.log10(0.01 + 0.001)
     assert value[0].tolist() == pytest.approx([bounded] * 2, abs=0.3)

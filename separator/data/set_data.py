@@ -85,7 +85,7 @@ class LibriMixData(SetData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("data.rate", self.rate, dict.fromkeys(("wav8k", "wav16k")))
+        choose("data.rate", self.rate, layouts.LIBRIMIX_RATES)
         choose("data.mode", self.mode, dict.fromkeys(("min", "max")))
 
     def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
