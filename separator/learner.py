@@ -28,9 +28,8 @@ log = logging.getLogger("separator.train")
 OBJECTIVES: dict[str, Callable[[Tensor], objectives.Metric]] = {
     "si_snr": lambda mixture: objectives.si_snr,
     "snr": lambda mixture: objectives.snr,
-    # SI-SNR leaves the level open: only the silent stems say that a voice is not to be spread over several.
-    "silence_safe_si_snr": functools.partial(objectives.silence_safe, objectives.si_snr, silence_weight=1.0),
-    "silence_safe_snr": functools.partial(objectives.silence_safe, objectives.snr, silence_weight=0.2),
+    "silence_safe_snr": functools.partial(objectives.silence_safe, objectives.snr),
+    "silence_safe_mean": functools.partial(objectives.silence_safe, objectives.mean_snr),
 }
 
 

@@ -59,15 +59,24 @@ def snr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Ten
     return _ratio_db(signal, _bounded((estimate - reference).square().sum(-1), signal, max_db))
 
 
-def silence_safe(metric: Metric, mixture: Tensor, max_db: float = 30.0, silence_weight: float = 1.0) -> Metric:
-    """`si_snr` or `snr` for sources of `mixture` `[..., time]` of which some may be silent.
+def mean_snr(estimate: Tensor, reference: Tensor, max_db: float | None = None) -> Tensor:
+    """The mean of `snr` and `si_snr`, `[..., time]` -> `[...]` in dB.
+
+    Of estimates that are wrong at first, the one is best where they are nothing, the other says where to go; of good
+    ones, the one says how loud, which to the other is all the same.
+    """
+    return 0.5 * (snr(estimate, reference, max_db) + si_snr(estimate, reference, max_db))
+
+
+def silence_safe(metric: Metric, mixture: Tensor, max_db: float = 30.0, silence_weight: float = 0.2) -> Metric:
+    """A metric such as `snr` for sources of `mixture` `[..., time]` of which some may be silent.
 
     Of a source that is there, the metric bounded by `max_db`. Of a silent one, by how many dB its estimate is quieter
     than the mixture, likewise bounded, and weighed: 0 for the mixture itself, `silence_weight * max_db` for silence.
 
     After Wisdom et al. 2021, arXiv:2011.00803, with the sign turned, the mixture's energy as the unit, and the weight:
-    it is easy to be silent, and where that counts as much as separating does, `snr` (0 dB for an estimate of nothing)
-    lets a network give everything to one source and leave it at that.
+    it is easy to be silent, and where that counts as much as separating does, a network learns to give everything to
+    one source and leaves it at that.
     """
     floor = 10 ** (-max_db / 10)
 

@@ -173,7 +173,7 @@ def test_import_separator_is_light_and_lazy():
 def test_interrupting_leaves_no_half_written_stem(run, tmp_path, monkeypatch):
     from separator import chunks
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     recording("mix.wav")

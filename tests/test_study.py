@@ -60,7 +60,7 @@ def test_a_sweep_makes_a_table_and_a_plot(tmp_path):
         (["x=kind"], "x=kind is 'depthwise' in a row, and a plot's axis needs numbers"),
         (["network.num_blocks=0"], "num_blocks must be a whole number of at least 1, got 0"),
         (["task.gap=1.5"], "task.gap must be a whole number of at least 1, got 1.5"),
-        (["task=reverse"], "Could not find 'task/reverse'"),
+        (["task=reverse"], "there is no task 'reverse'; there are adding, copy, digits"),
         (["network.temporal=talk", "network.kernel_size=1"], "reaches 0"),
     ],
 )

@@ -586,7 +586,7 @@ SAYS = {
     "two_speakers": {"model.mixture_consistency": True, "schedule._target_": "separator.schedules.LinearDecay"},
     "two_speakers_causal": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
     "three_speakers": {"model.num_sources": 3, "objective": "si_snr"},
-    "one_to_three_speakers": {"model.num_sources": 3, "objective": "silence_safe_si_snr"},
+    "one_to_three_speakers": {"model.num_sources": 3, "objective": "silence_safe_mean"},
     "noisy_reverberant": {"model.mixture_consistency": False, "data.rooms.target": "dry"},
     "speech_enhancement": {"model.sources": ["speech", "noise"], "data.noise.is_source": True},
     "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
