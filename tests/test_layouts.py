@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import hydra
 import numpy as np
@@ -26,6 +27,7 @@ from separator.data import (
     Wsj0MixData,
     layouts,
 )
+from separator.data.corpora import split_files
 from separator.data.recordings import RecordingError
 from separator.errors import ConfigError, DataError
 
@@ -166,21 +168,44 @@ def test_songs_in_one_file_of_five_streams(tmp_path):
         assert np.abs(np.fft.rfft(samples[0])).argmax() == pytest.approx(tones[number], abs=2), stem
 
 
+def count(data, split):
+    return len(data.corpus(split, RATE, 0).lengths(0))
+
+
 def test_noise_of_wham(tmp_path):
-    for split, count in (("tr", 3), ("cv", 2), ("tt", 2)):
-        for number in range(count):
-            write(tmp_path / "wham_noise" / split / f"{number}.wav", noise(number, channels=2))
+    for split, number in (("tr", 3), ("cv", 2), ("tt", 1)):
+        for file in range(number):
+            write(tmp_path / "wham_noise" / split / f"{file}.wav", noise(file, channels=2))
     data = FolderNoise(root=str(tmp_path / "wham_noise"))
-    assert len(data.corpus("train", RATE, 0).lengths(0)) == 3 and len(data.corpus("valid", RATE, 0).lengths(0)) == 2
+    assert [count(data, split) for split in ("train", "valid", "test")] == [3, 2, 1]
+    shutil.rmtree(tmp_path / "wham_noise" / "tt")
+    with pytest.raises(DataError, match=r"wham_noise: no noise is left for test, there is some for train, valid"):
+        data.corpus("test", RATE, 0)
+    shutil.rmtree(tmp_path / "wham_noise" / "cv")
+    with pytest.raises(DataError, match=r"wham_noise/valid: there is no audio in it"):
+        data.corpus("train", RATE, 0)
     with pytest.raises(DataError, match=r"no such folder; it is here"):
         FolderNoise(root=str(tmp_path / "none"), source="it is here").corpus("train", RATE, 0)
 
 
-def test_noise_of_a_folder_is_dealt_out(tmp_path):
-    for number in range(10):
+@pytest.mark.parametrize(("files", "sizes"), [(10, [7, 2, 1]), (3, [1, 1, 1]), (2, [1, 1])])
+def test_noise_of_a_folder_is_dealt_out(tmp_path, files, sizes):
+    for number in range(files):
         write(tmp_path / "deep" / f"{number}.wav", noise(number))
+    splits = split_files(tmp_path, 0, 0.2, 0.1)
+    assert list(splits) == ["train", "valid", "test"][: len(sizes)]
+    assert [len(paths) for paths in splits.values()] == sizes
+    assert len({path for paths in splits.values() for path in paths}) == files
     data = FolderNoise(root=str(tmp_path), valid_fraction=0.2)
-    assert [len(data.corpus(split, RATE, 0).lengths(0)) for split in ("train", "valid")] == [8, 2]
+    assert [count(data, split) for split in splits] == sizes
+
+
+def test_one_recording_of_noise_is_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no audio in it, wanted at least 2"):
+        split_files(tmp_path, 0, 0.1, 0.1)
+    write(tmp_path / "a.wav", noise(0))
+    with pytest.raises(DataError, match="has 1 audio file, wanted at least 2: one to train"):
+        split_files(tmp_path, 0, 0.1, 0.1)
 
 
 def test_dns(tmp_path):
@@ -194,6 +219,9 @@ def test_dns(tmp_path):
     snr = 10 * torch.log10(item.sources[0].square().sum() / item.sources[1].square().sum())
     assert 0 <= float(snr) <= 20
     assert len(data.validation(RATE, ("speech", "noise"), 0)) == 60
+    parts = [set(data.speakers(split)["speech"]) for split in ("train", "valid", "test")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 4
+    assert len(data.testing(RATE, ("speech", "noise"), 0)) == 60
     with pytest.raises(DataError, match=r"nothing: no such folder; the DNS challenge's recordings are at https"):
         DnsData(root=str(tmp_path), clean="nothing").corpus("train", RATE, 0)
 
@@ -235,6 +263,18 @@ def test_a_manifest_without_splits_is_dealt_out(tmp_path):
     [
         ([{"path": "gone.wav", "speaker": "a"}], r"voices\.csv entry 1: .*gone\.wav does not exist"),
         ([{"file": "a.wav", "speaker": "a"}], r"entry 1: needs the columns path, speaker; it has no path"),
+        (
+            [{"path": "a.wav", "speaker": "a", "split": "dev"}],
+            r"entry 1: split must be one of train, valid, test, got 'd",
+        ),
+        (
+            [{"path": "a.wav", "speaker": name, "split": split} for name, split in (("a", "train"), ("b", ""))],
+            r"voices\.csv entry 2: split must be one of train, valid, test, got ''",
+        ),
+        (
+            [{"path": "a.wav", "speaker": name, "split": "valid"} for name in "ab"],
+            r"voices\.csv: no speakers are left for train, there are valid",
+        ),
         ([{"path": "a.wav", "speaker": "a"}], r"found 1 speaker \(a\), wanted at least 4"),
     ],
 )

@@ -237,23 +237,32 @@ def deal_out(
     return {split: {name: speakers[name] for name in sorted(bounds[split])} for split in SPLITS if bounds[split]}
 
 
-def find_split(root: Path, split: str, seed: int, valid_fraction: float) -> list[Path]:
-    """The audio files of a split, where speakers play no part: those of its folder, or dealt out by `seed`.
+def split_files(root: Path, seed: int, valid_fraction: float, test_fraction: float) -> dict[str, list[Path]]:
+    """Split -> audio files at any depth, where speakers play no part; no file is in two splits.
+
+    If `root` has folders for the splits (train or tr, and so on), those are used. Otherwise the files are dealt out by
+    `seed`: the fractions, rounded, but at least 1 to validate with, and 1 to test with if there are 3 or more.
 
     Raises:
-        DataError: if there are none, or one alone where there are no folders for the splits.
+        DataError: if there is no audio, or too little of it for that.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    folders = [root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()]
-    has_splits = any((root / name).is_dir() for name in SPLIT_FOLDERS["train"])
-    paths = sorted(path for folder in (folders if has_splits else [root]) for path in audio_files(folder))
-    if not paths:
-        raise DataError(f"{(folders or [root])[0]}: there is no audio in it")
-    if has_splits:
-        return paths
+    folders = {split: [root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()] for split in SPLITS}
+    if folders["train"]:
+        found = {split: sorted(path for folder in folders[split] for path in audio_files(folder)) for split in SPLITS}
+        for split in ("train", "valid"):
+            if not found[split]:
+                raise DataError(f"{(folders[split] or [root / split])[0]}: there is no audio in it")
+        return {split: paths for split, paths in found.items() if paths}
+    paths = sorted(audio_files(root))
     if len(paths) < 2:
-        raise DataError(f"{root}: has 1 audio file, wanted at least 2: one to train and one to validate with")
+        what = "has 1 audio file" if paths else "there is no audio in it"
+        raise DataError(f"{root}: {what}, wanted at least 2: one to train and one to validate with")
     random.Random(seed).shuffle(paths)
     num_valid = min(len(paths) - 1, max(1, round(valid_fraction * len(paths))))
-    return sorted(paths[:num_valid] if split == "valid" else paths[num_valid:])
+    num_test = max(1, round(test_fraction * len(paths))) if test_fraction else 0
+    num_test = min(num_test, len(paths) - 1 - num_valid)
+    dealt = {"train": paths[num_valid + num_test :], "valid": paths[:num_valid]}
+    dealt["test"] = paths[num_valid : num_valid + num_test]
+    return {split: sorted(part) for split, part in dealt.items() if part}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from torch.utils.data import Dataset
 from separator.data import layouts
 from separator.data.corpora import (
     SPLIT_SEEDS,
+    SPLITS,
     Corpus,
     FolderCorpus,
+    Splits,
     check_splits,
     deal_out,
-    find_split,
+    split_files,
     split_speakers,
 )
 from separator.data.mixing import FixedMixtures, Mixing, Mixtures
@@ -171,22 +174,13 @@ class FileVoices(VoiceData):
     """Voices from files.
 
     Attributes:
-        valid_fraction: share of the speakers to validate on where the corpus has no splits.
-        test_fraction: share to keep away from training altogether.
-        split_seed: decides which speakers those are.
         cache_megabytes: decoded audio kept in memory by each worker.
     """
 
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.1
-    split_seed: int = 0
     cache_megabytes: int = 1000
-    more_speakers = "raise data.valid_fraction, use more speakers, or give the splits themselves"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("valid_fraction", "test_fraction"):
-            check_number(f"data.{name}", getattr(self, name), 0, 0.9)
         check_whole("data.cache_megabytes", self.cache_megabytes, least=0)
 
     @abstractmethod
@@ -196,24 +190,6 @@ class FileVoices(VoiceData):
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """The voices of a split."""
         return FolderCorpus(self.speakers(split), sample_rate, self.cache_megabytes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderData(FileVoices):
-    """`data=folder data.root=DIR`: one folder of recordings for each speaker, or `train`, `valid` with such folders.
-
-    Attributes:
-        root: the folder.
-    """
-
-    root: str
-
-    def speakers(self, split: str) -> dict[str, list[Path]]:
-        """Speaker -> files of a split."""
-        splits = split_speakers(Path(self.root), self.split_seed, self.valid_fraction, self.test_fraction)
-        if split not in splits:
-            raise DataError(f"{self.root}: no speakers are left for {split}, there are {', '.join(splits)}")
-        return splits[split]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,18 +210,76 @@ class LibriSpeechData(FileVoices):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("train", "valid", "test"):
+        for name in SPLITS:
             check_names(f"data.{name}", getattr(self, name))
 
     def speakers(self, split: str) -> dict[str, list[Path]]:
         """Speaker -> files of a split."""
-        return layouts.librispeech(
-            Path(self.root), {"train": self.train, "valid": self.valid, "test": self.test}[split]
-        )
+        return layouts.librispeech(Path(self.root), getattr(self, split))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifestData(FileVoices):
+class DealtVoices(FileVoices):
+    """Voices from files that are dealt out to the splits, where they do not lie in splits already.
+
+    Attributes:
+        valid_fraction: share of the speakers to validate on.
+        test_fraction: share to keep away from training altogether.
+        split_seed: decides which speakers those are.
+    """
+
+    valid_fraction: float = 0.1
+    test_fraction: float = 0.1
+    split_seed: int = 0
+    more_speakers = "raise data.valid_fraction, use more speakers, or give the splits themselves"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("valid_fraction", "test_fraction"):
+            check_number(f"data.{name}", getattr(self, name), 0, 0.9)
+
+    @abstractmethod
+    def find(self) -> Splits:
+        """Split -> speaker -> files."""
+
+    @functools.cached_property
+    def _splits(self) -> Splits:  # a large corpus is not looked through for every split
+        return self.find()
+
+    def speakers(self, split: str) -> dict[str, list[Path]]:
+        """Speaker -> files of a split."""
+        if split not in self._splits:
+            raise DataError(f"{self.place}: no speakers are left for {split}, there are {', '.join(self._splits)}")
+        return self._splits[split]
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the files are, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderData(DealtVoices):
+    """`data=folder data.root=DIR`: one folder of recordings for each speaker, or `train`, `valid` with such folders.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: str
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return self.root
+
+    def find(self) -> Splits:
+        """Split -> speaker -> files."""
+        return split_speakers(Path(self.root), self.split_seed, self.valid_fraction, self.test_fraction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestData(DealtVoices):
     """`data=manifest data.path=LIST`: a CSV or JSONL list with the fields path, speaker and perhaps split.
 
     Attributes:
@@ -254,23 +288,26 @@ class ManifestData(FileVoices):
 
     path: str
 
-    def speakers(self, split: str) -> dict[str, list[Path]]:
-        """Speaker -> files of a split: the list's own, or dealt out by `split_seed`."""
+    @property
+    def place(self) -> str:
+        """The list."""
+        return self.path
+
+    def find(self) -> Splits:
+        """Split -> speaker -> files: the list's own splits, or dealt out by `split_seed`."""
         path = Path(self.path)
         splits = layouts.voices_manifest(path)
         if splits.keys() == {""}:
             splits = deal_out(splits[""], path, self.split_seed, self.valid_fraction, self.test_fraction)
         check_splits(splits, path)
-        if split not in splits:
-            raise DataError(f"{path}: has the splits {', '.join(sorted(splits))}, wanted one named {split!r}")
-        return splits[split]
+        return splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class DnsData(FileVoices):
+class DnsData(DealtVoices):
     """`data=dns data.root=datasets`: clean speech and noise, as the DNS challenge has them (Reddy et al. 2020).
 
-    Who speaks plays no part: a mixture is one voice and noise.
+    Who speaks plays no part: a mixture is one voice and noise, and the fractions are those of the files.
 
     Attributes:
         root: the folder with the folders of speech and noise in it.
@@ -280,12 +317,17 @@ class DnsData(FileVoices):
     root: str
     clean: str = "clean"
 
-    def speakers(self, split: str) -> dict[str, list[Path]]:
-        """The files of a split, as those of one speaker."""
-        folder = Path(self.root, self.clean)
+    @property
+    def place(self) -> str:
+        """The folder of speech."""
+        return str(Path(self.root, self.clean))
+
+    def find(self) -> Splits:
+        """The files of each split, as those of one speaker."""
         try:
-            return {"speech": find_split(folder, split, self.split_seed, self.valid_fraction)}
+            files = split_files(Path(self.place), self.split_seed, self.valid_fraction, self.test_fraction)
         except DataError as error:
             raise DataError(
                 f"{error}; the DNS challenge's recordings are at https://github.com/microsoft/DNS-Challenge"
             ) from error
+        return {split: {"speech": paths} for split, paths in files.items()}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from separator.data.corpora import Splits, find_speakers
+from separator.data.corpora import SPLITS, Splits, find_speakers
 from separator.data.recordings import AUDIO_SUFFIXES, audio_files
 from separator.data.sets import Part, Row
 from separator.errors import ConfigError, DataError, choose, reason, suggestion
@@ -191,11 +191,17 @@ def voices_manifest(path: Path) -> Splits:
     Without splits everything is in "". Paths are relative to the list.
 
     Raises:
-        DataError: if the list cannot be read, or, naming the entry, for a file that is not there.
+        DataError: if the list cannot be read, or, naming the entry, for a file that is not there or a split that is
+            none.
     """
     splits: Splits = {}
-    for number, record in enumerate(_records(path, ["path", "speaker"]), 1):
-        speakers = splits.setdefault(record.get("split") or "", {})
+    records = _records(path, ["path", "speaker"])
+    known = SPLITS if any(record.get("split") for record in records) else ("",)
+    for number, record in enumerate(records, 1):
+        split = record.get("split") or ""
+        if split not in known:
+            raise DataError(f"{path} entry {number}: split must be one of {', '.join(known)}, got {split!r}")
+        speakers = splits.setdefault(split, {})
         speakers.setdefault(str(record["speaker"]), []).append(_beside(path, number, record["path"]))
     return splits
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from separator.data.corpora import SPLIT_SEEDS, Corpus, FolderCorpus, draw_stretch, find_split
+from separator.data.corpora import SPLIT_SEEDS, Corpus, FolderCorpus, draw_stretch, split_files
 from separator.data.voices import PEAK, Voice
 from separator.errors import ConfigError, DataError, check_number, check_range
 
@@ -206,12 +206,13 @@ class GeneratedNoise(NoiseData):
 class FolderNoise(NoiseData):
     """`data/noise=folder data.noise.root=DIR`, and `data/noise=wham`: recordings of noise at any depth.
 
-    If `root` has folders for training and validation (train and valid, or WHAM!'s tr and cv), they are used, and
-    else a part of the files is kept for validation.
+    If `root` has folders for the splits (train, valid and test, or WHAM!'s tr, cv and tt), they are used, and else the
+    files are dealt out.
 
     Attributes:
         root: the folder.
         valid_fraction: share of the files to validate with where `root` has no splits.
+        test_fraction: share to test with.
         split_seed: decides which those are.
         cache_megabytes: decoded audio kept in memory by each worker.
         source: where the recordings can be had, said if they are not there.
@@ -219,6 +220,7 @@ class FolderNoise(NoiseData):
 
     root: str
     valid_fraction: float = 0.1
+    test_fraction: float = 0.1
     split_seed: int = 0
     cache_megabytes: int = 500
     source: str | None = None
@@ -226,10 +228,12 @@ class FolderNoise(NoiseData):
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """The recordings of a split, as those of one speaker."""
         try:
-            paths = find_split(Path(self.root), split, self.split_seed, self.valid_fraction)
+            paths = split_files(Path(self.root), self.split_seed, self.valid_fraction, self.test_fraction)
         except DataError as error:
             raise DataError(f"{error}" + (f"; {self.source}" if self.source else "")) from error
-        return FolderCorpus({"noise": paths}, sample_rate, self.cache_megabytes)
+        if split not in paths:
+            raise DataError(f"{self.root}: no noise is left for {split}, there is some for {', '.join(paths)}")
+        return FolderCorpus({"noise": paths[split]}, sample_rate, self.cache_megabytes)
 
 
 def _wander(num_samples: int, sample_rate: int, rate: float, generator: np.random.Generator) -> np.ndarray:

@@ -180,6 +180,7 @@ class Excerpts(Dataset):
         self.mixtures, self.seconds, self.seed, self.remix_share = mixtures, seconds, seed, remix_share
         self.sample_rate = mixtures.sample_rate
         self.skipped: list[str] = []
+        self._order = -1, np.empty(0, int)
         lengths = [(row, self._length(row)) for row in mixtures.rows]
         self.rows = [(row, length) for row, length in lengths if length >= seconds or (length and not leave_out_short)]
         if len(self.skipped) > MAX_CORRUPT * len(lengths):
@@ -199,9 +200,8 @@ class Excerpts(Dataset):
 
     def __getitem__(self, index: int) -> Mixture:
         epoch, place = divmod(index, len(self.rows))
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.rows))
         generator = np.random.default_rng([self.seed, 2, index])
-        row, length = self.rows[order[place]]
+        row, length = self.rows[self._order_of(epoch)[place]]
         skipped: list[str] = []
         while len(skipped) < MAX_ATTEMPTS:
             try:
@@ -215,6 +215,12 @@ class Excerpts(Dataset):
             else:
                 return replace(item, skipped=tuple(skipped))
         raise DataError(f"{MAX_ATTEMPTS} corrupt mixtures one after the other, the last one: {skipped[-1]}")
+
+    def _order_of(self, epoch: int) -> np.ndarray:
+        # The last one is kept: to shuffle the rows of a large set takes a millisecond, and every example asks.
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.rows))
+        return self._order[1]
 
     def _excerpt(self, row: Row, length: float, generator: np.random.Generator) -> Mixture:
         start = generator.uniform(0, max(0.0, length - self.seconds))
