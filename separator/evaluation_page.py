@@ -96,15 +96,22 @@ def _chosen(order: Sequence[int]) -> list[tuple[str, int]]:
 
 
 def _table(facts: Mapping[str, Any], model: str) -> str:
-    lines = [f"<tr><th></th>{''.join(f'<th>{column}</th>' for column in COLUMNS)}</tr>"]
-    for label, names in ROWS.items():
-        if any(name in facts for name in names):
-            cells = "".join(f"<td>{_value(facts.get(name or ''))}</td>" for name in names)
-            lines.append(f"<tr><td>{label.format(model=model)}</td>{cells}</tr>")
+    rows = [
+        [label.format(model=model), *(_value(facts.get(name or "")) for name in names)]
+        for label, names in ROWS.items()
+        if any(name in facts for name in names)
+    ]
     note = ""
     if "silent_db" in facts:
         note = f"<p>Stems of silent sources: {_value(facts['silent_db'])} dB beside the mixture.</p>"
-    return f"<table>{''.join(lines)}</table>{note}"
+    return _html_table(COLUMNS, rows) + note
+
+
+def _html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of HTML, each beginning with what it is about."""
+    lines = ["".join(f"<th>{column}</th>" for column in ("", *columns))]
+    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _value(summary: Mapping[str, float] | None) -> str:
@@ -117,25 +124,28 @@ def _value(summary: Mapping[str, float] | None) -> str:
 def _against(facts: Mapping[str, Any]) -> str:
     if "baseline" not in facts:
         return ""
-    lines = ["<tr><th></th><th>difference, dB</th><th>better on</th><th>p, paired t-test</th><th>p, Wilcoxon</th></tr>"]
-    for name, label in (("si_snri", "SI-SNRi"), ("sdri", "SDRi")):
-        test = facts["against_baseline"][name]
-        lines.append(
-            f"<tr><td>{label}</td><td>{test['mean_difference']:+.2f} &plusmn; {test['confidence']:.2f}</td>"
-            f"<td>{test['better']:.0%}</td><td>{test['t_test_p']:.2g}</td><td>{test['wilcoxon_p']:.2g}</td></tr>"
-        )
+    tests = [(label, facts["against_baseline"][name]) for name, label in (("si_snri", "SI-SNRi"), ("sdri", "SDRi"))]
+    rows = [
+        [
+            label,
+            f"{test['mean_difference']:+.2f} &plusmn; {test['confidence']:.2f}",
+            *(f"{test['better']:.0%}", f"{test['t_test_p']:.2g}", f"{test['wilcoxon_p']:.2g}"),
+        ]
+        for label, test in tests
+    ]
     name = html.escape(str(facts["baseline"]["model"]))
-    return f"<h2>Against {name}</h2><table>{''.join(lines)}</table>"
+    columns = ("difference, dB", "better on", "p, paired t-test", "p, Wilcoxon")
+    return f"<h2>Against {name}</h2>{_html_table(columns, rows)}"
 
 
 def _sources(facts: Mapping[str, Any]) -> str:
     if not facts["named_sources"]:
         return ""
-    lines = ["<tr><th></th><th>SI-SNRi, dB</th><th>SDRi, dB</th></tr>"]
-    for name in facts["named_sources"]:
-        cells = "".join(f"<td>{_value(facts.get(f'{measure}_{name}'))}</td>" for measure in ("si_snri", "sdri"))
-        lines.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
-    return f"<h2>By source</h2><table>{''.join(lines)}</table>"
+    rows = [
+        [html.escape(name), *(_value(facts.get(f"{measure}_{name}")) for measure in ("si_snri", "sdri"))]
+        for name in facts["named_sources"]
+    ]
+    return f"<h2>By source</h2>{_html_table(('SI-SNRi, dB', 'SDRi, dB'), rows)}"
 
 
 def _made_with(facts: Mapping[str, Any]) -> str:
@@ -148,13 +158,15 @@ def _groups(facts: Mapping[str, Any]) -> str:
     for column, (title, unit) in GROUPS.items():
         if column == "sources" and len(facts["by_sources"]) < 2:
             continue
-        lines = [f"<tr><th></th><th>mixtures</th>{''.join(f'<th>{name}</th>' for name in COLUMNS[:4])}</tr>"]
-        for group in facts[f"by_{column}"]:
-            cells = "".join(
-                f"<td>{_value(group.get(measure))}</td>" for measure in ("si_snr", "si_snri", "sdr", "sdri")
-            )
-            lines.append(f"<tr><td>{span(group, '', unit)}</td><td>{group['mixtures']}</td>{cells}</tr>")
-        tables.append(f"<h2>By {title}</h2><table>{''.join(lines)}</table>")
+        rows = [
+            [
+                span(group, "", unit),
+                str(group["mixtures"]),
+                *(_value(group.get(measure)) for measure in ("si_snr", "si_snri", "sdr", "sdri")),
+            ]
+            for group in facts[f"by_{column}"]
+        ]
+        tables.append(f"<h2>By {title}</h2>{_html_table(('mixtures', *COLUMNS[:4]), rows)}")
     return "".join(tables)
 
 
@@ -172,14 +184,13 @@ def _example(title: str, row: Row, item: Mixture, stems: Tensor, sources: Sequen
     waveforms = {"mixture": item.mixture}
     for name, stem, source in zip(sources, stems, item.sources, strict=True):
         waveforms |= {f"{name}, estimate": stem, f"{name}, reference": source}
-    mono = {name: waveform.reshape(-1, waveform.shape[-1]).mean(0).numpy() for name, waveform in waveforms.items()}
     # One gain for all: how loud an estimate is, is part of how good it is.
     gain = PEAK / max(max(float(waveform.abs().max()) for waveform in waveforms.values()), 1e-9)
     players = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{_player(gain * waveform.numpy(), item.sample_rate)}</td></tr>"
         for name, waveform in waveforms.items()
     )
-    figure = report.spectrograms(mono, item.sample_rate)
+    figure = report.spectrograms({name: waveform.numpy() for name, waveform in waveforms.items()}, item.sample_rate)
     return (
         f"<h2>{title}: {row['si_snri']:.2f} dB</h2><p>{html.escape(str(row['id']))}</p>"
         f'<table class="players">{players}</table>' + _picture(figure, f"{title}: spectrograms")

@@ -53,7 +53,10 @@ def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: 
 
 
 def spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int) -> Figure:
-    """Mel spectrograms of `[time]` waveforms, by name, one below the other on one time axis and one scale."""
+    """Mel spectrograms of `[..., time]` waveforms, by name, one below the other on one time axis and one scale.
+
+    Of several channels it is that of their mean.
+    """
     import librosa
     import matplotlib
 
@@ -63,8 +66,9 @@ def spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int) -> Figure:
     figure, axes = pyplot.subplots(
         len(waveforms), 1, figsize=(10, 2.3 * len(waveforms)), sharex=True, squeeze=False, layout="constrained"
     )
-    loudest = max(float(np.abs(samples).max()) for samples in waveforms.values())
-    for axis, (name, samples) in zip(axes[:, 0], waveforms.items(), strict=True):
+    mono = {name: samples.reshape(-1, samples.shape[-1]).mean(0) for name, samples in waveforms.items()}
+    loudest = max(float(np.abs(samples).max()) for samples in mono.values())
+    for axis, (name, samples) in zip(axes[:, 0], mono.items(), strict=True):
         power = librosa.feature.melspectrogram(y=samples / max(loudest, 1e-9), sr=sample_rate, n_mels=80)
         seconds = len(samples) / sample_rate
         image = axis.imshow(

@@ -213,16 +213,16 @@ class Run:
         progress.is_complete = progress.is_complete or is_stale
         if not self._is_writer:
             return
-        bar.write(
-            f"step {progress.step}: validation SI-SNRi {si_snri:.2f} dB"
-            + ("" if is_best else f" (best {progress.best_si_snri:.2f} at step {progress.best_step})")
-            + (f"; no better for {stale} validations: the end" if is_stale else "")
-            + (f"; {progress.skipped_steps} steps skipped" if progress.skipped_steps else "")
-            + (
-                f"; {progress.skipped_recordings} recordings left out, see skipped.txt"
-                * bool(progress.skipped_recordings)
-            )
-        )
+        told = [f"step {progress.step}: validation SI-SNRi {si_snri:.2f} dB"]
+        if not is_best:
+            told[0] += f" (best {progress.best_si_snri:.2f} at step {progress.best_step})"
+        if is_stale:
+            told.append(f"no better for {stale} validations: the end")
+        if progress.skipped_steps:
+            told.append(f"{progress.skipped_steps} steps skipped")
+        if progress.skipped_recordings:
+            told.append(f"{progress.skipped_recordings} recordings left out, see skipped.txt")
+        bar.write("; ".join(told))
         assert self._run_log is not None
         with self.folder.told():
             self._run_log.draw()
