@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import shutil
@@ -283,6 +284,19 @@ def launch(trainer: TrainerSettings) -> Fabric:
             f"{'es' * (local > 1)} ({' '.join(str(error).split())})"
         ) from error
     return fabric
+
+
+def leave(fabric: Fabric) -> None:
+    """Ends what `launch` began, once all processes are done and their learners are gone.
+
+    Without it the threads that exchange gradients may outlive the interpreter, and abort a process that has done all it
+    had to (pytorch issue 190489); while a learner is there, it would be the one to end them, and wait for ever. Not
+    after an error in one process: this would wait for the others.
+    """
+    if fabric.world_size > 1:
+        gc.collect()
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def compiled(net: nn.Module, setting: str) -> nn.Module:

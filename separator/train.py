@@ -22,7 +22,7 @@ from tqdm import tqdm
 from separator import checkpoint, config, zoo
 from separator.data import Mixture, MixtureData, check_shares, load_batches
 from separator.errors import ConfigError, TrainingError, check_whole
-from separator.learner import Learner, Objective, Step, compiled, launch
+from separator.learner import Learner, Objective, Step, compiled, launch, leave
 from separator.logs import RunLog
 from separator.models import ConvTasNet
 from separator.run_folder import RunFolder
@@ -336,7 +336,15 @@ def _start_from(net: ConvTasNet, model: str) -> None:
 
 def main() -> None:
     """The command line."""
-    config.command(lambda settings: Run(settings).fit())
+
+    def train(settings: dict[str, Any]) -> None:
+        run = Run(settings)
+        run.fit()
+        fabric = run.fabric
+        del run
+        leave(fabric)
+
+    config.command(train)
 
 
 if __name__ == "__main__":
