@@ -19,12 +19,13 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from separator import checkpoint, config, zoo
+from separator import config
 from separator.data import Mixture, MixtureData, check_shares, load_batches
 from separator.errors import ConfigError, TrainingError, check_whole
-from separator.learner import Learner, Objective, Step, compiled, launch, leave
+from separator.learner import Learner, Objective, Step, start_from
 from separator.logs import RunLog
 from separator.models import ConvTasNet
+from separator.processes import compiled, launch, leave
 from separator.run_folder import RunFolder
 from separator.settings import TrainerSettings
 
@@ -71,7 +72,7 @@ class Run:
         self.progress = Progress()
         _check_fit(self.net, data, self.train_set)
         if settings["start_from"] is not None and not self.folder.is_begun:
-            _start_from(self.net, settings["start_from"])
+            start_from(self.net, settings["start_from"])
         self.net.stack.recompute = self.trainer.recompute
         self.fabric = launch(self.trainer)
         check_shares(self.trainer.batch_size, self.fabric.world_size, self.trainer.accumulate)
@@ -320,18 +321,6 @@ def _check_fit(net: ConvTasNet, data: MixtureData, mixtures: Dataset) -> None:
             f"model.sources are {', '.join(net.sources)}, but the data draws several voices, none of which is one of "
             "these: leave model.sources out, or let noise be a source (data.noise.is_source=true)"
         )
-
-
-def _start_from(net: ConvTasNet, model: str) -> None:
-    """Gives `net` the weights of another model; raises `ConfigError` naming the first argument that it differs in."""
-    other = checkpoint.load(zoo.find(model))
-    for name, value in net.arguments.items():
-        if other.arguments[name] != value and name != "sources":
-            raise ConfigError(
-                f"start_from={model}: it has model.{name}={other.arguments[name]}, this run has {value}; "
-                "only a network of the same sizes can take its weights"
-            )
-    net.load_state_dict(other.state_dict())
 
 
 def main() -> None:
