@@ -75,12 +75,16 @@ def _explained(error: Exception, folder: str, overrides: Sequence[str]) -> str:
     text = " ".join(str(error).split())
     if found := re.search(r"Could not override '([\w.@/]+)'", text):
         name = found[1]
+        if Path(config_directory(), folder, name).is_dir():  # such as recipe, of which none is chosen at first
+            return f"no {name} is chosen yet, so that there is none to replace: write +{name}=NAME"
         settings = _settings(
             folder, [item for item in overrides if re.match(r"\+?[\w/@]+=", item) and item.partition("=")[0] != name]
         )
         known = [key for key in settings if key.rpartition(".")[0] == name.rpartition(".")[0]]
         there = f"; there are {', '.join(key.rpartition('.')[2] for key in known)}" if known else ""
         return f"there is no setting {name!r}{there}{suggestion(name, known or settings)}"
+    if found := re.search(r"Multiple values for ([\w/]+)", text):
+        return f"there is a {found[1]} already: to choose another one write {found[1]}=NAME, without a +"
     if found := re.search(r"Could not find '([\w./-]+)'", text):
         group, _, name = found[1].rpartition("/")
         options = (

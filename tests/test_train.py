@@ -554,6 +554,8 @@ def test_a_misspelt_key_inside_a_recipe_file_is_refused(tmp_path):
     ("arguments", "message"),
     [
         (["+recipe=two_speaker"], "there is no recipe 'two_speaker'; there are libri2mix_16k, "),
+        (["recipe=two_speakers"], "no recipe is chosen yet, so that there is none to replace: write +recipe=NAME"),
+        (["+data/noise=generated"], "there is a data/noise already: to choose another one write data/noise=NAME, wi"),
         (["data=foldr"], "there is no data 'foldr'; there are dns, folder, "),
         (["model.num_filter=5"], "no setting 'model.num_filter'; there are num_sources, "),
         (["data=librispeech", "data.root=x", "data.train=dev"], "data.train must be a list of one name or more, such"),
