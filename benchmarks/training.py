@@ -130,6 +130,10 @@ def curves(ours: Ours, theirs: Theirs, batches, path: Path) -> None:
         ]
         axis.plot(values, color=colour, alpha=0.2, linewidth=0.7)
         axis.plot(smooth, color=colour, label=f"{name}, mean of 25: {smooth[-1]:.2f} dB at the end")
+    # The first steps are far above the rest, and alike.
+    highest = max(value for values in losses.values() for value in values[20:])
+    lowest = min(value for values in losses.values() for value in values)
+    axis.set_ylim(lowest - 0.5, highest + 0.5)
     axis.set(xlabel="step", ylabel="loss: -SI-SNR (dB)", title="The same batches, each from its own random start")
     axis.legend()
     axis.grid(alpha=0.3)
