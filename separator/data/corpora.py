@@ -11,7 +11,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 Splits = dict[str, dict[str, list[Path]]]
+Item = TypeVar("Item", str, Path)
 # Added to the seed, so that no split's draws are those of another.
 SPLIT_SEEDS = {"train": 0, "valid": 1_000_003, "test": 2_000_006}
 # Names of the folders of a corpus's splits.
@@ -216,7 +217,6 @@ def deal_out(
         DataError: if there are too few for that.
     """
     names = sorted(speakers)
-    random.Random(seed).shuffle(names)
     num_valid = max(MIN_SPEAKERS, round(valid_fraction * len(names)))
     num_test = round(test_fraction * len(names))
     # One alone makes no mixture, and so serves nobody.
@@ -224,7 +224,7 @@ def deal_out(
         num_test = 0
     if len(names) < 2 * MIN_SPEAKERS:
         raise DataError(
-            f"{where}: found {len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(sorted(names))}), wanted at "
+            f"{where}: found {len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(names)}), wanted at "
             f"least {2 * MIN_SPEAKERS}: {MIN_SPEAKERS} to train on and {MIN_SPEAKERS} others to validate on"
         )
     if len(names) - num_valid < MIN_SPEAKERS:
@@ -232,37 +232,44 @@ def deal_out(
             f"{where}: data.valid_fraction={valid_fraction} of {len(names)} speakers leaves "
             f"{len(names) - num_valid} to train on, wanted at least {MIN_SPEAKERS}"
         )
-    bounds = {"valid": names[:num_valid], "test": names[num_valid : num_valid + num_test]}
-    bounds["train"] = names[num_valid + num_test :]
-    return {split: {name: speakers[name] for name in sorted(bounds[split])} for split in SPLITS if bounds[split]}
+    dealt = _deal(names, seed, num_valid, num_test)
+    return {split: {name: speakers[name] for name in part} for split, part in dealt.items()}
 
 
-def split_files(root: Path, seed: int, valid_fraction: float, test_fraction: float) -> dict[str, list[Path]]:
+def split_files(
+    root: Path, seed: int, valid_fraction: float, test_fraction: float, source: str | None = None
+) -> dict[str, list[Path]]:
     """Split -> audio files at any depth, where speakers play no part; no file is in two splits.
 
     If `root` has folders for the splits (train or tr, and so on), those are used. Otherwise the files are dealt out by
     `seed`: the fractions, rounded, but at least 1 to validate with, and 1 to test with if there are 3 or more.
 
     Raises:
-        DataError: if there is no audio, or too little of it for that.
+        DataError: if there is no audio, or too little of it for that, with `source`: where it can be had.
     """
+    hint = f"; {source}" if source else ""
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"{root}: no such folder{hint}")
     folders = {split: [root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()] for split in SPLITS}
     if folders["train"]:
         found = {split: sorted(path for folder in folders[split] for path in audio_files(folder)) for split in SPLITS}
         for split in ("train", "valid"):
             if not found[split]:
-                raise DataError(f"{(folders[split] or [root / split])[0]}: there is no audio in it")
+                raise DataError(f"{(folders[split] or [root / split])[0]}: there is no audio in it{hint}")
         return {split: paths for split, paths in found.items() if paths}
     paths = sorted(audio_files(root))
     if len(paths) < 2:
         what = "has 1 audio file" if paths else "there is no audio in it"
-        raise DataError(f"{root}: {what}, wanted at least 2: one to train and one to validate with")
-    random.Random(seed).shuffle(paths)
+        raise DataError(f"{root}: {what}, wanted at least 2: one to train and one to validate with{hint}")
     num_valid = min(len(paths) - 1, max(1, round(valid_fraction * len(paths))))
     num_test = max(1, round(test_fraction * len(paths))) if test_fraction else 0
-    num_test = min(num_test, len(paths) - 1 - num_valid)
-    dealt = {"train": paths[num_valid + num_test :], "valid": paths[:num_valid]}
-    dealt["test"] = paths[num_valid : num_valid + num_test]
-    return {split: sorted(part) for split, part in dealt.items() if part}
+    return _deal(paths, seed, num_valid, min(num_test, len(paths) - 1 - num_valid))
+
+
+def _deal(items: Sequence[Item], seed: int, num_valid: int, num_test: int) -> dict[str, list[Item]]:
+    """Split -> items, shuffled by `seed` and dealt out, in order; splits that get none are left out."""
+    order = list(items)
+    random.Random(seed).shuffle(order)
+    parts = {"train": order[num_valid + num_test :], "valid": order[:num_valid]}
+    parts["test"] = order[num_valid : num_valid + num_test]
+    return {split: sorted(part) for split, part in parts.items() if part}

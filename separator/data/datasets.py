@@ -324,10 +324,6 @@ class DnsData(DealtVoices):
 
     def find(self) -> Splits:
         """The files of each split, as those of one speaker."""
-        try:
-            files = split_files(Path(self.place), self.split_seed, self.valid_fraction, self.test_fraction)
-        except DataError as error:
-            raise DataError(
-                f"{error}; the DNS challenge's recordings are at https://github.com/microsoft/DNS-Challenge"
-            ) from error
+        source = "the DNS challenge's recordings are at https://github.com/microsoft/DNS-Challenge"
+        files = split_files(Path(self.place), self.split_seed, self.valid_fraction, self.test_fraction, source)
         return {split: {"speech": paths} for split, paths in files.items()}

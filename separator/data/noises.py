@@ -227,10 +227,8 @@ class FolderNoise(NoiseData):
 
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """The recordings of a split, as those of one speaker."""
-        try:
-            paths = split_files(Path(self.root), self.split_seed, self.valid_fraction, self.test_fraction)
-        except DataError as error:
-            raise DataError(f"{error}" + (f"; {self.source}" if self.source else "")) from error
+        fractions = self.valid_fraction, self.test_fraction
+        paths = split_files(Path(self.root), self.split_seed, *fractions, self.source)
         if split not in paths:
             raise DataError(f"{self.root}: no noise is left for {split}, there is some for {', '.join(paths)}")
         return FolderCorpus({"noise": paths[split]}, sample_rate, self.cache_megabytes)
