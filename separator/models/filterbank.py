@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from separator.errors import ConfigError
 from separator.models.state import State
 
+# Magnitudes below this (about -90 dB of full scale) all look alike to the network.
+MAGNITUDE_FLOOR = 1e-5
+
 
 def num_frames(num_samples: int, filter_length: int, stride: int) -> int:
     """How many frames cover `num_samples` so that every sample lies in all the frames it can lie in."""
@@ -79,14 +82,24 @@ class Decoder(nn.Module):
         """
         with torch.autocast(coefficients.device.type, enabled=False):
             windows = F.linear(coefficients, self.weight.T)
-        samples = overlap_add(windows, self.stride)
         if state is None:
-            return samples[..., self.delay : self.delay + time]
+            return self.place(windows, time)
+        samples = overlap_add(windows, self.stride)
         begun = state.recall(self)
         if begun is not None:
             samples = samples + F.pad(begun[0], (0, time))
         state.keep(self, samples[..., time:])
         return samples[..., :time]
+
+    def place(self, windows: Tensor, time: int) -> Tensor:
+        """Windows `[..., frame, sample]` of a whole recording -> `[..., time]`."""
+        return overlap_add(windows, self.stride)[..., self.delay : self.delay + time]
+
+
+def log_magnitude(coefficients: Tensor) -> Tensor:
+    """`[batch, frame, filter]` -> `[batch, frame, filter / 2]`: log of the length of each pair (k, k + N/2)."""
+    cosine, sine = coefficients.chunk(2, dim=-1)
+    return 0.5 * torch.log(cosine.square() + sine.square() + MAGNITUDE_FLOOR**2)
 
 
 def overlap_add(windows: Tensor, stride: int) -> Tensor:

@@ -1,0 +1,135 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import separator
+from separator.errors import ConfigError
+from separator.models import fast, native
+
+SMALL = dict(
+    num_filters=48, filter_length=16, bottleneck_channels=24, skip_channels=20, hidden_channels=40, num_blocks=5
+)
+VARIANTS = [
+    {},
+    {"mask": "relu", "skip_channels": 0, "mixture_consistency": True},
+    {"mask": "softmax", "magnitude_input": True, "encoder_init": "fourier", "num_filters": 64},
+    {"kernel_size": 5, "num_sources": 3, "num_repeats": 1},
+    {"num_blocks": 1, "num_repeats": 1},
+]
+each_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+@pytest.fixture(params=["native", "torch", "plain"])
+def passes(request, monkeypatch):
+    """With the compiled passes, without them, and without oneDNN's fused operations as well."""
+    if request.param == "native":
+        if native.library() is None:
+            pytest.skip("no compiler here")
+        return
+    monkeypatch.setattr(native, "library", lambda: None)
+    if request.param == "plain":
+        monkeypatch.setattr(fast, "has_fused", lambda dtype: False)
+
+
+def network(**arguments):
+    torch.manual_seed(0)
+    net = separator.ConvTasNet(**(SMALL | arguments)).eval().requires_grad_(False)
+    for parameter in net.parameters():  # away from the initial values, in which norms are all alike
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return net
+
+
+def agreement(estimate, reference):
+    return float(10 * torch.log10(reference.square().sum() / (estimate - reference).square().sum()))
+
+
+@each_variant
+@pytest.mark.parametrize("num_samples", [1, 7, 333, 50_000])
+def test_it_is_the_network(passes, variant, num_samples):
+    net, mixture = network(**variant), 0.1 * torch.randn(2, num_samples)
+    estimate = net.fast()(mixture)
+    assert estimate.shape == net(mixture).shape and agreement(estimate, net(mixture)) > 100
+
+
+@each_variant
+def test_bfloat16_is_near(passes, variant):
+    net, mixture = network(**variant), 0.1 * torch.randn(1, 20_000)
+    assert agreement(net.fast(torch.bfloat16)(mixture), net(mixture)) > 35
+
+
+@each_variant
+def test_several_channels_share_their_masks(variant):
+    net, mixture = network(**variant), 0.1 * torch.randn(3, 5000)
+    weights = torch.tensor([0.5, -0.25, 0.25])
+    expected = net.separate_channels(mixture, weights)
+    assert expected.shape == (3, net.num_sources, 5000)
+    assert agreement(net.fast().separate_channels(mixture, weights), expected) > 100
+
+
+def test_tiles_make_no_difference(passes, monkeypatch):
+    net, mixture = network(), 0.1 * torch.randn(1, 20_000)
+    monkeypatch.setattr(fast, "TILE_FRAMES", 100)  # shorter than some reach
+    monkeypatch.setattr(fast, "MASK_FRAMES", 7)
+    assert agreement(net.fast()(mixture), net(mixture)) > 100
+
+
+def test_norm_weights_of_zero_do_no_harm(passes):
+    net, mixture = network(), 0.1 * torch.randn(1, 3000)
+    for block in net.stack.blocks:
+        block.norm1.weight[:10] = 0
+        block.norm2.weight[:10] = 0
+    assert agreement(net.fast()(mixture), net(mixture)) > 80
+    assert agreement(net.fast(torch.bfloat16)(mixture), net(mixture)) > 30
+
+
+def test_silence_stays_silent(passes):
+    net = network()
+    assert (net.fast()(torch.zeros(1, 3000)) == 0).all()
+
+
+def test_the_number_of_threads_makes_no_difference():
+    """Sums are taken in one order, so that a cluster's machines agree to the last bit."""
+    net = network()
+    mixture, outputs, before = 0.1 * torch.randn(1, 60_000), [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        outputs += [net.fast()(mixture), net.fast(torch.bfloat16)(mixture)]
+    torch.set_num_threads(before)
+    assert torch.equal(outputs[0], outputs[2]) and torch.equal(outputs[0], outputs[4])
+    assert torch.equal(outputs[1], outputs[3]) and torch.equal(outputs[1], outputs[5])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"norm": "channel"},
+        {"norm": "cumulative", "causal": True},
+        {"temporal": "gated"},
+        {"temporal": "light"},
+        {"num_channels": 2},
+    ],
+)
+def test_other_networks_are_refused(arguments):
+    with pytest.raises(ConfigError, match="use the network itself"):
+        network(**arguments).fast()
+
+
+def test_a_compiler_that_fails_is_done_without(tmp_path):
+    (tmp_path / "cc").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    code = "from separator.models import native; assert native.library() is None"
+    subprocess.run([sys.executable, "-c", code], env={"PATH": str(tmp_path)}, check=True, timeout=60)
+
+
+def test_a_library_that_computes_something_else_is_done_without(tmp_path):
+    source = tmp_path / "wrong.c"
+    source.write_text(native.SOURCE.read_text().replace("2 * step", "1 * step"))
+    native.library.cache_clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "SOURCE", source)
+            assert native.library() is None
+    finally:
+        native.library.cache_clear()
