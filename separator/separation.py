@@ -14,13 +14,13 @@ from torch import Tensor
 from separator import audio, checkpoint, chunks, stem_paths, zoo
 from separator.audio import Waveform
 from separator.errors import AudioError, ConfigError, choose
-from separator.models import Replay, State
+from separator.models import ConvTasNet, FastConvTasNet, Replay, State, fast
 from separator.stream import Stream
 
 # fraction of the recording done, seconds of it done, its seconds in all
 Callback = Callable[[float, float, float], None]
 
-PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
 # Written peak of stems that would clip otherwise, just below full scale.
@@ -70,7 +70,8 @@ class Separator:
     Args:
         model: a name from `separator --list-models`, or the path of a checkpoint.
         device: "auto" (a GPU if there is one), or one of torch's, such as "cpu" or "cuda:1".
-        precision: "auto", "float32" or "bfloat16" (products only).
+        precision: of the products: "float32", "bfloat16", or "auto", the fastest that the processor computes by
+            itself; models that can stream stay in float32.
         segment_seconds: longest piece that is separated at a time.
         overlap: fraction of it that neighbouring pieces share.
         callback: called after each piece with the fraction of the recording done, the seconds of it
@@ -97,8 +98,12 @@ class Separator:
             )
         self.model = str(model)
         self.device = _device(device)
-        self.precision = choose("precision", precision, PRECISIONS)
+        chosen = choose("precision", precision, PRECISIONS)
         self.net = checkpoint.load(zoo.find(model)).to(self.device).requires_grad_(False)
+        self.precision = chosen or _fastest_precision(self.net, self.device)
+        self._offline: ConvTasNet | FastConvTasNet = self.net
+        if fast.suits(self.net):
+            self._offline = self.net.fast(self.precision)
         # One for all streams: what one has recorded is there for the others.
         self._live = Replay(self.net, lambda mixture, state: self._estimate(mixture, _mean(mixture), state))
         self.segment_seconds, self.overlap, self.callback = segment_seconds, overlap, callback
@@ -263,18 +268,11 @@ class Separator:
 
     @torch.inference_mode()
     def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
-        """`[channel, time]` -> `[channel, source, time]`.
-
-        A network of one channel takes the masks for all alike from the downmix.
-        """
-        channels = mixture.to(self.device)
-        coefficients = heard = self.net.encoder(channels, state)
-        if self.net.num_channels == 1:
-            # The encoder is linear: the downmix can as well be made of its output.
-            heard = torch.tensordot(weights.to(self.device), coefficients, 1)[None]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16):
-            masks = self.net.estimate_masks(heard, state)
-        return self.net.decode(masks, coefficients, channels, state).cpu()
+        """`[channel, time]` -> `[channel, source, time]`; masks come from the channels times their `weights`."""
+        network = self._offline if state is None else self.net
+        rounded = self.precision is torch.bfloat16 and network is self.net
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
+            return network.separate_channels(mixture.to(self.device), weights.to(self.device), state).cpu()
 
     def _report(self, done: int, total: int, sample_rate: int | None = None) -> None:
         if self.callback is not None:
@@ -311,6 +309,14 @@ def _downmix_weights(mixture: Tensor) -> Tensor:
 
 def _mean(mixture: Tensor) -> Tensor:
     return torch.full((mixture.shape[0],), 1 / mixture.shape[0])
+
+
+def _fastest_precision(net: ConvTasNet, device: torch.device) -> torch.dtype:
+    """What the processor computes products in fastest, without an emulation; float32 for what streams."""
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and fast.suits(net):
+        has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return torch.bfloat16 if has_bfloat16 and not net.causal else torch.float32
 
 
 def _device(name: str) -> torch.device:

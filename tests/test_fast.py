@@ -133,3 +133,9 @@ def test_a_library_that_computes_something_else_is_done_without(tmp_path):
             assert native.library() is None
     finally:
         native.library.cache_clear()
+
+
+def test_the_library_leaves_the_processor_as_it_is():
+    """One linked with -ffast-math would round the smallest numbers to 0 from then on, in all that the process does."""
+    native.library()
+    assert float(torch.tensor(1e-40) + torch.tensor(1e-40)) > 0

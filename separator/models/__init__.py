@@ -1,9 +1,10 @@
 """The network and its parts. Feature maps are `[batch, frame, channel]`."""
 
 from separator.models.conv_tasnet import ConvTasNet
+from separator.models.fast import FastConvTasNet
 from separator.models.replay import Replay
 from separator.models.state import State
 from separator.models.stream import NetworkStream
 from separator.models.tcn import TCN
 
-__all__ = ["TCN", "ConvTasNet", "NetworkStream", "Replay", "State"]
+__all__ = ["TCN", "ConvTasNet", "FastConvTasNet", "NetworkStream", "Replay", "State"]

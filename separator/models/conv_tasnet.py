@@ -193,7 +193,7 @@ class ConvTasNet(nn.Module):
         coefficients = heard = self.encoder(mixture, state)
         if self.num_channels == 1:
             # The encoder is linear: the downmix can as well be made of its output.
-            heard = torch.tensordot(weights, coefficients, 1)[None]
+            heard = (coefficients * weights[:, None, None]).sum(0, keepdim=True)
         return self.decode(self.estimate_masks(heard, state), coefficients, mixture, state)
 
     def stream(self, step: Step | None = None) -> NetworkStream:

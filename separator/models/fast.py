@@ -26,6 +26,7 @@ from separator.errors import ConfigError
 from separator.models import native
 from separator.models.filterbank import log_magnitude
 from separator.models.norms import GlobalNorm
+from separator.models.state import State
 from separator.models.temporal import DepthwiseConv
 
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ class FastConvTasNet:
         return torch.cat([self.separate_channels(row[None], whole) for row in mixture])
 
     @torch.inference_mode()
-    def separate_channels(self, mixture: Tensor, weights: Tensor, state: None = None) -> Tensor:
-        """`[channel, time]` -> `[channel, source, time]`, as the network's own."""
+    def separate_channels(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
+        """`[channel, time]` -> `[channel, source, time]`, as the network's own; it has no memory for a `state`."""
+        if state is not None:
+            raise ConfigError("the fast form of a network takes whole recordings; use the network itself to stream")
         net = self.net
         coefficients = net.encoder(mixture)
         heard = coefficients[0] * weights if len(weights) == 1 else torch.tensordot(weights, coefficients, 1)
