@@ -1,90 +1,64 @@
-"""Long recordings in overlapping chunks: split, run, put the sources in order, cross-fade.
+"""A recording in overlapping chunks: cut as it comes, and joined again.
 
-Takes any callable from a chunk to its sources, and knows no network. With a callable that returns the chunk
-itself, the output is the input, bit for bit.
+Neither knows what is done with the chunks between. If nothing is, what comes out is what went in, bit for bit.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from separator.errors import ConfigError
-from separator.objectives import best_permutation
 
-Run = Callable[[Tensor], Tensor]
-OnProgress = Callable[[int, int], None]
-
-
-def bounds(num_samples: int, segment: int, overlap: int) -> list[tuple[int, int]]:
-    """Start and end of each chunk: at most `segment` long, all of one length, overlapping by at least `overlap`.
-
-    Equal lengths leave no short last chunk, in which a network would have little to go by.
-    """
-    if num_samples <= segment:
-        return [(0, num_samples)]
-    count = math.ceil((num_samples - overlap) / (segment - overlap))
-    last = num_samples - segment
-    return [(start, start + segment) for start in (last * number // (count - 1) for number in range(count))]
+# The number of its first sample, and the samples
+Chunk = tuple[int, np.ndarray]
 
 
-def in_chunks(
-    run: Run,
-    mixture: Tensor,
-    segment: int,
-    overlap: int,
-    on_progress: OnProgress | None = None,
-    align: bool = True,
-) -> Tensor:
-    """Applies `run` to chunks of `mixture` and joins the results.
+def cut(blocks: Iterable[np.ndarray], segment: int, overlap: int) -> Iterator[Chunk]:
+    """Chunks `[channel, time]` of a recording that comes in blocks `[channel, time]` of any length.
 
-    Each chunk's sources are put in the order in which they fit the sources so far best, where both are
-    known: the smallest squared difference over the overlap, that is, the largest sum of products. That
-    weighs a stretch by its energy, so that silence has no say. Then the two are cross-faded.
-
-    Args:
-        run: `[channel, time]` -> `[source, channel, time]`, any number of samples.
-        mixture: `[channel, time]`.
-        segment: samples in a chunk.
-        overlap: samples that neighbouring chunks share at least.
-        on_progress: called with the samples done and those in all.
-        align: whether a chunk's sources may come in any order; if not, they are joined as they come.
-
-    Returns:
-        `[source, channel, time]`.
+    Every chunk is `segment` samples long and shares `overlap` of them with the one before, the last one more if that is
+    what is left: so it is not a short one, in which a network would have little to go by. A recording shorter than a
+    segment is one chunk.
 
     Raises:
         ConfigError: if `overlap` is not shorter than `segment`.
     """
     if not 0 <= overlap < segment:
         raise ConfigError(f"chunks of {segment} samples cannot overlap by {overlap}; overlap must be 0 to under 1")
-    num_samples = mixture.shape[-1]
-    output: Tensor | None = None
-    done = 0
-    for start, end in bounds(num_samples, segment, overlap):
-        sources = run(mixture[:, start:end])
-        if output is None:
-            output = mixture.new_empty(*sources.shape[:-1], num_samples)
-        shared = done - start
-        if shared > 0:
-            before = output[..., start:done]
-            if align:
-                sources = sources[_order(before, sources[..., :shared])]
+    hop = segment - overlap
+    start = done = (
+        0  # of the last chunk, from which on samples are kept; and what of those is behind the next one's start
+    )
+    kept: np.ndarray | None = None
+    for block in blocks:
+        kept = block if kept is None else np.concatenate([kept, block], axis=-1)
+        while kept.shape[-1] - done > segment:
+            kept, start = kept[:, done:], start + done
+            yield start, kept[:, :segment]
+            done = hop
+    if kept is not None:
+        behind = max(0, kept.shape[-1] - segment)
+        yield start + behind, kept[:, behind:]
+
+
+def join(chunks: Iterable[Chunk]) -> Iterator[np.ndarray]:
+    """Chunks `[..., time]`, each of which reaches further than the one before -> blocks, one behind the other.
+
+    Where two overlap, the first is faded out and the second in.
+    """
+    start = 0
+    held: np.ndarray | None = None
+    for begin, samples in chunks:
+        if held is not None:
+            yield held[..., : begin - start]
+            before = held[..., begin - start :]
+            shared = before.shape[-1]
+            fade = np.linspace(0, 1, shared + 2, dtype=samples.dtype)[1:-1]
+            samples = samples.copy()
             # before + fade * difference is exact where the two agree, unlike a weighted sum.
-            fade = torch.linspace(0, 1, shared + 2, dtype=before.dtype, device=before.device)[1:-1]
-            sources[..., :shared] = before + fade * (sources[..., :shared] - before)
-        output[..., start:end] = sources
-        done = end
-        if on_progress is not None:
-            on_progress(done, num_samples)
-    assert output is not None
-    return output
-
-
-def _order(before: Tensor, after: Tensor) -> Tensor:
-    """Which source of `after` continues each of `before`, both `[source, channel, time]`."""
-    products = torch.einsum("ict,jct->ij", before.double(), after.double())
-    return best_permutation(products[None])[0]
+            samples[..., :shared] = before + fade * (samples[..., :shared] - before)
+        held, start = samples, begin
+    if held is not None:
+        yield held

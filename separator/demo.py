@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 
-from separator import audio, cli, objectives, report
+from separator import cli, objectives, report
 from separator.data.mixing import Mixture, unit_rms
 from separator.data.voices import Voice
 from separator.errors import SeparatorError
+from separator.stem_files import StemFiles
 
 SAMPLE_RATE = 16000
 SECONDS = 8.0
@@ -37,15 +39,17 @@ def main() -> int:
     out: Path = options.parse_args().out
     example = make_example()
     mixture = out / "mix.wav"
-    files = {mixture: example.mixture[None].numpy()}
-    for number, source in enumerate(example.sources, 1):
-        files[out / "truth" / f"voice{number}.wav"] = source[None].numpy()
+    paths = {"mix": mixture} | {f"voice{number}": out / "truth" / f"voice{number}.wav" for number in (1, 2)}
+    waveforms = torch.stack([example.mixture, *example.sources]).numpy()[:, None]
     try:
-        audio.write_together(files, SAMPLE_RATE, "PCM_16")
+        with StemFiles(paths, SAMPLE_RATE, 1, "PCM_16", overwrite=True) as files:
+            files.write(lambda: [waveforms], waveforms.shape[-1])
         print(f"two generated voices, mixed: {mixture}\nseparate {mixture} --out {out / 'stems'} --force")
         if code := cli.main([str(mixture), "--out", str(out / "stems"), "--force"]):
             return code
-        stems = {path: audio.read(path).samples[0] for path in sorted((out / "stems" / "mix").glob("*.wav"))}
+        stems = {
+            path: soundfile.read(path, dtype="float32")[0] for path in sorted((out / "stems" / "mix").glob("*.wav"))
+        }
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

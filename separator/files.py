@@ -3,40 +3,112 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import glob
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 Write = Callable[[Path], object]
 
 
+class Together:
+    """Files that appear together or not at all: a context manager.
+
+    Until `appear` they have hidden names beside their own. If it is never called, what was there before is still
+    there, and nothing is left behind, folders made for the files included.
+
+    Args:
+        paths: where they will be.
+        overwrite: whether they may replace files that are there then.
+
+    Attributes:
+        hidden: each path -> where to write for it.
+    """
+
+    def __init__(self, paths: Iterable[Path], overwrite: bool = True) -> None:
+        self._paths, self._overwrite = list(paths), overwrite
+        self.hidden: dict[Path, Path] = {}
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Together:
+        try:
+            for path in self._paths:
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+                self._made += make_folder(path.parent)
+                handle, self.hidden[path] = open_beside(path)
+                os.close(handle)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def appear(self) -> None:
+        """Gives the files their names. Raises `FileExistsError` if one is there that may not be replaced."""
+        for hidden in self.hidden.values():
+            _flush(hidden)
+            make_readable(hidden)
+        named: list[Path] = []
+        with contextlib.ExitStack() as stack:
+            for folder in sorted({path.parent for path in self.hidden}):
+                stack.enter_context(_locked(folder))
+            try:
+                for path, hidden in self.hidden.items():
+                    if self._overwrite:
+                        hidden.replace(path)
+                    else:
+                        name_new(hidden, path)
+                        named.append(path)
+            except BaseException:
+                for path in named:
+                    path.unlink()
+                raise
+        self.hidden, self._made = {}, []
+
+    def __exit__(self, *_: object) -> None:
+        for hidden in self.hidden.values():
+            hidden.unlink(missing_ok=True)
+        remove_empty(self._made)
+
+
 def write_together(writes: Mapping[Path, Write]) -> None:
     """Calls each function with a temporary path beside its file; when all are written, renames them.
 
-    If one fails, what was there before is still there, nothing is left behind, folders made for the files
-    included, and the error goes on to the caller. Existing files are replaced.
+    If one fails, nothing has changed, and the error goes on to the caller. Existing files are replaced.
     """
-    temporaries: dict[Path, Path] = {}
-    made: list[Path] = []
-    try:
+    with Together(writes) as together:
         for path, write in writes.items():
-            if path.is_dir():
-                raise IsADirectoryError(21, "Is a directory", str(path))
-            made += make_folder(path.parent)
-            handle, temporaries[path] = open_beside(path)
-            os.close(handle)
-            write(temporaries[path])
-            _flush(temporaries[path])
-            make_readable(temporaries[path])
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-    except BaseException:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
-        remove_empty(made)
+            write(together.hidden[path])
+        together.appear()
+
+
+def name_new(hidden: Path, path: Path) -> None:
+    """Renames, but never onto another file, also one that somebody makes at this moment."""
+    try:
+        os.link(hidden, path)
+    except FileExistsError:
         raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(hidden), None, str(path)) from None
+        hidden.rename(path)
+        return
+    hidden.unlink()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps others who do so out of a folder, so that the files of two runs are not mixed."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _flush(path: Path) -> None:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from separator import audio, checkpoint, chunks, stem_paths, zoo
+from separator import audio, checkpoint, readers, stem_paths, zoo
 from separator.audio import Waveform
-from separator.errors import AudioError, ConfigError, choose
-from separator.models import ConvTasNet, FastConvTasNet, Replay, State, fast
+from separator.errors import ConfigError
+from separator.estimation import Estimator
+from separator.models import Replay
+from separator.pipeline import BLOCK, Separation, Spool
+from separator.stem_files import StemFiles
 from separator.stream import Stream
 
 # fraction of the recording done, seconds of it done, its seconds in all
 Callback = Callable[[float, float, float], None]
 
-PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
-# Written peak of stems that would clip otherwise, just below full scale.
-CLIP_PEAK = 0.999
-# Peak at which the network is given a chunk, and the peak below which a chunk counts as silent.
-WORKING_PEAK = 0.5
-SILENT_PEAK = 1e-6
-# If averaging the channels leaves less than this of their energy, they are of opposite polarity.
-MIN_DOWNMIX_ENERGY = 0.05
+# A stem that has so much less energy than the loudest one carries no voice of its own, dB.
+INACTIVE_DB = 20.0
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,13 @@ class FileResult:
         sample_rate, channels, seconds: of the recording and of every stem.
         subtype: sample format written, in libsndfile's words.
         gain_db: gain that all stems were given so that none clips; 0 where none was needed.
+        active: names of the stems that are within 20 dB of the loudest; the others carry no voice.
         num_chunks: pieces it was separated in.
+        joins: where two pieces meet, in seconds, and how sure it is that the voices go on in their stems there:
+            1 is certain.
+        damage: what of the recording could not be read; empty if all of it was.
         work_seconds: time it took, reading and writing included.
+        peak_megabytes: most memory that this process has had so far.
     """
 
     path: Path
@@ -55,8 +59,12 @@ class FileResult:
     seconds: float
     subtype: str
     gain_db: float
+    active: tuple[str, ...]
     num_chunks: int
+    joins: tuple[tuple[float, float], ...]
+    damage: str
     work_seconds: float
+    peak_megabytes: float
 
     @property
     def real_time_factor(self) -> float:
@@ -75,7 +83,7 @@ class Separator:
         segment_seconds: longest piece that is separated at a time.
         overlap: fraction of it that neighbouring pieces share.
         callback: called after each piece with the fraction of the recording done, the seconds of it
-            done and its seconds in all. An exception raised by it ends the separation.
+            done and its seconds in all. An exception raised by it ends the separation, of which nothing stays.
 
     Raises:
         ConfigError: for an unknown name, device or precision.
@@ -97,16 +105,21 @@ class Separator:
                 f"got {segment_seconds} and {overlap}"
             )
         self.model = str(model)
-        self.device = _device(device)
-        chosen = choose("precision", precision, PRECISIONS)
-        self.net = checkpoint.load(zoo.find(model)).to(self.device).requires_grad_(False)
-        self.precision = chosen or _fastest_precision(self.net, self.device)
-        self._offline: ConvTasNet | FastConvTasNet = self.net
-        if fast.suits(self.net):
-            self._offline = self.net.fast(self.precision)
+        self._estimator = Estimator(checkpoint.load(zoo.find(model)), device, precision)
+        self.net = self._estimator.net
         # One for all streams: what one has recorded is there for the others.
-        self._live = Replay(self.net, lambda mixture, state: self._estimate(mixture, _mean(mixture), state))
+        self._live = Replay(self.net, self._step)
         self.segment_seconds, self.overlap, self.callback = segment_seconds, overlap, callback
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self._estimator.device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """In which products are computed."""
+        return self._estimator.precision
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -137,7 +150,11 @@ class Separator:
             AudioError: if it has another shape or type, no samples, or values that are not finite.
         """
         samples = audio.as_samples(waveform, sample_rate)
-        stems, _ = self._separate(samples, sample_rate)
+        channels, total = samples.shape
+        self._estimator.check_channels(channels, self.model)
+        work = self._begin(sample_rate, channels, total, Spool())
+        work.take(samples[:, start : start + BLOCK] for start in range(0, total, BLOCK))
+        stems = np.concatenate(list(work.stems()), axis=-1)
         return {
             name: audio.like(stem.reshape(waveform.shape), waveform)
             for name, stem in zip(self.sources, stems, strict=True)
@@ -147,8 +164,8 @@ class Separator:
         """A stream through a causal model: samples in, blocks of any size, and stems out.
 
         Everything that it gives equals what `separate` gives for the whole, except that it takes the mean of the
-        channels for the downmix, which needs the whole recording to be chosen better. Streams of one `Separator`
-        have nothing to do with each other.
+        channels for the downmix, also where they cancel each other. Streams of one `Separator` have nothing to do
+        with each other.
 
         Args:
             sample_rate: Hz of the samples; the model's if None.
@@ -168,165 +185,71 @@ class Separator:
         extension: str = "wav",
         subtype: str | None = None,
         overwrite: bool = False,
+        track: str | None = None,
     ) -> FileResult:
-        """Separates a file and writes one file for each source, all of them or none.
+        """Separates a file of any length and writes one file for each source, all of them or none.
 
         Args:
-            path: the recording, of any format that libsndfile reads.
-            out: folder for the stems; made if there is none.
+            path: the recording, of any format that libsndfile or ffmpeg reads; of a video, its audio track.
+            out: folder for the stems; made if there is none. What waits is kept in it, in a file without a name.
             filename: where in it: `{track}` is the recording's name, `{stem}` the source's, `{ext}` the extension.
-            extension: "wav" or "flac".
+            extension: "wav", "flac" or "ogg".
             subtype: sample format in libsndfile's words, such as "PCM_24" or "FLOAT"; the recording's own
                 if None (16 bit where that was compressed).
             overwrite: whether files that are already there may be replaced.
+            track: stands for the recording's name, and may name folders in `out`.
 
         Raises:
             AudioError: if the recording cannot be used or the stems cannot be written.
-            ConfigError: for an impossible `filename`.
+            ConfigError: for an impossible `filename` or `extension`.
         """
         started = time.monotonic()
         path = Path(path)
-        targets = stem_paths.fill_in(self.sources, out, filename, path.stem, extension, overwrite)
-        recording = audio.read(path)
-        subtype = subtype or audio.subtype_of_stems(recording.subtype)
-        if extension == "flac" and subtype not in ("PCM_16", "PCM_24"):
-            subtype = "PCM_24"  # the most that FLAC holds
-        stems, num_chunks = self._separate(recording.samples, recording.sample_rate)
-        gain = 1.0 if subtype in audio.FLOAT_SUBTYPES else min(1.0, CLIP_PEAK / max(float(np.abs(stems).max()), 1e-9))
-        files = {targets[name]: stem * np.float32(gain) for name, stem in zip(self.sources, stems, strict=True)}
-        audio.write_together(files, recording.sample_rate, subtype)
-        channels, num_samples = recording.samples.shape
+        targets = stem_paths.fill_in(self.sources, out, filename, track or path.stem, extension)
+        stem_paths.check_free(targets.values(), overwrite)
+        with readers.open_recording(path) as recording:
+            rate, channels = recording.sample_rate, recording.channels
+            self._estimator.check_channels(channels, self.model)  # before a folder is made
+            wanted = subtype or audio.subtype_of_stems(recording.subtype)
+            with StemFiles(targets, rate, channels, wanted, overwrite) as files, Spool(files.folder) as spool:
+                work = self._begin(rate, channels, recording.promised, spool)
+                work.take(recording.blocks())
+                files.write(work.stems, work.num_samples)
+        loudest = files.energies.max()
         return FileResult(
             path=path,
             paths=targets,
             model=self.model,
-            sample_rate=recording.sample_rate,
+            sample_rate=rate,
             channels=channels,
-            seconds=num_samples / recording.sample_rate,
-            subtype=subtype,
-            gain_db=20 * float(np.log10(gain)),
-            num_chunks=num_chunks,
+            seconds=work.num_samples / rate,
+            subtype=files.subtype,
+            gain_db=20 * float(np.log10(files.gain)),
+            active=tuple(
+                name
+                for name, energy in zip(self.sources, files.energies, strict=True)
+                if energy > 0 and energy >= loudest * 10 ** (-INACTIVE_DB / 10)
+            ),
+            num_chunks=work.num_chunks,
+            joins=tuple(work.joins),
+            damage=recording.damage,
             work_seconds=time.monotonic() - started,
+            peak_megabytes=_peak_megabytes(),
         )
 
-    def _separate(self, samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
-        """`[channel, time]` -> `[source, channel, time]` at the same rate, and the number of chunks."""
-        if self.net.causal:
-            return self._separate_as_stream(samples, sample_rate), 1
-        heard = self._fit_channels(samples)
-        mixture = torch.from_numpy(audio.resample(heard, sample_rate, self.sample_rate))
-        segment = max(1, round(self.segment_seconds * self.sample_rate))
-        overlap = round(self.overlap * segment)
-        weights = _downmix_weights(mixture)
-        stems = chunks.in_chunks(
-            lambda chunk: self._separate_chunk(chunk, weights),
-            mixture,
-            segment,
-            overlap,
-            self._report,
-            align=self.net.interchangeable,
-        )
-        if len(heard) > len(samples):
-            stems = stems.mean(1, keepdim=True)
-        back = np.stack([audio.resample(stem, self.sample_rate, sample_rate) for stem in stems.numpy()])
-        return audio.fit_length(back, samples.shape[-1]), len(chunks.bounds(mixture.shape[-1], segment, overlap))
+    def _begin(self, sample_rate: int, channels: int, total: int | None, spool: Spool) -> Separation:
+        def report(done: float) -> None:
+            if self.callback is not None:
+                seconds = max(done, (total or 0) / sample_rate)
+                self.callback(done / seconds, done, seconds)
 
-    def _fit_channels(self, samples: np.ndarray) -> np.ndarray:
-        """`[channel, time]` as the model wants it: a model of one channel takes any number, a stereo one two or one."""
-        wanted = self.net.num_channels
-        if wanted == 1 or len(samples) == wanted:
-            return samples
-        if len(samples) != 1:
-            raise AudioError(
-                f"the recording has {len(samples)} channels, the model {self.model} separates {wanted} or 1; mix them "
-                "down first"
-            )
-        return np.repeat(samples, wanted, axis=0)
+        return Separation(self._estimator, sample_rate, channels, self.segment_seconds, self.overlap, spool, report)
 
-    def _separate_as_stream(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
-        """The same without chunks: a causal network goes through any length in one pass."""
-        weights = _downmix_weights(torch.from_numpy(samples))
-        network = self.net.stream(lambda mixture, state: self._estimate(mixture, weights, state))
-        stream = Stream(network, self.sources, self.sample_rate, sample_rate)
-        block = max(1, round(self.segment_seconds * sample_rate))
-        stems, total = [], samples.shape[-1]
-        for start in range(0, total, block):
-            stems.append(stream.push(samples[:, start : start + block]))
-            self._report(min(start + block, total), total, sample_rate)
-        return np.concatenate([*stems, stream.flush()], axis=-1)
-
-    def _separate_chunk(self, mixture: Tensor, weights: Tensor) -> Tensor:
-        """`[channel, time]` -> `[source, channel, time]`, at their level in the mixture.
-
-        The network hears every chunk at the level of its training: its logarithms end at a floor, which a quiet
-        recording would come too near.
-        """
-        gain = WORKING_PEAK / max(float(mixture.abs().max()) if mixture.numel() else 0.0, SILENT_PEAK)
-        heard = gain * mixture
-        stems = self._estimate(heard, weights)
-        return fit_levels(stems.transpose(0, 1), heard) / gain
-
-    @torch.inference_mode()
-    def _estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
-        """`[channel, time]` -> `[channel, source, time]`; masks come from the channels times their `weights`."""
-        network = self._offline if state is None else self.net
-        rounded = self.precision is torch.bfloat16 and network is self.net
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
-            return network.separate_channels(mixture.to(self.device), weights.to(self.device), state).cpu()
-
-    def _report(self, done: int, total: int, sample_rate: int | None = None) -> None:
-        if self.callback is not None:
-            rate = sample_rate or self.sample_rate
-            self.callback(done / total, done / rate, total / rate)
+    def _step(self, mixture: torch.Tensor, state: Any) -> torch.Tensor:
+        mean = torch.full((1, len(mixture)), 1 / len(mixture))
+        return self._estimator.estimate(mixture[None], mean, state)[0]
 
 
-def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
-    """Stems `[source, channel, time]`, each with the gain with which their sum is nearest to the mixture.
-
-    A network trained with a scale-invariant objective leaves their level open. Least squares; where the stems
-    do not determine a gain, it is the one nearest to 1.
-    """
-    flat = stems.flatten(1).double()
-    missing = mixture.flatten().double() - flat.sum(0)
-    lengths = flat.norm(dim=1).clamp_min(1e-12)
-    unit = flat / lengths[:, None]
-    gains = 1 + torch.linalg.pinv(unit @ unit.T, rtol=1e-6, hermitian=True) @ (unit @ missing) / lengths
-    return stems * gains.clamp_min(0).to(stems.dtype)[:, None, None]
-
-
-def _downmix_weights(mixture: Tensor) -> Tensor:
-    """`[channel]`: how much of each channel of `[channel, time]` goes into the signal that the masks come from.
-
-    The mean, unless the channels cancel each other; then those against the loudest one are turned round.
-    """
-    weights = _mean(mixture)
-    energy = mixture.square().mean()
-    if len(weights) > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
-        loudest = mixture[mixture.square().sum(-1).argmax()]
-        weights = torch.where(mixture @ loudest < 0, -weights, weights)
-    return weights
-
-
-def _mean(mixture: Tensor) -> Tensor:
-    return torch.full((mixture.shape[0],), 1 / mixture.shape[0])
-
-
-def _fastest_precision(net: ConvTasNet, device: torch.device) -> torch.dtype:
-    """What the processor computes products in fastest, without an emulation; float32 for what streams."""
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and fast.suits(net):
-        has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-    return torch.bfloat16 if has_bfloat16 and not net.causal else torch.float32
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
-        raise ConfigError(
-            f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
-        ) from error
-    return device
+def _peak_megabytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kilobytes elsewhere
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import struct
@@ -97,7 +96,7 @@ class WavFiles:
                 if self.overwrite:
                     hidden.replace(path)
                 else:
-                    _name_new(hidden, path)
+                    files.name_new(hidden, path)
                 self.appeared[name] = path
                 del self._hidden[name]
         except OSError as error:
@@ -175,21 +174,9 @@ def encode(samples: np.ndarray, subtype: str) -> bytes:
     if subtype in FLOAT_SUBTYPES:
         return samples.T.astype(f"<f{width}").tobytes()
     whole = np.ascontiguousarray(quantize(samples, subtype).T, "<i4")
+    if subtype == "PCM_U8":
+        whole ^= np.int32(-(2**31))  # silence is at 128
     return whole.view(np.uint8).reshape(*whole.shape, 4)[..., 4 - width :].tobytes()
-
-
-def _name_new(hidden: Path, path: Path) -> None:
-    """Renames, but never onto another file, also one that somebody makes at this moment."""
-    try:
-        os.link(hidden, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        hidden.rename(path)
-        return
-    hidden.unlink()
 
 
 def _write_at(file: FileIO, place: int, data: bytes) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from separator.errors import AudioError, ConfigError, reason
@@ -10,22 +11,28 @@ from separator.errors import AudioError, ConfigError, reason
 DEFAULT = "{track}/{stem}.{ext}"
 
 
-def fill_in(
-    sources: Sequence[str], out: str | Path, filename: str, track: str, extension: str, overwrite: bool
-) -> dict[str, Path]:
+def fill_in(sources: Sequence[str], out: str | Path, filename: str, track: str, extension: str) -> dict[str, Path]:
     """Name of each source -> where its stem goes.
 
     Raises:
-        ConfigError: for a `filename` that cannot be filled in, or gives all stems one name.
-        AudioError: if there is a file already that may not be replaced.
+        ConfigError: for a `filename` that cannot be filled in, gives all stems one name, or leaves `out`.
     """
     try:
-        paths = {name: Path(out) / filename.format(track=track, stem=name, ext=extension) for name in sources}
+        names = {name: filename.format(track=track, stem=name, ext=extension) for name in sources}
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"filename {filename!r}: only {{track}}, {{stem}} and {{ext}} can be filled in") from error
-    if len(set(paths.values())) < len(paths):
+    for name in names.values():
+        inside = Path(os.path.normpath(name))
+        if not inside.parts or inside.is_absolute() or inside.parts[0] == os.pardir:
+            raise ConfigError(f"filename {filename!r} gives {name!r}, which is not inside the folder of --out")
+    if len({os.path.normpath(name) for name in names.values()}) < len(names):
         raise ConfigError(f"filename {filename!r} gives all stems one name; put {{stem}} into it")
-    for path in paths.values():
+    return {source: Path(out) / name for source, name in names.items()}
+
+
+def check_free(paths: Iterable[Path], overwrite: bool) -> None:
+    """Raises `AudioError` if there is a file already that may not be replaced, or a folder."""
+    for path in paths:
         try:
             exists, is_folder = path.exists(), path.is_dir()
         except OSError as error:
@@ -34,4 +41,3 @@ def fill_in(
             raise AudioError(f"{path}: is a folder; choose another place with --out")
         if exists and not overwrite:
             raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")
-    return paths

@@ -1,7 +1,10 @@
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -85,7 +88,7 @@ def bad_inputs():
         ("cut.flac", "cut.flac: cannot be read as audio"),
         ("zero.wav", "zero.wav: holds no samples"),
         ("nan.wav", "nan.wav: 100 of 100 samples are NaN, infinite or beyond 1e+10, the first at 0.000 s"),
-        ("folder", "folder: is a folder; name the audio files in it"),
+        ("folder", "folder: holds no recordings; expected files such as .wav"),
     ],
 )
 def test_a_bad_input_is_one_clear_line(run, tmp_path, name, message):
@@ -170,14 +173,93 @@ def test_import_separator_is_light_and_lazy():
     assert done.returncode == 0, done.stderr
 
 
-def test_interrupting_leaves_no_half_written_stem(run, tmp_path, monkeypatch):
-    from separator import chunks
+def test_folders_patterns_and_lists(run, tmp_path):
+    for name in ("calls/a.wav", "calls/deep/b.wav", "calls/deep/.hidden.wav", "calls/notes.txt", "c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        recording(name) if name.endswith("wav") else (tmp_path / name).write_text("not audio")
+    code, out, _ = run("calls")
+    assert code == 0
+    assert out.splitlines() == [f"stems/{track}/speaker{n}.wav" for track in ("a", "deep/b") for n in (1, 2)]
+    assert run("calls/*/*.wav", "-o", "one")[1].splitlines() == [f"one/deep/b/speaker{n}.wav" for n in (1, 2)]
+    (tmp_path / "list.txt").write_text("calls/a.wav\n\nc.wav\n")
+    code, out, _ = run("--list", "list.txt", "-o", "two", "--json")
+    assert code == 0 and [file["path"] for file in json.loads(out)["files"]] == ["calls/a.wav", "c.wav"]
 
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
 
-    recording("mix.wav")
-    monkeypatch.setattr(chunks, "in_chunks", interrupted)
-    code, out, err = run("mix.wav")
-    assert code == 130 and out == "" and err == "stopped; the file at hand was not written\n"
-    assert not (tmp_path / "stems").exists()
+def test_what_is_finished_is_skipped(run, tmp_path):
+    recording("a.wav"), recording("b.wav")
+    assert run("a.wav")[0] == 0
+    before = (tmp_path / "stems/a/speaker1.wav").stat().st_mtime_ns
+    code, out, _ = run("a.wav", "b.wav", "--skip-existing", "--json")
+    files = json.loads(out)["files"]
+    assert code == 0 and [file["status"] for file in files] == ["skipped", "done"]
+    assert files[0]["stems"]["speaker1"] == "stems/a/speaker1.wav"
+    assert (tmp_path / "stems/a/speaker1.wav").stat().st_mtime_ns == before
+
+
+def test_what_json_tells_of_a_file(run):
+    recording("a.wav", 8000, 1, 5.0)
+    file = json.loads(run("a.wav", "--json", "--segment", "2")[1])["files"][0]
+    assert file["status"] == "done" and file["chunks"] == 3 and file["active"] == ["speaker1", "speaker2"]
+    assert [join["at"] for join in file["joins"]] == [1.5, 3.0]
+    assert all(0.5 <= join["confidence"] <= 1 for join in file["joins"])
+    assert file["peak_megabytes"] > 50 and file["real_time_factor"] > 0 and file["gain_db"] == 0
+
+
+def test_a_damaged_recording_is_partial(run):
+    recording("a.flac", 8000, 1, 20.0)
+    with open("a.flac", "rb+") as file:
+        file.truncate(os.fstat(file.fileno()).st_size // 2)
+    code, out, err = run("a.flac", "--json")
+    file = json.loads(out)["files"][0]
+    assert code == 1 and file["status"] == "partial" and 5 < file["seconds"] < 15
+    assert err.startswith("warning: a.flac: ") and "s of 20.0 s could be read" in err and err.count("\n") == 1
+    assert soundfile.info("stems/a/speaker1.wav").duration == pytest.approx(file["seconds"], abs=1e-3)
+
+
+def test_ogg(run):
+    assert run(recording("mix.wav"), "--ogg")[0] == 0
+    assert soundfile.info("stems/mix/speaker1.ogg").subtype == "VORBIS"
+
+
+def begun(tmp_path, tiny_checkpoint, **settings):
+    """`separate` at work on a long recording."""
+    soundfile.write(tmp_path / "long.wav", 0.1 * np.random.default_rng(0).standard_normal(8000 * 3600), 8000)
+    command = [sys.executable, "-m", "separator.cli", "long.wav", "-m", str(tiny_checkpoint), "--segment", "2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, text=True, **settings)
+    while not (tmp_path / "stems" / "long").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(tmp_path, tiny_checkpoint, number, code):
+    process = begun(tmp_path, tiny_checkpoint)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code and out == "" and err == "stopped; the file at hand was not written\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["long.wav"]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, tiny_checkpoint):
+    """No file may grow beyond 1 MB, which is neither what must wait nor a stem."""
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+
+    out, err = begun(tmp_path, tiny_checkpoint, preexec_fn=small_disk).communicate(timeout=100)
+    assert out == "" and "File too large" in err and err.startswith("error: stems/long: ") and err.count("\n") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["long.wav"]
+
+
+def test_a_disk_that_is_full_when_stems_are_written(tmp_path, tiny_checkpoint):
+    soundfile.write(tmp_path / "mix.wav", 0.1 * np.random.default_rng(0).standard_normal(8000 * 60), 8000)
+    command = [sys.executable, "-m", "separator.cli", "mix.wav", "-m", str(tiny_checkpoint)]
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=small_disk)
+    assert done.returncode == 1 and done.stderr.startswith("error: stems/mix: cannot be written to (")
+    assert done.stderr.count("\n") == 1 and [entry.name for entry in tmp_path.iterdir()] == ["mix.wav"]

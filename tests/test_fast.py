@@ -61,10 +61,12 @@ def test_bfloat16_is_near(passes, variant):
 
 @each_variant
 def test_several_channels_share_their_masks(variant):
-    net, mixture = network(**variant), 0.1 * torch.randn(3, 5000)
-    weights = torch.tensor([0.5, -0.25, 0.25])
+    net, mixture = network(**variant), 0.1 * torch.randn(2, 3, 5000)
+    weights = torch.tensor([[0.5, -0.25, 0.25], [0.2, 0.3, 0.5]])
     expected = net.separate_channels(mixture, weights)
-    assert expected.shape == (3, net.num_sources, 5000)
+    assert expected.shape == (2, 3, net.num_sources, 5000)
+    for item, own, alone in zip(mixture, weights, expected, strict=True):
+        assert agreement(net.separate_channels(item[None], own[None])[0], alone) > 100
     assert agreement(net.fast().separate_channels(mixture, weights), expected) > 100
 
 

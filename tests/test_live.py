@@ -18,6 +18,7 @@ import soundfile
 import separator
 from separator import audio, cli, live, sinks, sources
 from separator.errors import AudioError, ConfigError
+from separator.stem_files import StemFiles
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def expected_stems(checkpoint, samples, rate=8000):
 # Files that grow
 
 
-@pytest.mark.parametrize("subtype", audio.KEPT_SUBTYPES)
+@pytest.mark.parametrize("subtype", sorted(set(audio.KEPT_SUBTYPES) - {"PCM_S8"}))
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_growing_file_is_valid_after_every_write_of_the_system(tmp_path, monkeypatch, subtype, channels):
     path = tmp_path / "deep" / "stem.wav"
@@ -170,8 +171,10 @@ def failing_with(error):
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32"])
 def test_both_writers_round_to_the_nearest(tmp_path, subtype):
-    samples = np.random.default_rng(0).uniform(-1.1, 1.1, (2, 1000)).astype(np.float32)
-    audio.write_together({tmp_path / "whole.wav": samples}, 8000, subtype)
+    samples = np.random.default_rng(0).uniform(-1, 1, (2, 1000)).astype(np.float32)
+    samples[:, 0] = 1, -1
+    with StemFiles({"stem": tmp_path / "whole.wav"}, 8000, 2, subtype, overwrite=False) as files:
+        files.write(lambda: [samples[None]], 1000)
     sink = sinks.WavFiles({"stem": tmp_path / "live.wav"}, 8000, 2, subtype)
     sink.write(samples[None])
     sink.close()

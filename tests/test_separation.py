@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -6,7 +8,7 @@ from conftest import TINY
 
 import separator
 from separator.errors import AudioError, ConfigError
-from separator.separation import fit_levels
+from separator.estimation import fit_levels
 
 
 def test_names_and_rate_come_from_the_model(tiny):
@@ -173,7 +175,7 @@ def write(path, samples, rate=8000, subtype=None):
         ("wav", "PCM_16", "PCM_16"),
         ("wav", "PCM_24", "PCM_24"),
         ("wav", "FLOAT", "FLOAT"),
-        ("wav", "PCM_U8", "PCM_16"),
+        ("wav", "PCM_U8", "PCM_U8"),
         ("flac", "PCM_24", "PCM_24"),
         ("ogg", "VORBIS", "PCM_16"),
         ("mp3", "MPEG_LAYER_III", "PCM_16"),
@@ -208,7 +210,7 @@ def test_one_gain_keeps_all_stems_from_clipping(tmp_path, two_voices):
     separator.save(net, tmp_path / "net.safetensors")
     model = separator.Separator(tmp_path / "net.safetensors")
     # An untrained network without mixture consistency gives stems that are nowhere near the mixture's level.
-    model._estimate = lambda mixture, weights, state=None: torch.stack([3 * mixture, -2 * mixture], dim=1)
+    model._estimator.estimate = lambda mixture, weights, state=None: torch.stack([3 * mixture, -2 * mixture], dim=2)
     mixture = two_voices.sum(0)[::2] / np.abs(two_voices.sum(0)).max()
     path = write(tmp_path / "mix.wav", 0.9 * mixture, subtype="FLOAT")
     whole = model.separate_file(path, tmp_path / "float")
@@ -246,7 +248,7 @@ def test_filename_template(tiny, tmp_path):
 
 def test_a_failed_write_leaves_nothing(tiny, tmp_path, monkeypatch):
     path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
-    real, calls = soundfile.write, []
+    real, calls = soundfile.SoundFile.write, []
 
     def full(*args, **kwargs):
         calls.append(1)
@@ -254,7 +256,104 @@ def test_a_failed_write_leaves_nothing(tiny, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         real(*args, **kwargs)
 
-    monkeypatch.setattr(soundfile, "write", full)
+    monkeypatch.setattr(soundfile.SoundFile, "write", full)
     with pytest.raises(AudioError, match="No space left on device"):
         tiny.separate_file(path, tmp_path / "stems")
-    assert list((tmp_path / "stems").rglob("*.*")) == []
+    assert not (tmp_path / "stems").exists()
+
+
+def test_a_file_gives_what_its_samples_give(tiny_checkpoint, tmp_path, two_voices):
+    """Blocks, pieces, what waits on disk and another rate change nothing."""
+    model = separator.Separator(tiny_checkpoint, segment_seconds=0.7, overlap=0.3)
+    path = write(tmp_path / "mix.wav", np.tile(two_voices, 4).T, 44100, "FLOAT")
+    result = model.separate_file(path, tmp_path / "stems")
+    stems = model.separate(np.tile(two_voices, 4), 44100)
+    for name, stem in result.paths.items():
+        assert np.array_equal(soundfile.read(stem, dtype="float32")[0].T, stems[name])
+    assert result.num_chunks > 4 and len(result.joins) == result.num_chunks - 1
+    assert all(0 < at < result.seconds and 0.5 <= sure <= 1 for at, sure in result.joins)
+    assert result.peak_megabytes > 50
+
+
+def test_a_stem_without_a_voice_is_not_active(tiny_checkpoint, tmp_path, two_voices):
+    model = separator.Separator(tiny_checkpoint)
+    model._estimator.estimate = lambda mixture, weights, state=None: torch.stack([mixture, 0.05 * mixture], dim=2)
+    path = write(tmp_path / "mix.wav", two_voices[0], 16000)
+    assert model.separate_file(path, tmp_path / "stems").active == ("speaker1",)
+    silent = write(tmp_path / "silent.wav", np.zeros(8000))
+    assert model.separate_file(silent, tmp_path / "stems").active == ()
+
+
+def test_cancelling_leaves_nothing(tiny_checkpoint, tmp_path, two_voices):
+    class Cancelled(Exception):
+        pass
+
+    def cancel(fraction, *_):
+        if fraction > 0.5:
+            raise Cancelled
+
+    model = separator.Separator(tiny_checkpoint, segment_seconds=0.5, callback=cancel)
+    path = write(tmp_path / "mix.wav", two_voices.sum(0), 16000)
+    with pytest.raises(Cancelled):
+        model.separate_file(path, tmp_path / "deep" / "stems")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mix.wav"]
+
+
+@pytest.mark.parametrize("filename", ["../{stem}.{ext}", "/tmp/{stem}.{ext}", "{track}/../../{stem}.wav", "a/..", ""])
+def test_a_template_does_not_leave_the_folder(tiny, tmp_path, filename):
+    path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
+    with pytest.raises(ConfigError, match="not inside the folder of --out"):
+        tiny.separate_file(path, tmp_path / "stems", filename=filename)
+    assert not (tmp_path / "stems").exists()
+
+
+def test_a_folder_that_vanishes_is_told(tiny_checkpoint, tmp_path, two_voices):
+    path = write(tmp_path / "mix.wav", two_voices.sum(0), 16000)
+    model = separator.Separator(tiny_checkpoint, callback=lambda *_: shutil.rmtree(tmp_path / "stems"))
+    with pytest.raises(AudioError, match=r"stems/mix: cannot be written to .*choose another place"):
+        model.separate_file(path, tmp_path / "stems")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mix.wav"]
+
+
+def test_of_two_runs_into_one_folder_the_second_to_end_fails(tiny_checkpoint, tmp_path, two_voices):
+    path = write(tmp_path / "mix.wav", two_voices.sum(0), 16000)
+    written = {}
+
+    def meanwhile(*_):
+        result = separator.Separator(tiny_checkpoint).separate_file(path, tmp_path / "stems")
+        written.update({stem: stem.read_bytes() for stem in result.paths.values()})
+
+    with pytest.raises(AudioError, match=r"speaker1\.wav: already exists; use -f"):
+        separator.Separator(tiny_checkpoint, callback=meanwhile).separate_file(path, tmp_path / "stems")
+    folder = tmp_path / "stems" / "mix"
+    assert {stem: stem.read_bytes() for stem in folder.iterdir()} == written and len(written) == 2
+
+
+def test_what_could_be_read_of_a_damaged_file_is_separated(tiny, tmp_path, two_voices):
+    path = write(tmp_path / "mix.flac", two_voices.sum(0), 16000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = tiny.separate_file(path, tmp_path / "stems")
+    assert "could be read" in result.damage and 0 < result.seconds < 3
+    for stem in result.paths.values():
+        assert soundfile.info(stem).frames == round(16000 * result.seconds)
+
+
+@pytest.mark.parametrize(
+    ("extension", "subtype", "expected"),
+    [("flac", None, "PCM_16"), ("flac", "FLOAT", "PCM_24"), ("flac", "PCM_U8", "PCM_S8"), ("ogg", None, "VORBIS")],
+)
+def test_formats_of_stems(tiny, tmp_path, two_voices, extension, subtype, expected):
+    path = write(tmp_path / "mix.wav", two_voices.sum(0), 16000)
+    result = tiny.separate_file(path, tmp_path / "stems", extension=extension, subtype=subtype)
+    assert result.subtype == expected
+    for name, stem in result.paths.items():
+        info = soundfile.info(stem)
+        assert stem.name == f"{name}.{extension}" and info.format == extension.upper() and info.subtype == expected
+        assert info.frames == 48000
+
+
+def test_another_format_is_refused(tiny, tmp_path):
+    path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
+    with pytest.raises(ConfigError, match="stems are written as wav, flac, ogg"):
+        tiny.separate_file(path, tmp_path / "stems", extension="mp3")
+    assert not (tmp_path / "stems").exists()

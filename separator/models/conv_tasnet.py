@@ -185,16 +185,20 @@ class ConvTasNet(nn.Module):
         return objectives.mixture_consistency(estimates, mixture)
 
     def separate_channels(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
-        """`[channel, time]` -> `[channel, source, time]`, with masks that are the same for all channels.
+        """`[batch, channel, time]` -> `[batch, channel, source, time]`, with masks that are the same for all channels.
 
-        They come from the sum of the channels, each times its weight in `[channel]`. A network of several channels
-        takes as many, and has its own masks for each.
+        They come from the sum of the channels, each times its weight in `[batch, channel]`. A network of several
+        channels takes as many, and has its own masks for each.
         """
-        coefficients = heard = self.encoder(mixture, state)
+        rows = mixture.flatten(0, 1)
+        coefficients = heard = self.encoder(rows, state)
         if self.num_channels == 1:
             # The encoder is linear: the downmix can as well be made of its output.
-            heard = (coefficients * weights[:, None, None]).sum(0, keepdim=True)
-        return self.decode(self.estimate_masks(heard, state), coefficients, mixture, state)
+            heard = (coefficients.unflatten(0, weights.shape) * weights[..., None, None]).sum(1)
+        masks = self.estimate_masks(heard, state)
+        if self.num_channels == 1 and len(masks) > 1:
+            masks = masks.repeat_interleave(mixture.shape[1], dim=0)
+        return self.decode(masks, coefficients, rows, state).unflatten(0, weights.shape)
 
     def stream(self, step: Step | None = None) -> NetworkStream:
         """A stream through this network, with a memory of its own; `step` in the place of `forward` if given.

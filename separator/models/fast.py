@@ -78,14 +78,17 @@ class FastConvTasNet:
     @torch.inference_mode()
     def __call__(self, mixture: Tensor) -> Tensor:
         """`[batch, time]` -> `[batch, source, time]`, as the network's `forward`."""
-        whole = torch.ones(1)
-        return torch.cat([self.separate_channels(row[None], whole) for row in mixture])
+        return self.separate_channels(mixture[:, None], torch.ones(len(mixture), 1))[:, 0]
 
     @torch.inference_mode()
     def separate_channels(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
-        """`[channel, time]` -> `[channel, source, time]`, as the network's own; it has no memory for a `state`."""
+        """`[batch, channel, time]` -> `[batch, channel, source, time]`, as the network's own, without a memory."""
         if state is not None:
             raise ConfigError("the fast form of a network takes whole recordings; use the network itself to stream")
+        return torch.stack([self._separate(*item) for item in zip(mixture, weights, strict=True)])
+
+    def _separate(self, mixture: Tensor, weights: Tensor) -> Tensor:
+        """`[channel, time]` -> `[channel, source, time]`."""
         net = self.net
         coefficients = net.encoder(mixture)
         heard = coefficients[0] * weights if len(weights) == 1 else torch.tensordot(weights, coefficients, 1)

@@ -1,0 +1,94 @@
+"""`separate`: parses, prints, sets the exit code. Everything else is in `separator.separation`.
+
+Nothing heavy is imported before the arguments are understood, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from separator.cli import files, stream
+from separator.cli.output import OutputError, say
+from separator.cli.parser import parser
+from separator.errors import AudioError, SeparatorError
+
+STOPPED = "stopped; the file at hand was not written"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 0 if every file was separated."""
+    if sys.stderr is None:  # closed by whoever started this; print would take standard output instead
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files are bytes, and may be no text
+        sys.stdout.reconfigure(errors="surrogateescape")
+    options = parser().parse_args(arguments)
+    try:
+        if options.list_models:
+            return _list_models(options)
+        if options.stream:
+            return stream.run(options)
+        with _terminable():
+            return files.run(options)
+    except OutputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except SeparatorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, AudioError) else 2
+    except KeyboardInterrupt:
+        print(STOPPED, file=sys.stderr)
+        return 128 + signal.SIGINT
+    except _Terminated:
+        print(STOPPED, file=sys.stderr)
+        return 128 + signal.SIGTERM
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends what runs as Ctrl-C does, so that nothing half-written stays."""
+
+    def handle(*_: Any) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _list_models(options: argparse.Namespace) -> int:
+    from separator import checkpoint, zoo
+
+    facts = {name: checkpoint.read_facts(path) for name, path in zoo.names().items()}
+    if options.json:
+        say(json.dumps({name: _summary(item) for name, item in facts.items()}, indent=2))
+        return 0
+    for name, item in facts.items():
+        say(f"{name}: {', '.join(item['sources'])} at {item['sample_rate']} Hz")
+    return 0
+
+
+def _summary(facts: dict) -> dict:
+    return {"sources": facts["sources"], "sample_rate": facts["sample_rate"], "architecture": facts["architecture"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""`separate` on files: one after the other, and what became of each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from separator.cli.output import say
+from separator.cli.parser import parser
+from separator.errors import SeparatorError
+
+if TYPE_CHECKING:
+    from separator.inputs import Item
+    from separator.separation import FileResult, Separator
+
+# A join of two pieces that is less sure than this is one that a listener should know of.
+UNSURE = 0.7
+
+
+def run(options: argparse.Namespace) -> int:
+    """Separates what the options name and returns the exit code."""
+    _check(options)
+    from separator import inputs
+    from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
+
+    items = inputs.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
+    options.model = options.model or "default"
+    separator = Separator(
+        options.model,
+        options.device,
+        options.precision,
+        segment_seconds=SEGMENT_SECONDS if options.segment is None else options.segment,
+        overlap=OVERLAP if options.overlap is None else options.overlap,
+    )
+    reports = [_separate(separator, item, options) for item in items]
+    count = {status: sum(report["status"] == status for report in reports) for status in ("failed", "partial")}
+    if options.json:
+        say(json.dumps({"model": options.model, "files": reports}, indent=2))
+    if len(reports) > 1:
+        for status, number in count.items():
+            if number:
+                print(f"{number} of {len(reports)} files {status}", file=sys.stderr)
+    return 1 if any(count.values()) else 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Ends the program if the options do not go together."""
+    wrong = parser().error
+    if not options.tracks and not options.list:
+        wrong("name at least one recording, such as: separate mix.wav")
+    if options.flac and options.float32:
+        wrong("FLAC holds integers: --flac goes with --int24, not with --float32")
+    if options.ogg and (options.float32 or options.int24):
+        wrong("Ogg Vorbis has no bits for each sample: --ogg goes without --float32 and --int24")
+    if options.force and options.skip_existing:
+        wrong("--force replaces what --skip-existing keeps; give one of them")
+    if options.raw is not None:
+        wrong("--raw says what --stream reads; recordings in files need it not")
+    if "" in options.tracks:
+        wrong("the name of a recording is empty")
+    if options.out == "-":
+        wrong("only --stream writes to standard output; name a folder with --out")
+    from separator import sources
+
+    for track in options.tracks:
+        if (track == "-" or sources.is_microphone(track)) and not Path(track).exists():
+            wrong(f"{track} is read while it arrives: add --stream")
+
+
+def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> dict:
+    """Separates one file and says so; a failure is a report too, so that the others get their turn."""
+    extension = "flac" if options.flac else "ogg" if options.ogg else "wav"
+    bar = _bar(separator, str(item.path), options)
+    try:
+        if options.skip_existing:
+            from separator import stem_paths
+
+            paths = stem_paths.fill_in(separator.sources, options.out, options.filename, item.track, extension)
+            if all(path.exists() for path in paths.values()):
+                return {"path": str(item.path), "status": "skipped", "stems": _texts(paths)}
+        result = separator.separate_file(
+            item.path,
+            options.out,
+            options.filename,
+            extension,
+            subtype="FLOAT" if options.float32 else "PCM_24" if options.int24 else None,
+            overwrite=options.force,
+            track=item.track,
+        )
+    except SeparatorError as error:
+        bar.close()
+        print(f"error: {error}", file=sys.stderr)
+        return {"path": str(item.path), "status": "failed", "error": str(error)}
+    finally:
+        bar.close()
+    if not options.json:
+        _print(result, options.verbose)
+    if result.damage:
+        print(f"warning: {item.path}: {result.damage}; the stems hold that much", file=sys.stderr)
+    return _report(result)
+
+
+def _report(result: FileResult) -> dict:
+    return {
+        "path": str(result.path),
+        "status": "partial" if result.damage else "done",
+        "stems": _texts(result.paths),
+        "active": list(result.active),
+        "seconds": round(result.seconds, 3),
+        "work_seconds": round(result.work_seconds, 3),
+        "real_time_factor": round(result.real_time_factor, 4),
+        "sample_rate": result.sample_rate,
+        "channels": result.channels,
+        "subtype": result.subtype,
+        "gain_db": round(result.gain_db, 2),
+        "chunks": result.num_chunks,
+        "joins": [{"at": round(at, 3), "confidence": round(sure, 3)} for at, sure in result.joins],
+        "peak_megabytes": round(result.peak_megabytes),
+    } | ({"damage": result.damage} if result.damage else {})
+
+
+def _texts(paths: dict[str, Path]) -> dict[str, str]:
+    return {name: str(path) for name, path in paths.items()}
+
+
+def _print(result: FileResult, verbose: bool) -> None:
+    for path in result.paths.values():
+        say(str(path))
+    if result.gain_db < 0:
+        print(f"  all stems lowered by {-result.gain_db:.1f} dB so that none clips", file=sys.stderr)
+    if verbose:
+        unsure = sum(sure < UNSURE for _, sure in result.joins)
+        joined = f"{result.num_chunks} chunk(s)" + (f", {unsure} of their joins uncertain" if unsure else "")
+        print(
+            f"  {result.seconds:.1f} s, {result.channels} channel(s), {result.sample_rate} Hz, {result.subtype}; "
+            f"{result.work_seconds:.1f} s of work ({result.real_time_factor:.4f} a second), "
+            f"{joined}, at most {result.peak_megabytes:.0f} MB; "
+            f"active: {', '.join(result.active) or 'none'}; model {result.model}",
+            file=sys.stderr,
+        )
+
+
+def _bar(separator: Separator, track: str, options: argparse.Namespace):
+    """A progress bar in seconds of audio, on a terminal only."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() and not options.json
+    bar = tqdm(
+        desc=track,
+        unit="s",
+        leave=False,
+        disable=not shown,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio, {remaining} left",
+        total=1,
+    )
+
+    def callback(_: float, done: float, total: float) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    separator.callback = callback
+    return bar

@@ -1,0 +1,128 @@
+"""The network as it is run on a piece of a recording: device, precision, levels, channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from separator.errors import AudioError, ConfigError, choose
+from separator.models import ConvTasNet, FastConvTasNet, State, fast
+
+PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+# Peak at which the network is given a piece, and the peak below which a piece counts as silent.
+WORKING_PEAK = 0.5
+SILENT_PEAK = 1e-6
+# If averaging the channels leaves less than this of their energy, they are of opposite polarity.
+MIN_DOWNMIX_ENERGY = 0.05
+# Pieces that are given to a GPU at once.
+GPU_BATCH = 16
+
+
+class Estimator:
+    """Runs a network, in its fastest form, on pieces of recordings.
+
+    Args:
+        net: the network; it is moved to `device`.
+        device: "auto", or one of torch's.
+        precision: "float32", "bfloat16", or "auto".
+
+    Raises:
+        ConfigError: for an unknown device or precision.
+    """
+
+    def __init__(self, net: ConvTasNet, device: str = "auto", precision: str = "auto") -> None:
+        self.device = find_device(device)
+        self.net = net.to(self.device).requires_grad_(False)
+        self.precision = choose("precision", precision, PRECISIONS) or _fastest_precision(net, self.device)
+        self.batch = GPU_BATCH if self.device.type == "cuda" else 1
+        self._whole: ConvTasNet | FastConvTasNet = self.net
+        if fast.suits(net):
+            self._whole = net.fast(self.precision)
+
+    def __call__(self, chunks: Sequence[Tensor]) -> list[Tensor]:
+        """Chunks `[channel, time]` of one shape -> each one's sources `[source, channel, time]`, at their level in it.
+
+        The network hears every chunk at the level of its training: its logarithms end at a floor, which a quiet
+        recording would come too near.
+        """
+        mixture = torch.stack(list(chunks))
+        if mixture.shape[-1] == 0:
+            return [chunk.new_zeros(len(self.net.sources), *chunk.shape) for chunk in chunks]
+        gains = WORKING_PEAK / mixture.abs().amax((1, 2), keepdim=True).clamp_min(SILENT_PEAK)
+        heard = gains * mixture
+        weights = torch.stack([downmix_weights(chunk) for chunk in chunks])
+        estimates = self.estimate(heard, weights).transpose(1, 2)
+        return [
+            fit_levels(stems, chunk) / gain
+            for stems, chunk, gain in zip(estimates, heard, gains[..., None], strict=True)
+        ]
+
+    @torch.inference_mode()
+    def estimate(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
+        """`[batch, channel, time]` -> `[batch, channel, source, time]`; masks come from the channels times `weights`.
+
+        With a state it is the next block of a stream, which goes through the network itself.
+        """
+        network = self._whole if state is None else self.net
+        rounded = self.precision is torch.bfloat16 and network is self.net
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
+            return network.separate_channels(mixture.to(self.device), weights.to(self.device), state).cpu()
+
+    def check_channels(self, count: int, model: str) -> None:
+        """Raises `AudioError` unless the model takes so many: one of one channel any number, another its own or 1."""
+        wanted = self.net.num_channels
+        if wanted not in (1, count) and count != 1:
+            raise AudioError(
+                f"the recording has {count} channels, the model {model} separates {wanted} or 1; mix them down first"
+            )
+
+
+def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
+    """Stems `[source, channel, time]`, each with the gain with which their sum is nearest to the mixture.
+
+    A network trained with a scale-invariant objective leaves their level open. Least squares; where the stems
+    do not determine a gain, it is the one nearest to 1.
+    """
+    flat = stems.flatten(1).double()
+    missing = mixture.flatten().double() - flat.sum(0)
+    lengths = flat.norm(dim=1).clamp_min(1e-12)
+    unit = flat / lengths[:, None]
+    gains = 1 + torch.linalg.pinv(unit @ unit.T, rtol=1e-6, hermitian=True) @ (unit @ missing) / lengths
+    return stems * gains.clamp_min(0).to(stems.dtype)[:, None, None]
+
+
+def downmix_weights(mixture: Tensor) -> Tensor:
+    """`[channel]`: how much of each channel of `[channel, time]` goes into the signal that the masks come from.
+
+    The mean, unless the channels cancel each other; then those against the loudest one are turned round.
+    """
+    weights = torch.full((mixture.shape[0],), 1 / mixture.shape[0])
+    energy = mixture.square().mean()
+    if len(weights) > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
+        loudest = mixture[mixture.square().sum(-1).argmax()]
+        weights = torch.where(mixture @ loudest < 0, -weights, weights)
+    return weights
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; "auto" is a GPU if there is one. Raises `ConfigError` if it cannot be used."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
+        raise ConfigError(
+            f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
+        ) from error
+    return device
+
+
+def _fastest_precision(net: ConvTasNet, device: torch.device) -> torch.dtype:
+    """What the processor computes products in fastest, without an emulation; float32 for what streams."""
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and fast.suits(net):
+        has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return torch.bfloat16 if has_bfloat16 and not net.causal else torch.float32

@@ -1,0 +1,158 @@
+"""The stems' files: formats, levels, and that all of them appear, whole, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from separator import files
+from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, quantize
+from separator.errors import AudioError, ConfigError, reason
+
+# Written peak of stems that would clip otherwise, just below full scale.
+CLIP_PEAK = 0.999
+# A WAV file counts its bytes in 32 bits.
+MAX_WAV_BYTES = 2**32 - 2**20
+# By the suffix of a name: libsndfile's container, and what it holds of the deepest.
+CONTAINERS = {
+    "wav": ("WAV", "FLOAT"),
+    "flac": ("FLAC", "PCM_24"),
+    "ogg": ("OGG", "VORBIS"),
+    "aiff": ("AIFF", "FLOAT"),
+    "caf": ("CAF", "FLOAT"),
+}
+EXTENSIONS = ("wav", "flac", "ogg")
+# 8 bits with and without a sign: some containers hold the one, some the other.
+OTHER_SIGN = {"PCM_U8": "PCM_S8", "PCM_S8": "PCM_U8"}
+# Samples that are written at a time.
+BLOCK = 65536
+
+Blocks = Callable[[], Iterable[np.ndarray]]
+
+
+class StemFiles:
+    """Files for the stems of one recording, hidden until all are written.
+
+    They are made at once, so that an hour's work is not begun for a place that cannot be written to.
+
+    Args:
+        paths: name of each source -> its file; the suffix says the format.
+        sample_rate: Hz.
+        channels: of each stem.
+        subtype: sample format in libsndfile's words; of a kind that the format does not hold, the nearest.
+        overwrite: whether files that are there by the time the stems are written may be replaced.
+
+    Attributes:
+        subtype: sample format that is written.
+        gain: that all stems were given so that none clips.
+        energies: of each stem, as it was given.
+
+    Raises:
+        AudioError: if the files cannot be made.
+        ConfigError: for a suffix that is none of ours.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str, overwrite: bool
+    ) -> None:
+        self.paths, self.sample_rate, self.channels, self.overwrite = dict(paths), sample_rate, channels, overwrite
+        self.container, self.subtype = container_of(next(iter(paths.values())), subtype)
+        self.gain, self.energies = 1.0, np.zeros(len(paths))
+        self.folder = next(iter(paths.values())).parent
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> StemFiles:
+        with self._errors_told():
+            self._together = self._stack.enter_context(files.Together(self.paths.values(), self.overwrite))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+    def write(self, blocks: Blocks, num_samples: int) -> None:
+        """Writes stems and lets them appear.
+
+        Args:
+            blocks: called for the stems in blocks `[source, channel, time]`; twice if they would clip.
+            num_samples: in all.
+
+        Raises:
+            AudioError: if they cannot be written. Then none appears.
+        """
+        with self._errors_told():
+            peak = self._write(blocks(), num_samples)
+            if self.subtype not in FLOAT_SUBTYPES and peak > 1:
+                self.gain = CLIP_PEAK / peak
+                self._write(blocks(), num_samples)
+            self._together.appear()
+
+    def _write(self, blocks: Iterable[np.ndarray], num_samples: int) -> float:
+        """Writes all to the hidden files; returns the peak."""
+        peak, energies = 0.0, np.zeros(len(self.paths))
+        frame = self.channels * KEPT_SUBTYPES.get(self.subtype, 4)
+        container = "RF64" if self.container == "WAV" and num_samples * frame > MAX_WAV_BYTES else self.container
+        with contextlib.ExitStack() as stack:
+            open_files = [
+                stack.enter_context(
+                    soundfile.SoundFile(
+                        os.fsencode(hidden), "w", self.sample_rate, self.channels, self.subtype, format=container
+                    )
+                )
+                for hidden in self._together.hidden.values()
+            ]
+            for block in blocks:
+                if not block.size:
+                    continue
+                peak = max(peak, float(np.abs(block).max()))
+                energies += np.square(block, dtype=np.float64).sum((1, 2))
+                for file, samples in zip(open_files, block, strict=True):
+                    self._write_samples(file, samples)
+        for hidden in self._together.hidden.values():
+            written = soundfile.info(os.fsencode(hidden)).frames
+            if written != num_samples:
+                raise OSError(f"only {written} of {num_samples} samples got there; is the disk full?")
+        self.energies = energies
+        return peak
+
+    def _write_samples(self, file: soundfile.SoundFile, samples: np.ndarray) -> None:
+        for start in range(0, samples.shape[-1], BLOCK):
+            part = samples[:, start : start + BLOCK]
+            if self.gain != 1:
+                part = part * np.float32(self.gain)
+            if self.subtype in KEPT_SUBTYPES and self.subtype not in FLOAT_SUBTYPES:
+                part = quantize(part, self.subtype)
+            file.write(part.T)
+
+    @contextlib.contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        """Errors of the file system as `AudioError`."""
+        try:
+            yield
+        except FileExistsError as error:
+            raise AudioError(
+                f"{error.filename2 or error.filename}: already exists; use -f (overwrite=True) to replace it, or "
+                "another --out"
+            ) from error
+        except (OSError, soundfile.SoundFileError) as error:
+            raise AudioError(
+                f"{self.folder}: cannot be written to ({reason(error)}); choose another place with --out"
+            ) from error
+
+
+def container_of(path: Path, subtype: str) -> tuple[str, str]:
+    """The container that a file's suffix means, and the sample format in it that is nearest to `subtype`.
+
+    Raises:
+        ConfigError: if the suffix is none of ours.
+    """
+    suffix = path.suffix[1:].lower()
+    if suffix not in CONTAINERS:
+        raise ConfigError(f"{path}: stems are written as {', '.join(EXTENSIONS)}; end the file name in .{{ext}}")
+    container, deepest = CONTAINERS[suffix]
+    candidates = (subtype, OTHER_SIGN.get(subtype, subtype), deepest)
+    return container, next(name for name in candidates if soundfile.check_format(container, name))

@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from separator import inputs
+from separator.errors import AudioError, ConfigError
+from separator.inputs import Item
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/b.wav", "in/a.MP3", "in/deep/er/c.m4a", "in/notes.txt", "in/.git/d.wav", "in/stems/e/s1.wav"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    return tmp_path
+
+
+def found(*names, **settings):
+    return {str(item.path): item.track for item in inputs.find(names, **settings)}
+
+
+def test_a_folder_is_taken_at_any_depth(tree):
+    whole = {"in/a.MP3": "a", "in/b.wav": "b", "in/deep/er/c.m4a": "deep/er/c", "in/stems/e/s1.wav": "stems/e/s1"}
+    assert found("in") == whole
+    del whole["in/stems/e/s1.wav"]
+    assert found("in", out=Path("in/stems")) == whole
+    assert list(found("in")) == sorted(found("in"))
+
+
+def test_a_folder_that_is_also_the_output_is_taken(tree):
+    """Otherwise nothing would be left of it."""
+    assert "in/b.wav" in found("in", out=Path("in"))
+
+
+def test_a_named_file_is_taken_whatever_its_name(tree):
+    assert found("in/notes.txt", "missing.wav") == {"in/notes.txt": "notes", "missing.wav": "missing"}
+
+
+def test_patterns(tree):
+    assert found("in/*") == {"in/a.MP3": "a", "in/b.wav": "b", "in/notes.txt": "notes"}
+    assert found("in/**/*.m4a") == {"in/deep/er/c.m4a": "deep/er/c"}
+    assert found(str(tree / "in/*.wav")) == {str(tree / "in/b.wav"): "b"}
+    Path("in/[x].wav").touch()
+    assert found("in/[x].wav") == {"in/[x].wav": "[x]"}
+
+
+def test_nothing_is_taken_twice(tree):
+    assert list(found("in/b.wav", "in", "./in/b.wav", out=Path("in/stems"))) == [
+        "in/b.wav", "in/a.MP3", "in/deep/er/c.m4a",
+    ]  # fmt: skip
+
+
+def test_recordings_of_one_name_are_told_apart(tree):
+    Path("in/b.flac").touch()
+    assert found("in/b.wav", "in/b.flac") == {"in/b.wav": "b.wav", "in/b.flac": "b.flac"}
+    Path("b.wav").touch()
+    with pytest.raises(ConfigError, match=r"in/b\.wav and b\.wav: their stems would have the same names"):
+        inputs.find(["in/b.wav", "b.wav"])
+
+
+def test_lists(tree):
+    Path("in/list.txt").write_text("b.wav\ndeep/er/c.m4a\n\n")
+    assert inputs.find([], [Path("in/list.txt")]) == [Item(Path("in/b.wav"), "b"), Item(Path("in/deep/er/c.m4a"), "c")]
+    Path("list.csv").write_text("path,track\nin/b.wav,calls/1\nin/a.MP3,\n")
+    assert inputs.find([], [Path("list.csv")]) == [Item(Path("in/b.wav"), "calls/1"), Item(Path("in/a.MP3"), "a")]
+    rows = [{"path": "in/b.wav", "track": "x"}, "in/a.MP3"]
+    Path("list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert inputs.find([], [Path("list.jsonl")]) == [Item(Path("in/b.wav"), "x"), Item(Path("in/a.MP3"), "a")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.txt", None, "No such file"),
+        ("list.txt", "\n", "the list is empty"),
+        ("list.csv", "file\na.wav\n", "a row without a path"),
+        ("list.jsonl", "{broken", "cannot be read as a list"),
+        ("list.txt", b"\xff\xfe\x00", "cannot be read as a list"),
+    ],
+)
+def test_bad_lists(tree, name, content, message):
+    if content is not None:
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=message):
+        inputs.find([], [Path(name)])
+
+
+def test_nothing_there_is_an_error(tree):
+    Path("empty").mkdir()
+    with pytest.raises(AudioError, match="empty: holds no recordings"):
+        inputs.find(["empty"])
+    with pytest.raises(AudioError, match=r"in/\*\.xyz: no file has such a name"):
+        inputs.find(["in/*.xyz"])

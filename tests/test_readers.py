@@ -1,0 +1,214 @@
+import os
+import threading
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from separator import readers
+from separator.errors import AudioError
+from separator.readers import open_recording
+
+AV_FORMATS = {"m4a": "aac", "mp4": "aac", "mkv": "ac3", "webm": "libopus", "wma": "wmav2", "mov": "alac"}
+
+
+def tone(rate, channels=1, seconds=2.0):
+    time = np.arange(round(rate * seconds)) / rate
+    return np.stack([0.3 * np.sin(2 * np.pi * 220 * (1 + n) * time) for n in range(channels)]).astype(np.float32)
+
+
+def write_av(path, samples, rate, codec, video=False):
+    """With PyAV, which reads what it wrote; `video` puts a picture before the sound."""
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+    with av.open(str(path), "w") as container:
+        if video:
+            pictures = container.add_stream("mpeg4", rate=10)
+            pictures.width = pictures.height = 32
+        if samples.size:
+            track = container.add_stream(codec, rate=rate, layout=layout)
+            track.bit_rate = 128_000
+        if video:
+            for _ in range(20):
+                picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+                container.mux(pictures.encode(picture))
+            container.mux(pictures.encode(None))
+        if samples.size:
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            frame.rate = rate
+            resampler = av.AudioResampler(track.codec_context.format, layout, rate, track.codec_context.frame_size)
+            for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(track.encode(piece))
+            container.mux(track.encode(None))
+    return path
+
+
+def read(path):
+    with open_recording(path) as recording:
+        blocks = list(recording.blocks())
+    return np.concatenate(blocks, axis=-1), recording
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 192000])
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        *(("wav", subtype) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW")),
+        *(("flac", subtype) for subtype in ("PCM_S8", "PCM_16", "PCM_24")),
+        *(("aiff", "PCM_24"), ("caf", "PCM_16"), ("ogg", "VORBIS")),
+    ],
+)
+def test_libsndfiles_formats(tmp_path, rate, suffix, subtype):
+    path, samples = tmp_path / f"a.{suffix}", tone(rate, 2)
+    soundfile.write(path, samples.T, rate, subtype)
+    got, recording = read(path)
+    assert (recording.sample_rate, recording.channels, recording.subtype) == (rate, 2, subtype)
+    assert recording.promised == samples.shape[1] and not recording.damage
+    assert got.dtype == np.float32 and got.shape == samples.shape
+    np.testing.assert_allclose(got, samples, atol=0.06 if subtype in ("ULAW", "VORBIS") else 0.01)
+
+
+def test_mp3(tmp_path):
+    soundfile.write(tmp_path / "a.mp3", tone(44100).T, 44100)
+    got, recording = read(tmp_path / "a.mp3")
+    assert got.shape == (1, 88200) and recording.subtype == "MPEG_LAYER_III"
+
+
+@pytest.mark.parametrize("channels", [1, 5, 32])
+def test_any_number_of_channels(tmp_path, channels):
+    soundfile.write(tmp_path / "a.wav", tone(8000, channels).T, 8000)
+    assert read(tmp_path / "a.wav")[0].shape == (channels, 16000)
+
+
+@pytest.mark.parametrize("suffix", AV_FORMATS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_formats_of_phones_and_videos(tmp_path, suffix, channels):
+    rate = 44100 if suffix == "wma" else 48000
+    path = write_av(tmp_path / f"a.{suffix}", tone(rate, channels), rate, AV_FORMATS[suffix])
+    got, recording = read(path)
+    assert (recording.sample_rate, recording.channels, recording.damage) == (rate, channels, "")
+    assert (
+        recording.subtype == ("PCM_24" if suffix == "mov" else "PCM_16") and abs(got.shape[1] - 2 * rate) < 0.1 * rate
+    )
+    # The same sound, wherever the encoder let it begin.
+    spectrum, wanted = (np.abs(np.fft.rfft(x[:, : 2 * rate - 9600])) for x in (got, tone(rate, channels)))
+    for one, other in zip(spectrum, wanted, strict=True):
+        assert abs(int(one.argmax()) - int(other.argmax())) <= 1
+        assert one.max() == pytest.approx(other.max(), rel=0.1)
+
+
+def test_the_audio_track_of_a_video(tmp_path):
+    path = write_av(tmp_path / "a.mp4", tone(44100, 2), 44100, "aac", video=True)
+    got, recording = read(path)
+    assert recording.channels == 2 and got.shape[1] > 1.9 * 44100
+
+
+def test_a_video_without_audio(tmp_path):
+    path = write_av(tmp_path / "a.mp4", np.zeros((1, 0), np.float32), 44100, "aac", video=True)
+    with pytest.raises(AudioError, match=r"a\.mp4: has no audio track"):
+        open_recording(path)
+
+
+def test_it_comes_in_blocks(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(44100, 2, seconds=10.0).T, 44100)
+    write_av(tmp_path / "b.m4a", tone(44100, 2, seconds=10.0), 44100, "aac")
+    for name in ("a.wav", "b.m4a"):
+        with open_recording(tmp_path / name) as recording:
+            lengths = [block.shape[1] for block in recording.blocks()]
+        assert len(lengths) > 5 and max(lengths) < 2 * readers.BLOCK
+
+
+def test_a_named_pipe(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(8000).T, 8000)
+    os.mkfifo(tmp_path / "pipe")
+    feeder = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "a.wav").read_bytes()))
+    feeder.start()
+    got, _ = read(tmp_path / "pipe")
+    feeder.join()
+    assert got.shape == (1, 16000)
+
+
+def damaged(path, at=0.5, length=3000):
+    """A stretch in the middle of a file overwritten with noise."""
+    data = bytearray(path.read_bytes())
+    start = int(at * len(data))
+    data[start : start + length] = np.random.default_rng(0).bytes(min(length, len(data) - start))
+    path.write_bytes(data)
+    return path
+
+
+def cut(path, share=0.5):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "mp3"])
+def test_a_file_that_ends_early_gives_what_is_there(tmp_path, suffix):
+    soundfile.write(tmp_path / f"a.{suffix}", tone(16000, 2, 4.0).T, 16000)
+    got, recording = read(cut(tmp_path / f"a.{suffix}"))
+    assert 16000 < got.shape[1] < 48000
+    assert f"{got.shape[1] / 16000:.1f} s of 4.0 s could be read" in recording.damage
+
+
+def test_a_damaged_stretch_ends_a_flac(tmp_path):
+    noisy = tone(16000, 2, 8.0) + 0.1 * np.random.default_rng(0).standard_normal((2, 128000)).astype(np.float32)
+    soundfile.write(tmp_path / "a.flac", noisy.T, 16000)
+    got, recording = read(damaged(tmp_path / "a.flac"))
+    # Not only whole blocks of what comes before it.
+    assert 3.0 < got.shape[1] / 16000 < 4.5 and "s of 8.0 s could be read: " in recording.damage
+    np.testing.assert_allclose(got, noisy[:, : got.shape[1]], atol=1e-4)
+
+
+def test_a_damaged_stretch_of_an_m4a_is_silence_of_its_length(tmp_path):
+    noisy = tone(44100, 2, 8.0) + 0.1 * np.random.default_rng(0).standard_normal((2, 8 * 44100)).astype(np.float32)
+    path = write_av(tmp_path / "a.m4a", noisy, 44100, "aac")
+    whole, _ = read(path)
+    got, recording = read(damaged(path, length=1500))
+    assert "a part cannot be decoded" in recording.damage
+    assert abs(got.shape[1] - whole.shape[1]) < 4096
+    # What comes behind it is where it was.
+    assert np.corrcoef(got[0, -88200:-10000], whole[0, -88200:-10000])[0, 1] > 0.95
+
+
+def test_a_header_that_does_not_know_the_length_is_no_damage(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(8000).T, 8000)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(data)
+    got, recording = read(tmp_path / "a.wav")
+    assert got.shape == (1, 16000) and not recording.damage
+
+
+def test_values_that_are_not_finite_are_told_with_their_time(tmp_path):
+    samples = tone(8000, seconds=20.0)
+    samples[0, 150_000] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples.T, 8000, "FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav: 1 of .* samples are NaN.*the first at 18\.750 s"):
+        read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.wav", b"", "is empty"),
+        ("a.wav", b"this is not audio at all", "cannot be read as audio .*expected WAV"),
+        ("a.mp4", b"\0\0\0\x18ftypmp42", "cannot be read as audio"),
+    ],
+)
+def test_what_is_no_audio_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AudioError, match=message):
+        open_recording(tmp_path / name)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(AudioError, match="no such file"):
+        open_recording(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="is a folder"):
+        open_recording(tmp_path)
+    soundfile.write(tmp_path / "zero.wav", np.zeros(0), 8000)
+    with pytest.raises(AudioError, match="holds no samples; expected at least one"):
+        read(tmp_path / "zero.wav")
+    soundfile.write(tmp_path / "slow.wav", np.zeros(10), 100)
+    with pytest.raises(AudioError, match=r"slow\.wav: expected a sample rate"):
+        open_recording(tmp_path / "slow.wav")
