@@ -1,0 +1,157 @@
+"""`python -m separator.export MODEL FILE.onnx`: a network for ONNX Runtime and whatever else reads ONNX.
+
+Whole recordings: input `mixture` `[batch, time]` at the model's rate, output `stems` `[batch, source, time]`, of any batch
+and length.
+
+With `--stream` a causal model in blocks of whole strides: what it must remember goes in and comes out, as `state_0`,
+`state_1`, ... and `next_state_0`, ... All are zeros at the beginning. The output is `delay` samples late: the first so
+many are to be dropped, and zeros to be given at the end. Rate, names of the sources, stride and delay are in the file's
+metadata, under "separator".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from separator import checkpoint, files, zoo
+from separator.errors import ConfigError, SeparatorError, StreamError, reason
+from separator.models import ConvTasNet, State
+
+# Sizes of the example that is traced; any others go through it later.
+EXAMPLE_BATCH, EXAMPLE_FRAMES = 2, 50
+
+
+class Step(nn.Module):
+    """One block of a stream: its memory is not kept but taken and given."""
+
+    def __init__(self, net: ConvTasNet) -> None:
+        super().__init__()
+        self.net = net
+        self._layout = State()
+        self.first = self.beginning(1)
+
+    def beginning(self, batch: int) -> tuple[Tensor, ...]:
+        """The memory before the first block, all zeros."""
+        state = State()
+        with torch.inference_mode():
+            self.net(torch.zeros(batch, self.net.encoder.stride), state)
+        self._layout = state
+        return tuple(torch.zeros(tensor.shape, dtype=tensor.dtype) for tensor in state.tensors())
+
+    def forward(self, mixture: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """`[batch, time]`, time a multiple of the stride -> stems `[batch, source, time]`, and the next memory."""
+        state = self._layout.copy()
+        state.replace(states)
+        stems = self.net(mixture, state)
+        return (stems, *state.tensors())
+
+
+def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
+    """Writes a network as ONNX, whole or not at all; see this module's beginning for its inputs and outputs.
+
+    Raises:
+        ConfigError: if onnx or onnxscript are missing, the network cannot be exported, or the file not be written.
+        StreamError: if `stream` is wanted of a network that is not causal.
+    """
+    if stream and not net.causal:
+        raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
+    net = net.cpu().eval().requires_grad_(False)
+    program = _traced(net, stream)
+    facts = {
+        "sample_rate": net.sample_rate,
+        "sources": list(net.sources),
+        "stride": net.encoder.stride,
+        "delay": net.decoder.delay if stream else 0,
+    }
+    program.model.metadata_props["separator"] = json.dumps(facts)
+    try:
+        files.write_together({Path(path): lambda to: program.save(str(to), external_data=False)})
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({reason(error)}); choose another place") from error
+
+
+def _traced(net: ConvTasNet, stream: bool) -> Any:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"export needs the package {error.name}; install what it needs with: pip install 'separator[export]'"
+        ) from error
+    from torch.export import Dim
+
+    stride = net.encoder.stride
+    channels = [] if net.num_channels == 1 else [net.num_channels]
+    mixture = torch.zeros(EXAMPLE_BATCH, *channels, EXAMPLE_FRAMES * stride + (0 if stream else 1))
+    any_batch: dict[int, Any] = {0: Dim("batch", min=1)}
+    with _quietly():
+        if not stream:
+            return torch.onnx.export(
+                net,
+                (mixture,),
+                input_names=["mixture"],
+                output_names=["stems"],
+                dynamic_shapes=(any_batch | {mixture.ndim - 1: Dim("time", min=1)},),
+                dynamo=True,
+                verbose=False,
+            )
+        step = Step(net)
+        states = step.beginning(EXAMPLE_BATCH)
+        # What counts frames is alike for all of a batch.
+        shapes = tuple(any_batch if tensor.shape[:1] == (EXAMPLE_BATCH,) else {} for tensor in states)
+        return torch.onnx.export(
+            step,
+            (mixture, states),
+            input_names=["mixture", *(f"state_{number}" for number in range(len(states)))],
+            output_names=["stems", *(f"next_state_{number}" for number in range(len(states)))],
+            dynamic_shapes=(any_batch | {1: stride * Dim("frames", min=1)}, shapes),
+            dynamo=True,
+            verbose=False,
+        )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch says about its own deprecations and about packages that nobody needs here."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m separator.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="a model's name, checkpoint or training run")
+    parser.add_argument("file", type=Path, help="the ONNX file to write")
+    parser.add_argument("--stream", action="store_true", help="in blocks, with its memory as inputs and outputs")
+    options = parser.parse_args()
+    try:
+        export(checkpoint.load(zoo.find(options.model)), options.file, options.stream)
+    except SeparatorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(options.file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""In ONNX Runtime a network gives what it gives in torch: whole recordings of any length, and streams."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+import separator
+from separator import export
+from separator.errors import ConfigError, StreamError
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
+
+
+def exported(path, net, **settings):
+    export.export(net, path, **settings)
+    session = onnxruntime.InferenceSession(path)
+    return session, json.loads(session.get_modelmeta().custom_metadata_map["separator"])
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        TINY,
+        TINY | dict(temporal="talk", skip_channels=12, mask="softmax", mixture_consistency=False),
+        TINY | dict(temporal="span_dynamic", num_channels=2, norm="cumulative"),
+    ],
+    ids=["depthwise", "talk", "span_dynamic"],
+)
+def test_any_length_and_batch_in_onnx_runtime(tmp_path, variant):
+    torch.manual_seed(0)
+    net = separator.ConvTasNet(sample_rate=8000, **variant).eval()
+    session, facts = exported(tmp_path / "net.onnx", net)
+    assert facts == {"sample_rate": 8000, "sources": ["speaker1", "speaker2"], "stride": 16, "delay": 0}
+    for batch, time in ((1, 8000), (3, 8001), (1, 24_017), (1, 5)):
+        shape = (batch, time) if net.num_channels == 1 else (batch, net.num_channels, time)
+        mixture = 0.3 * torch.randn(shape)
+        (stems,) = session.run(["stems"], {"mixture": mixture.numpy()})
+        np.testing.assert_allclose(stems, net(mixture).detach(), atol=1e-4 * 0.3)
+
+
+@pytest.mark.parametrize("norm", ["channel", "cumulative"])
+def test_a_stream_in_onnx_runtime_gives_the_offline_samples(tmp_path, norm):
+    torch.manual_seed(0)
+    net = separator.ConvTasNet(sample_rate=8000, causal=True, norm=norm, **TINY).eval()
+    session, facts = exported(tmp_path / "net.onnx", net, stream=True)
+    stride, delay = facts["stride"], facts["delay"]
+    for batch in (1, 2):
+        mixture = 0.3 * torch.randn(batch, 4321)
+        missing = delay + (-(4321 + delay)) % stride
+        waiting = np.pad(mixture.numpy(), ((0, 0), (0, missing)))
+        states = {
+            given.name: np.zeros([size if isinstance(size, int) else batch for size in given.shape], DTYPES[given.type])
+            for given in session.get_inputs()[1:]
+        }
+        stems, strides = [], 1
+        while waiting.size:
+            block, waiting = waiting[:, : strides * stride], waiting[:, strides * stride :]
+            out, *after = session.run(None, {"mixture": block, **states})
+            states = dict(zip(states, after, strict=True))
+            stems.append(out)
+            strides = strides % 5 + 1
+        streamed = np.concatenate(stems, axis=-1)[..., delay : delay + 4321]
+        np.testing.assert_allclose(streamed, net(mixture).detach(), atol=1e-4 * 0.3)
+
+
+def test_the_command(tmp_path, tiny_checkpoint, monkeypatch, capsys):
+    target = tmp_path / "deep" / "net.onnx"
+    monkeypatch.setattr(sys, "argv", ["export", str(tiny_checkpoint), str(target)])
+    assert export.main() == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{target}\n" and captured.err == "" and [*target.parent.iterdir()] == [target]
+
+
+def test_what_cannot_be_exported(tmp_path, tiny_checkpoint, monkeypatch, capsys):
+    with pytest.raises(StreamError, match="looks ahead and cannot stream"):
+        export.export(separator.load(tiny_checkpoint), tmp_path / "net.onnx", stream=True)
+    monkeypatch.setattr(sys, "argv", ["export", str(tiny_checkpoint), str(tmp_path / "net.onnx"), "--stream"])
+    assert export.main() == 2 and capsys.readouterr().err.startswith("error: this model looks ahead")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"export needs the package onnxscript; .*separator\[export\]"):
+        export.export(separator.load(tiny_checkpoint), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
