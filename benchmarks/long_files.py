@@ -1,8 +1,8 @@
 """What `separate` needs for a long recording: peak memory and time, against its length.
 
 Makes stereo recordings of two voices at 44.1 kHz, 16 bit, of 10 and 60 minutes; runs `separate` on each in a process of
-its own, and for comparison torchaudio's ConvTasNet (of the standard sizes, 8 kHz, mono) on 1 and 2 minutes at once, which
-is how it and others are used.
+its own, and for comparison torchaudio's ConvTasNet (of the standard sizes, 8 kHz, mono) on 1 and 2 minutes at once,
+which is how it and others are used.
 
     python benchmarks/long_files.py [--minutes 10 60] [--folder DIR]
 """

@@ -30,6 +30,10 @@ class DataError(SeparatorError, ValueError):
     """A corpus or list of mixtures that cannot be used."""
 
 
+class FleetError(SeparatorError, RuntimeError):
+    """Workers on other machines that cannot go on."""
+
+
 class StreamError(SeparatorError, RuntimeError):
     """A stream used after its end, or a model that cannot stream."""
 

@@ -1,7 +1,7 @@
 """`python -m separator.export MODEL FILE.onnx`: a network for ONNX Runtime and whatever else reads ONNX.
 
-Whole recordings: input `mixture` `[batch, time]` at the model's rate, output `stems` `[batch, source, time]`, of any batch
-and length.
+Whole recordings: input `mixture` `[batch, time]` at the model's rate, output `stems` `[batch, source, time]`, of any
+batch and length.
 
 With `--stream` a causal model in blocks of whole strides: what it must remember goes in and comes out, as `state_0`,
 `state_1`, ... and `next_state_0`, ... All are zeros at the beginning. The output is `delay` samples late: the first so

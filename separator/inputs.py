@@ -22,9 +22,9 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class Item:
-    """A recording, and what its stems are filed under."""
+    """A recording (as a string if it is a URL), and what its stems are filed under."""
 
-    path: Path
+    path: Path | str
     track: str
 
 
@@ -44,24 +44,25 @@ def find(names: Sequence[str], lists: Sequence[Path] = (), out: Path | None = No
     items = [item for name in names for item in _named(name, out)]
     items += [item for path in lists for item in _listed(path)]
     unique = list({os.path.abspath(item.path): item for item in items}.values())  # noqa: PTH100 - no links followed
-    return _told_apart(unique)
+    return told_apart(unique)
 
 
 def _named(name: str, out: Path | None) -> Iterator[Item]:
     path = Path(name)
-    if path.is_dir():
+    # os.path answers no where a name is impossible; opening it will say why.
+    if os.path.isdir(path):  # noqa: PTH112
         found = _in_folder(path, path.rglob("*"), out)
         if not found:
             raise AudioError(f"{name}: holds no recordings; expected files such as .wav, .flac, .mp3, .m4a, .mp4")
         yield from found
-    elif glob.has_magic(name) and not path.exists():
+    elif glob.has_magic(name) and not os.path.exists(path):  # noqa: PTH110
         fixed = Path(*_until_magic(path.parts))
         found = _in_folder(fixed, fixed.glob(str(path.relative_to(fixed))), out, any_suffix=True)
         if not found:
             raise AudioError(f"{name}: no file has such a name")
         yield from found
     else:
-        yield Item(path, path.stem)
+        yield Item(path, path.stem or "recording")
 
 
 def _in_folder(folder: Path, paths: Iterable[Path], out: Path | None, any_suffix: bool = False) -> list[Item]:
@@ -114,15 +115,16 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
         yield from ({"path": line.strip()} for line in file if line.strip())
 
 
-def _told_apart(items: list[Item]) -> list[Item]:
+def told_apart(items: list[Item]) -> list[Item]:
     """Recordings of one name and different formats keep their suffix in their track."""
     tracks = defaultdict(list)
     for item in items:
         tracks[item.track].append(item)
     told = [
-        item if len(tracks[item.track]) == 1 else replace(item, track=item.track + item.path.suffix) for item in items
+        item if len(tracks[item.track]) == 1 else replace(item, track=item.track + Path(item.path).suffix)
+        for item in items
     ]
-    seen: dict[str, Path] = {}
+    seen: dict[str, Path | str] = {}
     for item in told:
         if item.track in seen:
             raise ConfigError(

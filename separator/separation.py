@@ -71,6 +71,26 @@ class FileResult:
         """Seconds of work for a second of audio."""
         return self.work_seconds / self.seconds
 
+    def report(self) -> dict[str, Any]:
+        """All of it for JSON; `status` is "partial" if there is damage, else "done"."""
+        report: dict[str, Any] = {
+            "path": str(self.path),
+            "status": "partial" if self.damage else "done",
+            "stems": {name: str(path) for name, path in self.paths.items()},
+            "active": list(self.active),
+            "seconds": round(self.seconds, 3),
+            "work_seconds": round(self.work_seconds, 3),
+            "real_time_factor": round(self.real_time_factor, 4),
+            "sample_rate": self.sample_rate,
+            "channels": self.channels,
+            "subtype": self.subtype,
+            "gain_db": round(self.gain_db, 2),
+            "chunks": self.num_chunks,
+            "joins": [{"at": round(at, 3), "confidence": round(sure, 3)} for at, sure in self.joins],
+            "peak_megabytes": round(self.peak_megabytes),
+        }
+        return report | ({"damage": self.damage} if self.damage else {})
+
 
 class Separator:
     """Separates recordings with one model, which stays loaded.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import struct
 import sys
 from collections.abc import Mapping
 from io import FileIO
@@ -14,10 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from separator import files
-from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, quantize
 from separator.errors import AudioError, reason
-
-LARGEST_SIZE = 2**32 - 1  # in a WAV header; in a pipe it stands for "until the end", in RF64 for "see ds64"
+from separator.wav import LARGEST_SIZE, encode, wav_header
 
 
 class Sink(Protocol):
@@ -150,40 +147,7 @@ def give_up_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, room: bool = False) -> bytes:
-    """The header of a WAV file whose samples take `data_size` bytes.
-
-    With `room` it has a chunk that holds the sizes where they pass 32 bits, and else means nothing.
-    """
-    width, code = KEPT_SUBTYPES[subtype], 3 if subtype in FLOAT_SUBTYPES else 1
-    frame = channels * width
-    rate = min(sample_rate * frame, LARGEST_SIZE)  # bytes a second, which nobody needs
-    layout = struct.pack("<HHIIHH", code, channels, sample_rate, rate, frame, 8 * width)
-    start = b"WAVE" + b"JUNK" * room + struct.pack("<I", 28) * room + bytes(28) * room
-    end = b"fmt " + struct.pack("<I", len(layout)) + layout + b"data"
-    size = len(start) + len(end) + 4 + data_size
-    if room and size > LARGEST_SIZE:
-        sizes = struct.pack("<QQQI", size, data_size, data_size // frame, 0)
-        return b"RF64" + _size(LARGEST_SIZE) + b"WAVEds64" + struct.pack("<I", 28) + sizes + end + _size(LARGEST_SIZE)
-    return b"RIFF" + _size(size) + start + end + _size(data_size)
-
-
-def encode(samples: np.ndarray, subtype: str) -> bytes:
-    """float32 `[channel, time]` as interleaved samples; integers saturate at full scale."""
-    width = KEPT_SUBTYPES[subtype]
-    if subtype in FLOAT_SUBTYPES:
-        return samples.T.astype(f"<f{width}").tobytes()
-    whole = np.ascontiguousarray(quantize(samples, subtype).T, "<i4")
-    if subtype == "PCM_U8":
-        whole ^= np.int32(-(2**31))  # silence is at 128
-    return whole.view(np.uint8).reshape(*whole.shape, 4)[..., 4 - width :].tobytes()
-
-
 def _write_at(file: FileIO, place: int, data: bytes) -> None:
     while data:
         written = os.pwrite(file.fileno(), data, place)
         place, data = place + written, data[written:]
-
-
-def _size(count: int) -> bytes:
-    return struct.pack("<I", min(count, LARGEST_SIZE))

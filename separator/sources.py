@@ -253,7 +253,7 @@ def track_name(track: str) -> str:
     """What a source's stems are filed under."""
     if track == "-":
         return "stdin"
-    return "microphone" if is_microphone(track) else Path(track).stem
+    return "microphone" if is_microphone(track) else Path(track).stem or "recording"
 
 
 def is_microphone(track: str) -> bool:

@@ -13,6 +13,7 @@ import soundfile
 from separator import files
 from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, quantize
 from separator.errors import AudioError, ConfigError, reason
+from separator.wav import encode, wav_header
 
 # Written peak of stems that would clip otherwise, just below full scale.
 CLIP_PEAK = 0.999
@@ -94,24 +95,18 @@ class StemFiles:
     def _write(self, blocks: Iterable[np.ndarray], num_samples: int) -> float:
         """Writes all to the hidden files; returns the peak."""
         peak, energies = 0.0, np.zeros(len(self.paths))
-        frame = self.channels * KEPT_SUBTYPES.get(self.subtype, 4)
-        container = "RF64" if self.container == "WAV" and num_samples * frame > MAX_WAV_BYTES else self.container
         with contextlib.ExitStack() as stack:
-            open_files = [
-                stack.enter_context(
-                    soundfile.SoundFile(
-                        os.fsencode(hidden), "w", self.sample_rate, self.channels, self.subtype, format=container
-                    )
-                )
-                for hidden in self._together.hidden.values()
+            writers = [
+                stack.enter_context(self._writer(hidden, num_samples)) for hidden in self._together.hidden.values()
             ]
             for block in blocks:
-                if not block.size:
-                    continue
-                peak = max(peak, float(np.abs(block).max()))
-                energies += np.square(block, dtype=np.float64).sum((1, 2))
-                for file, samples in zip(open_files, block, strict=True):
-                    self._write_samples(file, samples)
+                if block.size:
+                    peak = max(peak, float(np.abs(block).max()))
+                    energies += np.square(block, dtype=np.float64).sum((1, 2))
+                for write, samples in zip(writers, block, strict=True):
+                    for start in range(0, samples.shape[-1], BLOCK):
+                        part = samples[:, start : start + BLOCK]
+                        write(part if self.gain == 1 else part * np.float32(self.gain))
         for hidden in self._together.hidden.values():
             written = soundfile.info(os.fsencode(hidden)).frames
             if written != num_samples:
@@ -119,14 +114,21 @@ class StemFiles:
         self.energies = energies
         return peak
 
-    def _write_samples(self, file: soundfile.SoundFile, samples: np.ndarray) -> None:
-        for start in range(0, samples.shape[-1], BLOCK):
-            part = samples[:, start : start + BLOCK]
-            if self.gain != 1:
-                part = part * np.float32(self.gain)
-            if self.subtype in KEPT_SUBTYPES and self.subtype not in FLOAT_SUBTYPES:
-                part = quantize(part, self.subtype)
-            file.write(part.T)
+    @contextlib.contextmanager
+    def _writer(self, hidden: Path, num_samples: int) -> Iterator[Callable[[np.ndarray], object]]:
+        """What writes float32 `[channel, time]` to a file."""
+        rate, channels, subtype = self.sample_rate, self.channels, self.subtype
+        if self.container == "WAV" and subtype in KEPT_SUBTYPES:
+            size = num_samples * channels * KEPT_SUBTYPES[subtype]
+            with hidden.open("wb") as file:
+                file.write(wav_header(rate, channels, subtype, size, room=size > MAX_WAV_BYTES))
+                yield lambda samples: file.write(encode(samples, subtype))
+            return
+        with soundfile.SoundFile(os.fsencode(hidden), "w", rate, channels, subtype, format=self.container) as sound:
+            if subtype in KEPT_SUBTYPES and subtype not in FLOAT_SUBTYPES:
+                yield lambda samples: sound.write(quantize(samples, subtype).T)
+            else:
+                yield lambda samples: sound.write(samples.T)
 
     @contextlib.contextmanager
     def _errors_told(self) -> Iterator[None]:

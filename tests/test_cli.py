@@ -88,7 +88,6 @@ def bad_inputs():
         ("cut.flac", "cut.flac: cannot be read as audio"),
         ("zero.wav", "zero.wav: holds no samples"),
         ("nan.wav", "nan.wav: 100 of 100 samples are NaN, infinite or beyond 1e+10, the first at 0.000 s"),
-        ("folder", "folder: holds no recordings; expected files such as .wav"),
     ],
 )
 def test_a_bad_input_is_one_clear_line(run, tmp_path, name, message):
@@ -97,6 +96,12 @@ def test_a_bad_input_is_one_clear_line(run, tmp_path, name, message):
     assert code == 1 and out == ""
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
     assert not (tmp_path / "stems").exists()
+
+
+def test_a_folder_without_recordings_is_a_wrong_command(run):
+    bad_inputs()
+    code, out, err = run("folder")
+    assert code == 2 and out == "" and err.startswith("error: folder: holds no recordings; expected files such as .wav")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

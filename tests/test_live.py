@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 import separator
-from separator import audio, cli, live, sinks, sources
+from separator import audio, cli, live, sinks, sources, wav
 from separator.errors import AudioError, ConfigError
 from separator.stem_files import StemFiles
 
@@ -34,7 +34,7 @@ def as_wav(samples, rate=8000, subtype="PCM_16"):
 
 
 def as_s16(samples):
-    return sinks.encode(np.atleast_2d(samples), "PCM_16")
+    return wav.encode(np.atleast_2d(samples), "PCM_16")
 
 
 def as_rf64():
@@ -89,7 +89,7 @@ def test_encoding_equals_that_of_libsndfile():
     for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"):
         file = io.BytesIO()
         soundfile.write(file, samples.T, 8000, subtype, format="RAW")
-        ours = sinks.encode(samples, subtype)
+        ours = wav.encode(samples, subtype)
         dtype = {"PCM_16": "<i2", "PCM_32": "<i4", "FLOAT": "<f4"}.get(subtype, np.uint8)
         difference = np.frombuffer(ours, dtype).astype(float) - np.frombuffer(file.getvalue(), dtype)
         assert np.abs(difference).max() <= (1 if subtype != "PCM_32" else 256), subtype
@@ -212,7 +212,7 @@ def test_more_than_4_gib_can_be_read(tmp_path, subtype):
 
 
 def test_sizes_in_a_pipe_mean_until_the_end():
-    assert sinks.wav_header(8000, 1, "PCM_16", 2**40)[-4:] == b"\xff\xff\xff\xff"
+    assert wav.wav_header(8000, 1, "PCM_16", 2**40)[-4:] == b"\xff\xff\xff\xff"
 
 
 # Where audio comes from
@@ -558,7 +558,7 @@ def test_a_model_that_looks_ahead_cannot_stream(tmp_path, capsys, tiny_checkpoin
 
 
 def test_a_header_that_promises_nothing_is_told(causal_checkpoint):
-    result = separate(["-", "--stream", "-m", causal_checkpoint], sinks.wav_header(8000, 1, "PCM_16", 0) + bytes(400))
+    result = separate(["-", "--stream", "-m", causal_checkpoint], wav.wav_header(8000, 1, "PCM_16", 0) + bytes(400))
     assert result.returncode == 1 and b"promises 0 samples" in result.stderr
 
 

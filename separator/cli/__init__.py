@@ -20,7 +20,7 @@ from typing import Any
 from separator.cli import files, stream
 from separator.cli.output import OutputError, say
 from separator.cli.parser import parser
-from separator.errors import AudioError, SeparatorError
+from separator.errors import SeparatorError
 
 STOPPED = "stopped; the file at hand was not written"
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, AudioError) else 2
+        return 2
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 128 + signal.SIGINT

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from separator.cli.output import say
 from separator.cli.parser import parser
@@ -23,19 +26,8 @@ UNSURE = 0.7
 def run(options: argparse.Namespace) -> int:
     """Separates what the options name and returns the exit code."""
     _check(options)
-    from separator import inputs
-    from separator.separation import OVERLAP, SEGMENT_SECONDS, Separator
-
-    items = inputs.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
     options.model = options.model or "default"
-    separator = Separator(
-        options.model,
-        options.device,
-        options.precision,
-        segment_seconds=SEGMENT_SECONDS if options.segment is None else options.segment,
-        overlap=OVERLAP if options.overlap is None else options.overlap,
-    )
-    reports = [_separate(separator, item, options) for item in items]
+    reports = list((_with_ray if options.engine == "ray" else _here)(options))
     count = {status: sum(report["status"] == status for report in reports) for status in ("failed", "partial")}
     if options.json:
         say(json.dumps({"model": options.model, "files": reports}, indent=2))
@@ -44,6 +36,67 @@ def run(options: argparse.Namespace) -> int:
             if number:
                 print(f"{number} of {len(reports)} files {status}", file=sys.stderr)
     return 1 if any(count.values()) else 0
+
+
+def _here(options: argparse.Namespace) -> Iterator[dict]:
+    from separator import inputs
+    from separator.separation import Separator
+
+    items = inputs.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
+    separator = Separator(options.model, **_settings(options))
+    yield from (_separate(separator, item, options) for item in items)
+
+
+def _with_ray(options: argparse.Namespace) -> Iterator[dict]:
+    from separator import fleet
+
+    items = fleet.find(options.tracks, [Path(name) for name in options.list], options.out)
+    job = fleet.Job(
+        options.model,
+        _settings(options),
+        options.out,
+        options.filename,
+        _extension(options),
+        _subtype(options),
+        overwrite=options.force,
+    )
+    reports = []
+    # Ray tells on standard output what happens to its workers.
+    standard_output = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        for report in fleet.run(items, job, options.workers, options.cores):
+            reports.append(report)
+            if report["status"] == "failed":
+                print(f"error: {report['error']}", file=sys.stderr)
+                continue
+            if report["status"] == "partial":
+                print(f"warning: {report['path']}: {report['damage']}; the stems hold that much", file=sys.stderr)
+            if report["status"] != "skipped" and not options.json:
+                for path in report["stems"].values():
+                    say(path, standard_output)
+    table = fleet.write_failures(reports, options.out)
+    if table is not None:
+        print(f"failures are listed in {table}", file=sys.stderr)
+    yield from reports
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `Separator`; what is not given is left to it."""
+    settings = {
+        "device": options.device,
+        "precision": options.precision,
+        "segment_seconds": options.segment,
+        "overlap": options.overlap,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _extension(options: argparse.Namespace) -> str:
+    return "flac" if options.flac else "ogg" if options.ogg else "wav"
+
+
+def _subtype(options: argparse.Namespace) -> str | None:
+    return "FLOAT" if options.float32 else "PCM_24" if options.int24 else None
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -61,18 +114,24 @@ def _check(options: argparse.Namespace) -> None:
         wrong("--raw says what --stream reads; recordings in files need it not")
     if "" in options.tracks:
         wrong("the name of a recording is empty")
+    if options.engine != "ray" and (options.workers is not None or options.cores != 1):
+        wrong("--workers and --cores are for --engine ray")
+    if (options.workers is not None and options.workers < 1) or options.cores < 1:
+        wrong("--workers and --cores are whole numbers from 1 on")
+    if options.engine == "ray" and options.skip_existing:
+        wrong("--engine ray leaves out what is finished by itself; --skip-existing is not needed")
     if options.out == "-":
         wrong("only --stream writes to standard output; name a folder with --out")
     from separator import sources
 
     for track in options.tracks:
-        if (track == "-" or sources.is_microphone(track)) and not Path(track).exists():
+        if (track == "-" or sources.is_microphone(track)) and not os.path.exists(track):  # noqa: PTH110 - also of impossible names
             wrong(f"{track} is read while it arrives: add --stream")
 
 
 def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> dict:
     """Separates one file and says so; a failure is a report too, so that the others get their turn."""
-    extension = "flac" if options.flac else "ogg" if options.ogg else "wav"
+    extension = _extension(options)
     bar = _bar(separator, str(item.path), options)
     try:
         if options.skip_existing:
@@ -80,13 +139,17 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
 
             paths = stem_paths.fill_in(separator.sources, options.out, options.filename, item.track, extension)
             if all(path.exists() for path in paths.values()):
-                return {"path": str(item.path), "status": "skipped", "stems": _texts(paths)}
+                return {
+                    "path": str(item.path),
+                    "status": "skipped",
+                    "stems": {name: str(path) for name, path in paths.items()},
+                }
         result = separator.separate_file(
             item.path,
             options.out,
             options.filename,
             extension,
-            subtype="FLOAT" if options.float32 else "PCM_24" if options.int24 else None,
+            _subtype(options),
             overwrite=options.force,
             track=item.track,
         )
@@ -100,30 +163,7 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
         _print(result, options.verbose)
     if result.damage:
         print(f"warning: {item.path}: {result.damage}; the stems hold that much", file=sys.stderr)
-    return _report(result)
-
-
-def _report(result: FileResult) -> dict:
-    return {
-        "path": str(result.path),
-        "status": "partial" if result.damage else "done",
-        "stems": _texts(result.paths),
-        "active": list(result.active),
-        "seconds": round(result.seconds, 3),
-        "work_seconds": round(result.work_seconds, 3),
-        "real_time_factor": round(result.real_time_factor, 4),
-        "sample_rate": result.sample_rate,
-        "channels": result.channels,
-        "subtype": result.subtype,
-        "gain_db": round(result.gain_db, 2),
-        "chunks": result.num_chunks,
-        "joins": [{"at": round(at, 3), "confidence": round(sure, 3)} for at, sure in result.joins],
-        "peak_megabytes": round(result.peak_megabytes),
-    } | ({"damage": result.damage} if result.damage else {})
-
-
-def _texts(paths: dict[str, Path]) -> dict[str, str]:
-    return {name: str(path) for name, path in paths.items()}
+    return result.report()
 
 
 def _print(result: FileResult, verbose: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TextIO
+
 from separator.errors import reason
 
 
@@ -9,10 +11,10 @@ class OutputError(Exception):
     """Standard output takes nothing any more."""
 
 
-def say(text: str) -> None:
-    """Prints, and notices if that fails."""
+def say(text: str, to: TextIO | None = None) -> None:
+    """Prints, and notices if that fails; `to` is standard output if something else stands in its place now."""
     try:
-        print(text, flush=True)
+        print(text, file=to, flush=True)
     except OSError as error:
         from separator import sinks
 

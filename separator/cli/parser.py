@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   separate calls/ --skip-existing       a folder, at any depth; go on where it was stopped
   separate mix.wav -m runs/mine/best.safetensors
   separate mix.wav --json               what happened, for machines
+  separate s3://bucket/calls --out s3://bucket/stems --engine ray      on a cluster
   arecord -f S16_LE -r 16000 | separate - --stream       stems of what arrives, while it arrives
   separate mic --stream --out live      a microphone, until Ctrl-C
 """
@@ -77,6 +78,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="RATE,CHANNELS,FORMAT",
         help="with --stream: what samples without a header are, such as 16000,1,s16 (u8 s16 s24 s32 f32 f64)",
     )
+    options.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="ray: on all cores or GPUs of this machine or of the cluster of RAY_ADDRESS; goes on where it was stopped",
+    )
+    options.add_argument(
+        "--workers", type=int, metavar="N", help="with ray: how many (default: one for each GPU, or core)"
+    )
+    options.add_argument("--cores", type=int, default=1, metavar="N", help="with ray: of each worker (default: 1)")
     options.add_argument("--list-models", action="store_true", help="list the models that come with it, and exit")
     options.add_argument("--json", action="store_true", help="print the results as JSON")
     options.add_argument("-v", "--verbose", action="store_true", help="say more about each file")

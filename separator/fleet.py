@@ -1,0 +1,280 @@
+"""`separate --engine ray`: many recordings on many workers, of one machine or a cluster, by Ray Data.
+
+Each worker is a process with a model of its own; Ray starts another in the place of one that is killed. A ledger knows
+what is done, so that nothing is done twice, and how often a recording was tried, so that one that kills its workers
+does not do so for ever. A recording whose stems are all there is finished: the same command again does what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from separator import checkpoint, files, inputs, stem_paths, zoo
+from separator.errors import AudioError, ConfigError, FleetError, SeparatorError, reason
+from separator.inputs import Item
+
+# Tasks that Ray keeps account of, at most; of more recordings a task takes several.
+MOST_TASKS = 10_000
+# So many workers may be killed over one recording.
+ATTEMPTS = 3
+FAILURES = "failures.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every recording: arguments of `Separator` and of `separate_file`."""
+
+    model: str
+    separator: dict[str, Any]
+    out: str
+    filename: str
+    extension: str
+    subtype: str | None
+    overwrite: bool
+
+
+def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
+    """As `inputs.find`; names may also be URLs that fsspec knows, of files or folders."""
+    urls = [name for name in names if is_url(name)]
+    local = [name for name in names if not is_url(name)]
+    items = inputs.find(local, lists, None if is_url(out) else Path(out)) if local or lists else []
+    for url in urls:
+        items += _in_url(url)
+    return inputs.told_apart(items)
+
+
+def is_url(name: str) -> bool:
+    """Whether it is for fsspec."""
+    return "://" in name
+
+
+def run(items: Sequence[Item], job: Job, workers: int | None = None, cores: int = 1) -> Iterator[dict]:
+    """Separates recordings; gives the report of each as it is ready, in any order, each once.
+
+    Args:
+        items: recordings.
+        job: what to do with them.
+        workers: how many; as many as the cluster has GPUs, or without any, groups of cores.
+        cores: of each worker.
+
+    Raises:
+        ConfigError: if Ray is missing.
+        FleetError: if the workers cannot go on.
+    """
+    sources = checkpoint.read_facts(zoo.find(job.model))["sources"]
+    there = None if job.overwrite else _existing(job.out)
+    left = []
+    for item in items:
+        names = _stem_names(sources, job, item)
+        if there is not None and all(map(there, names.values())):
+            yield {"path": str(item.path), "status": "skipped", "stems": names}
+        else:
+            left.append({"path": str(item.path), "track": item.track})
+    if not left:
+        return
+    ray = _ray()
+    with _cluster(ray) as resources:
+        gpus = int(resources.get("GPU", 0))
+        count = workers or gpus or max(1, int(resources.get("CPU", 1)) // cores)
+        ledger = ray.remote(num_cpus=0)(Ledger).remote()
+        rows = ray.data.from_items(left, override_num_blocks=min(len(left), MOST_TASKS))
+        reports = rows.map_batches(
+            Worker,
+            fn_constructor_kwargs={"job": job, "cores": cores, "ledger": ledger},
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(count, len(left))),
+            num_cpus=cores,
+            num_gpus=1 if gpus else 0,
+        )
+        try:
+            for row in reports.iter_rows():
+                yield json.loads(row["report"])
+        except ray.exceptions.RayError as error:
+            raise FleetError(f"the workers cannot go on: {str(error).strip().splitlines()[-1]}") from error
+
+
+class Ledger:
+    """What is done, and how often what is not was tried; one for all workers, in a process of its own."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, str] = {}
+        self._attempts: Counter[str] = Counter()
+
+    def begin(self, path: str) -> str | None:
+        """The report of a recording that is done, or was tried too often; None if it is to be done."""
+        self._attempts[path] += 1
+        if path not in self._reports and self._attempts[path] > ATTEMPTS:
+            error = f"{path}: {ATTEMPTS} workers were killed while they separated it; is there too little memory?"
+            self.finish(path, json.dumps({"path": path, "status": "failed", "error": error}))
+        return self._reports.get(path)
+
+    def finish(self, path: str, report: str) -> None:
+        """Keeps a report."""
+        self._reports[path] = report
+
+
+class Worker:
+    """Separates recordings in a process of its own."""
+
+    def __init__(self, job: Job, cores: int, ledger: Any) -> None:
+        import ray
+        import torch
+
+        from separator.separation import Separator
+
+        torch.set_num_threads(cores)
+        self.job, self.separator = job, Separator(job.model, **job.separator)
+        self._wait, self._ledger = ray.get, ledger
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """A batch of `path` and `track` -> `report`, as JSON."""
+        return {"report": [self._once(*map(str, row)) for row in zip(batch["path"], batch["track"], strict=True)]}
+
+    def _once(self, path: str, track: str) -> str:
+        report = self._wait(self._ledger.begin.remote(path))
+        if report is None:
+            report = json.dumps(self._separate(path, track))
+            self._wait(self._ledger.finish.remote(path, report))
+        return report
+
+    def _separate(self, path: str, track: str) -> dict:
+        try:
+            return self._report(path, track)
+        except SeparatorError as error:
+            return {"path": path, "status": "failed", "error": str(error)}
+        except Exception as error:  # one recording's bug or driver's failure must not end the others
+            return {"path": path, "status": "failed", "error": f"{path}: {type(error).__name__}: {error}"}
+
+    def _report(self, path: str, track: str) -> dict:
+        job = self.job
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / Path(path).name if is_url(path) else Path(path)
+            if is_url(path):
+                _filesystem(path).get(path, str(local))
+            out = folder if is_url(job.out) else job.out
+            names = stem_paths.fill_in(self.separator.sources, out, job.filename, track, job.extension)
+            for stem in names.values():
+                files.remove_unfinished(stem)  # of a worker that was killed at it
+            # What is there by now comes from a worker that was killed before it could tell.
+            result = self.separator.separate_file(
+                local, out, job.filename, job.extension, job.subtype, overwrite=True, track=track
+            )
+            report = result.report() | {"path": path}
+            if is_url(job.out):
+                report["stems"] = {name: _joined(job.out, stem, out) for name, stem in result.paths.items()}
+                for name, stem in result.paths.items():
+                    _filesystem(job.out).put(str(stem), report["stems"][name])
+            return report
+
+
+def write_failures(reports: Sequence[dict], out: str) -> str | None:
+    """Writes what failed, a row for each, into `out`; returns where, None if nothing did."""
+    failed = [report for report in reports if report["status"] == "failed"]
+    if not failed:
+        return None
+    path = f"{out.rstrip('/')}/{FAILURES}"
+
+    def write(to: Path) -> None:
+        with to.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            table = csv.DictWriter(file, ["path", "error"])
+            table.writeheader()
+            table.writerows({"path": report["path"], "error": report["error"]} for report in failed)
+
+    try:
+        if not is_url(out):
+            files.write_together({Path(path): write})
+            return path
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder) / FAILURES)
+            _filesystem(out).put(str(Path(folder) / FAILURES), path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be written ({reason(error)})") from error
+    return path
+
+
+def _in_url(url: str) -> list[Item]:
+    filesystem = _filesystem(url)
+    try:
+        if filesystem.isfile(url):
+            return [Item(url, Path(url).stem)]
+        root = filesystem._strip_protocol(url).rstrip("/")
+        found = sorted(filesystem.find(url))
+    except OSError as error:
+        raise AudioError(f"{url}: cannot be listed ({reason(error)})") from error
+    items = [
+        Item(filesystem.unstrip_protocol(name), name[len(root) + 1 :].rpartition(".")[0])
+        for name in found
+        if Path(name).suffix.lower() in inputs.SUFFIXES
+    ]
+    if not items:
+        raise AudioError(f"{url}: holds no recordings; expected files such as .wav, .flac, .mp3, .m4a, .mp4")
+    return items
+
+
+def _stem_names(sources: Sequence[str], job: Job, item: Item) -> dict[str, str]:
+    base = "." if is_url(job.out) else job.out
+    names = stem_paths.fill_in(sources, base, job.filename, item.track, job.extension)
+    return {name: _joined(job.out, path, base) if is_url(job.out) else str(path) for name, path in names.items()}
+
+
+def _joined(out: str, stem: Path, base: str) -> str:
+    return f"{out.rstrip('/')}/{stem.relative_to(base).as_posix()}"
+
+
+def _existing(out: str) -> Callable[[str], bool]:
+    """Tells which names are there; of a URL all are listed at once."""
+    if not is_url(out):
+        return os.path.exists
+    filesystem = _filesystem(out)
+    try:
+        there = set(filesystem.find(out))
+    except OSError as error:
+        raise AudioError(f"{out}: cannot be listed ({reason(error)})") from error
+    return lambda name: filesystem._strip_protocol(name) in there
+
+
+def _filesystem(url: str) -> Any:
+    _ray()
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)[0]
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{url}: cannot be opened ({error})") from error
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(
+            f"--engine ray needs the package {error.name}; install it with: pip install 'separator[ray]'"
+        ) from error
+    return ray
+
+
+@contextlib.contextmanager
+def _cluster(ray: Any) -> Iterator[dict]:
+    """The resources of the cluster of `RAY_ADDRESS`, or of one that is made here for as long as it is needed."""
+    own = not ray.is_initialized()
+    if own:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    try:
+        yield ray.cluster_resources()
+    finally:
+        if own:
+            ray.shutdown()

@@ -1,0 +1,174 @@
+"""`--engine ray`: what one process gives, on two workers, one of which is killed in the middle."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import separator
+from separator import cli, fleet
+from separator.errors import ConfigError
+from separator.fleet import Ledger
+from separator.inputs import Item
+
+pytest.importorskip("ray")
+pytest.importorskip("fsspec")
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory):
+    """A folder of recordings at two depths, and a file that is none."""
+    folder = tmp_path_factory.mktemp("calls")
+    (folder / "deep").mkdir()
+    for number in range(COUNT):
+        samples = 0.1 * np.random.default_rng(number).standard_normal((8000 * 240, 1 + number % 2))
+        soundfile.write(folder / ("deep" if number % 2 else "") / f"{number}.wav", samples, 8000)
+    (folder / "bad.wav").write_text("this is not audio")
+    return folder
+
+
+def workers_of(process):
+    """Processes of Ray's workers that separate, of one command."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and b"ray::MapWorker" in (entry / "cmdline").read_bytes():
+                session = os.getsid(int(entry.name))
+                found += [int(entry.name)] if session == process.pid else []
+        except OSError:
+            continue
+    return found
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(calls, tiny_checkpoint, tmp_path):
+    settings = ["-m", str(tiny_checkpoint), "--segment", "2", "--float32"]
+    command = [sys.executable, "-m", "separator.cli", str(calls), "-o", str(tmp_path / "ray"), *settings, "--json"]
+    command += ["--engine", "ray", "--workers", "2"]
+    environment = os.environ | {"RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "errors").open("w+") as errors:
+        process = subprocess.Popen(command, stdout=-1, stderr=errors, env=environment, start_new_session=True)
+        # One is at work when a stem's hidden file is there.
+        while not list((tmp_path / "ray").rglob(".*")) or not (victims := workers_of(process)):
+            assert process.poll() is None, (tmp_path / "errors").read_text()
+            time.sleep(0.02)
+        os.kill(victims[0], signal.SIGKILL)
+        out, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, (tmp_path / "errors").read_text()
+    reports = json.loads(out)["files"]
+    assert sorted(report["status"] for report in reports) == ["done"] * COUNT + ["failed"]
+    assert len({report["path"] for report in reports}) == COUNT + 1
+    assert cli.main([str(calls), "-o", str(tmp_path / "one"), *settings]) == 1
+    stems = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.wav")}
+    assert stems == {path.relative_to(tmp_path / "ray") for path in (tmp_path / "ray").rglob("*.wav")}
+    assert len(stems) == 2 * COUNT and Path("deep/1/speaker2.wav") in stems
+    for stem in stems:
+        assert (tmp_path / "one" / stem).read_bytes() == (tmp_path / "ray" / stem).read_bytes()
+    with (tmp_path / "ray" / "failures.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == str(calls / "bad.wav") and "cannot be read as audio" in row["error"]
+
+
+def job(tiny_checkpoint, out, **changes):
+    settings = dict(filename="{track}/{stem}.{ext}", extension="wav", subtype=None, overwrite=False) | changes
+    return fleet.Job(str(tiny_checkpoint), {"device": "cpu"}, str(out), **settings)
+
+
+class NoLedger:
+    """In the place of the one in another process."""
+
+    class Method:
+        def __init__(self, function):
+            self.remote = function
+
+    def __init__(self):
+        ledger = Ledger()
+        self.begin, self.finish = self.Method(ledger.begin), self.Method(ledger.finish)
+
+
+def worker(settings):
+    made = fleet.Worker.__new__(fleet.Worker)
+    made.job, made.separator = settings, separator.Separator(settings.model, **settings.separator)
+    made._wait, made._ledger = lambda value: value, NoLedger()
+    return made
+
+
+def test_finished_recordings_are_left_out(tiny_checkpoint, tmp_path):
+    """Without a worker: Ray is not even started."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(800), 8000)
+    settings = job(tiny_checkpoint, tmp_path / "stems")
+    worker(settings)({"path": [str(tmp_path / "a.wav")], "track": ["a"]})
+    (report,) = fleet.run([Item(tmp_path / "a.wav", "a")], settings)
+    assert report["status"] == "skipped" and report["stems"]["speaker1"] == str(tmp_path / "stems/a/speaker1.wav")
+
+
+def test_urls_in_and_out(tiny_checkpoint, tmp_path):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(8000), 8000)
+    memory.put(str(tmp_path / "a.wav"), "/calls/deep/a.wav")
+    memory.put(str(tmp_path / "a.wav"), "/calls/b.wav")
+    memory.pipe("/calls/notes.txt", b"no audio")
+    items = fleet.find(["memory://calls"], [], "memory://stems")
+    assert {item.track for item in items} == {"deep/a", "b"}
+    settings = job(tiny_checkpoint, "memory://stems")
+    batch = {"path": [item.path for item in items], "track": [item.track for item in items]}
+    reports = list(map(json.loads, worker(settings)(batch)["report"]))
+    assert [report["status"] for report in reports] == ["done", "done"]
+    local = separator.Separator(tiny_checkpoint).separate_file(tmp_path / "a.wav", tmp_path / "stems")
+    assert memory.cat("/stems/deep/a/speaker2.wav") == local.paths["speaker2"].read_bytes()
+    assert {report["status"] for report in fleet.run(items, settings)} == {"skipped"}
+    failed = [{"path": "x.wav", "status": "failed", "error": "x.wav: broken"}]
+    assert fleet.write_failures(failed, "memory://stems") == "memory://stems/failures.csv"
+    assert memory.cat("/stems/failures.csv").decode().split() == ["path,error", "x.wav,x.wav:", "broken"]
+
+
+def test_a_recording_that_kills_its_workers_is_given_up():
+    ledger = Ledger()
+    assert [ledger.begin("a.wav") for _ in range(fleet.ATTEMPTS)] == [None] * fleet.ATTEMPTS
+    report = json.loads(ledger.begin("a.wav"))
+    assert report["status"] == "failed" and "3 workers were killed" in report["error"]
+
+
+def test_what_is_done_is_not_done_again():
+    ledger = Ledger()
+    assert ledger.begin("a.wav") is None
+    ledger.finish("a.wav", "report")
+    assert ledger.begin("a.wav") == "report"
+
+
+def test_what_a_killed_worker_left_behind_is_removed(tiny_checkpoint, tmp_path):
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(800), 8000)
+    left = tmp_path / "stems" / "a"
+    left.mkdir(parents=True)
+    for name in (".speaker1.abc.wav", "speaker2.wav"):
+        (left / name).write_text("half")
+    out = worker(job(tiny_checkpoint, tmp_path / "stems"))({"path": [str(tmp_path / "a.wav")], "track": ["a"]})
+    assert json.loads(out["report"][0])["status"] == "done"
+    assert sorted(path.name for path in left.iterdir()) == ["speaker1.wav", "speaker2.wav"]
+    assert soundfile.info(left / "speaker2.wav").frames == 800
+
+
+def test_without_ray_it_is_said_what_to_install(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"--engine ray needs the package ray; .*separator\[ray\]"):
+        list(fleet.run([Item(tmp_path / "a.wav", "a")], job(tiny_checkpoint, tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "options", [["--workers", "2"], ["--engine", "ray", "--workers", "0"], ["--engine", "ray", "--skip-existing"]]
+)
+def test_options_that_do_not_go_together(options):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["a.wav", *options])
+    assert stopped.value.code == 2
