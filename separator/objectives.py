@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 # (estimate, reference), and for `silence_safe` the bound in dB
@@ -139,6 +138,8 @@ def best_permutation(pairs: Tensor) -> Tensor:
         candidates = torch.tensor(list(itertools.permutations(range(num_sources))), device=scores.device)
         rows = torch.arange(num_sources, device=scores.device)
         return candidates[scores[:, rows, candidates].sum(-1).argmax(-1)]
+    from scipy.optimize import linear_sum_assignment  # takes longer to import than all else here
+
     matrices = scores.double().cpu().numpy()
     columns = [linear_sum_assignment(matrix, maximize=True)[1] for matrix in np.nan_to_num(matrices)]
     return torch.as_tensor(np.stack(columns), device=scores.device)

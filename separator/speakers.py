@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 STATISTICS = Path(__file__).with_name("speakers.safetensors")
@@ -111,6 +110,8 @@ class SpeakerMemory:
 
     def _decide_by_overlaps(self) -> tuple[list[tuple[int, ...]], list[float]]:
         """From join to join; as sure as the sources are alike there."""
+        from scipy.optimize import linear_sum_assignment  # takes longer to import than all else here
+
         order = np.arange(len(self._voices[0].spectra))
         decided, sure = [order], []
         for join in self._joins:

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from separator import files
-from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, quantize
+from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, peak, quantize
 from separator.errors import AudioError, ConfigError, reason
 from separator.wav import encode, wav_header
 
@@ -86,23 +86,23 @@ class StemFiles:
             AudioError: if they cannot be written. Then none appears.
         """
         with self._errors_told():
-            peak = self._write(blocks(), num_samples)
-            if self.subtype not in FLOAT_SUBTYPES and peak > 1:
-                self.gain = CLIP_PEAK / peak
+            highest = self._write(blocks(), num_samples)
+            if self.subtype not in FLOAT_SUBTYPES and highest > 1:
+                self.gain = CLIP_PEAK / highest
                 self._write(blocks(), num_samples)
             self._together.appear()
 
     def _write(self, blocks: Iterable[np.ndarray], num_samples: int) -> float:
         """Writes all to the hidden files; returns the peak."""
-        peak, energies = 0.0, np.zeros(len(self.paths))
+        highest, energies = 0.0, np.zeros(len(self.paths))
         with contextlib.ExitStack() as stack:
             writers = [
                 stack.enter_context(self._writer(hidden, num_samples)) for hidden in self._together.hidden.values()
             ]
             for block in blocks:
                 if block.size:
-                    peak = max(peak, float(np.abs(block).max()))
-                    energies += np.square(block, dtype=np.float64).sum((1, 2))
+                    highest = max(highest, peak(block))
+                    energies += [float(np.vdot(stem, stem)) for stem in block]
                 for write, samples in zip(writers, block, strict=True):
                     for start in range(0, samples.shape[-1], BLOCK):
                         part = samples[:, start : start + BLOCK]
@@ -112,7 +112,7 @@ class StemFiles:
             if written != num_samples:
                 raise OSError(f"only {written} of {num_samples} samples got there; is the disk full?")
         self.energies = energies
-        return peak
+        return highest
 
     @contextlib.contextmanager
     def _writer(self, hidden: Path, num_samples: int) -> Iterator[Callable[[np.ndarray], object]]:

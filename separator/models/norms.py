@@ -41,9 +41,11 @@ class GlobalNorm(nn.Module):
         """`[batch, frame, channel]` -> the same shape."""
         if state is not None:
             raise ConfigError("norm='global' needs the whole recording; only 'cumulative' and 'channel' can stream")
+        # Means of the frames' means: ONNX Runtime adds up in float32 and in order, in which a sum over a
+        # minute's features loses three digits.
         centred = at_least_float32(features)
-        centred = centred - centred.mean((1, 2), keepdim=True)
-        variance = centred.square().mean((1, 2), keepdim=True)
+        centred = centred - centred.mean(2, keepdim=True).mean(1, keepdim=True)
+        variance = centred.square().mean(2, keepdim=True).mean(1, keepdim=True)
         scale = torch.rsqrt(variance + self.eps) * self.weight
         return (centred * scale + self.bias).to(features.dtype)
 

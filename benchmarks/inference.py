@@ -1,0 +1,195 @@
+"""How fast a recording is separated: ours against others on the same weights, in turns in one run.
+
+The standard configuration of Luo & Mesgarani 2019 at 8 kHz with one set of random weights: in torchaudio's network
+(eager float32, the yardstick), asteroid's where it is installed, ours as it stands and in its fast form (float32 and
+bfloat16), and ours exported to ONNX, in ONNX Runtime and OpenVINO. Agreement is the SNR to torchaudio's output.
+
+    python benchmarks/inference.py [--seconds 4 60] [--threads 2]
+
+On a GPU, batches of 16 chunks of 4 s, and the memory of each. `--model NAME` times a model as `Separator` runs it.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio
+
+import separator
+from separator.export import export
+
+RATE = 8000
+
+
+def same_weights():
+    """torchaudio's network and ours with its weights."""
+    torch.manual_seed(0)
+    theirs = torchaudio.models.ConvTasNet(msk_activate="relu").eval().requires_grad_(False)
+    for weight in theirs.parameters():
+        weight.add_(0.03 * torch.randn_like(weight))  # away from the beginning, where all norms are alike
+    ours = separator.ConvTasNet(sample_rate=RATE, mask="relu").eval().requires_grad_(False)
+    generator = theirs.mask_generator
+    pairs = [
+        (ours.encoder, theirs.encoder),
+        (ours.decoder, theirs.decoder),
+        (ours.norm, generator.input_norm),
+        (ours.bottleneck, generator.input_conv),
+        (ours.prelu, generator.output_prelu),
+        (ours.to_masks, generator.output_conv),
+    ]
+    for block, layers in zip(ours.stack.blocks, generator.conv_layers, strict=True):
+        own = [block.expand, block.prelu1, block.norm1, block.temporal, block.prelu2, block.norm2]
+        pairs += [*zip(own, layers.conv_layers, strict=True), (block.residual, layers.res_out)]
+        pairs += [(block.skip, layers.skip_out)]
+    for layer, source in pairs:
+        for name, value in () if source is None else source.named_parameters():
+            target = getattr(layer, name)
+            depthwise = layer.__class__.__name__ == "DepthwiseConv" and value.ndim == 3
+            target.copy_(value[:, 0].T if depthwise else value.reshape(target.shape))
+    return theirs, ours
+
+
+def candidates(theirs, ours, folder):
+    """Name -> function of a mixture `[1, time]` to stems `[1, source, time]`."""
+    found = {
+        "torchaudio, float32": lambda mixture: theirs(mixture[:, None]),
+        "ours, as it stands": ours,
+        "ours, fast, float32": ours.fast(),
+        "ours, fast, bfloat16": ours.fast(torch.bfloat16),
+    }
+    try:
+        from asteroid.models import ConvTasNet
+
+        net = ConvTasNet(n_src=2, mask_act="relu", sample_rate=RATE).eval()
+        found["asteroid, float32 (other weights)"] = net
+    except ImportError:
+        print("asteroid is not installed")
+    path = Path(folder) / "net.onnx"
+    export(ours, path)
+    try:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options)
+        found["ours, ONNX Runtime"] = lambda mixture: torch.from_numpy(
+            session.run(None, {"mixture": mixture.numpy()})[0]
+        )
+    except ImportError:
+        print("onnxruntime is not installed")
+    try:
+        import openvino
+
+        core = openvino.Core()
+        for precision in ("f32", "bf16"):
+            settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+            compiled = core.compile_model(path, "CPU", settings)
+            found[f"ours, OpenVINO, {precision}"] = lambda mixture, compiled=compiled: torch.from_numpy(
+                compiled(mixture.numpy())[0].copy()
+            )
+    except ImportError:
+        print("openvino is not installed")
+    return found
+
+
+def agreement(estimate, reference):
+    return float(10 * torch.log10(reference.square().sum() / (estimate - reference).square().sum()))
+
+
+@torch.inference_mode()
+def compare(found, seconds, rounds):
+    mixture = 0.1 * torch.randn(1, round(RATE * seconds))
+    expected, times = None, {name: [] for name in found}
+    agreements = {}
+    for name, run in found.items():  # and warm
+        run(mixture)
+        stems = run(mixture)
+        expected = stems if expected is None else expected
+        agreements[name] = agreement(stems, expected)
+    for _ in range(rounds):
+        for name, run in found.items():
+            started = time.perf_counter()
+            run(mixture)
+            times[name].append(time.perf_counter() - started)
+    yardstick = times["torchaudio, float32"]
+    print(f"{seconds:g} s of audio, {torch.get_num_threads()} threads, median of {rounds}:")
+    for name, own in times.items():
+        ratios = [theirs / ours for theirs, ours in zip(yardstick, own, strict=True)]
+        agrees = "" if "other weights" in name or own is yardstick else f", {agreements[name]:.0f} dB"
+        print(
+            f"  {name}: {statistics.median(own) / seconds:.4f} s for a second, {statistics.median(ratios):.2f} times "
+            f"as fast ({min(ratios):.2f} to {max(ratios):.2f}){agrees}"
+        )
+
+
+@torch.inference_mode()
+def on_gpu(theirs, ours):
+    """16 chunks of 4 s at once."""
+    mixture = 0.1 * torch.randn(16, 4 * RATE, device="cuda")
+    theirs, ours = theirs.cuda(), ours.cuda()
+
+    def rounded(mixture):
+        with torch.autocast("cuda", torch.bfloat16):
+            return ours(mixture)
+
+    found = {
+        "torchaudio, float32": lambda mixture: theirs(mixture[:, None]),
+        "ours, float32": ours,
+        "ours, bfloat16": rounded,
+    }
+    expected = None
+    for name, run in found.items():
+        run(mixture)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        for _ in range(10):
+            stems = run(mixture)
+        torch.cuda.synchronize()
+        expected = stems if expected is None else expected
+        print(
+            f"  {name}: {100 * (time.perf_counter() - started):.1f} ms, {agreement(stems, expected):.0f} dB, "
+            f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MB"
+        )
+
+
+def time_model(name, seconds):
+    """A model as `Separator` runs it, in both precisions."""
+    for precision in ("float32", "auto"):
+        model = separator.Separator(name, precision=precision)
+        samples = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * model.sample_rate)).astype(np.float32)
+        model.separate(samples, model.sample_rate)
+        started = time.perf_counter()
+        model.separate(samples, model.sample_rate)
+        print(
+            f"{name}, {model.precision}: {(time.perf_counter() - started) / seconds:.5f} s for a second of {seconds:g}"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[4.0, 60.0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--model")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.model:
+        for seconds in options.seconds:
+            time_model(options.model, seconds)
+        return
+    theirs, ours = same_weights()
+    with tempfile.TemporaryDirectory() as folder:
+        found = candidates(theirs, ours, folder)
+        for seconds in options.seconds:
+            compare(found, seconds, options.rounds)
+    if torch.cuda.is_available():
+        on_gpu(theirs, ours)
+
+
+if __name__ == "__main__":
+    main()
