@@ -1,6 +1,6 @@
 """From the command to the files: `separate` on 10 s of stereo at 44.1 kHz, a new process each time, and where it goes.
 
-    python benchmarks/cold_start.py [--rounds 5] [--seconds 10]
+python benchmarks/cold_start.py [--rounds 5] [--seconds 10]
 """
 
 import argparse

@@ -53,6 +53,11 @@ def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
     return inputs.told_apart(items)
 
 
+def sources_of(model: str) -> list[str]:
+    """Names of a model's stems, without loading it."""
+    return checkpoint.read_facts(zoo.find(model))["sources"]
+
+
 def is_url(name: str) -> bool:
     """Whether it is for fsspec."""
     return "://" in name
@@ -71,7 +76,7 @@ def run(items: Sequence[Item], job: Job, workers: int | None = None, cores: int 
         ConfigError: if Ray is missing.
         FleetError: if the workers cannot go on.
     """
-    sources = checkpoint.read_facts(zoo.find(job.model))["sources"]
+    sources = sources_of(job.model)
     there = None if job.overwrite else _existing(job.out)
     left = []
     for item in items:

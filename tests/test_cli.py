@@ -195,6 +195,7 @@ def test_what_is_finished_is_skipped(run, tmp_path):
     recording("a.wav"), recording("b.wav")
     assert run("a.wav")[0] == 0
     before = (tmp_path / "stems/a/speaker1.wav").stat().st_mtime_ns
+    assert run("a.wav", "--skip-existing") == (0, "", "1 of 1 recordings left out: their stems are there\n")
     code, out, _ = run("a.wav", "b.wav", "--skip-existing", "--json")
     files = json.loads(out)["files"]
     assert code == 0 and [file["status"] for file in files] == ["skipped", "done"]
@@ -220,6 +221,28 @@ def test_a_damaged_recording_is_partial(run):
     assert code == 1 and file["status"] == "partial" and 5 < file["seconds"] < 15
     assert err.startswith("warning: a.flac: ") and "s of 20.0 s could be read" in err and err.count("\n") == 1
     assert soundfile.info("stems/a/speaker1.wav").duration == pytest.approx(file["seconds"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("../{stem}.{ext}", "not inside the folder of --out"),
+        ("{stem}.mp3", "stems are written as wav, flac, ogg"),
+        ("{track}.{ext}", "put {stem} into it"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_wrong_template_is_told_once(run, tmp_path, template, message, engine):
+    recording("a.wav"), recording("b.wav")
+    code, out, err = run("a.wav", "b.wav", "--filename", template, "--engine", engine)
+    assert code == 2 and out == "" and message in err and err.count("\n") == 1
+    assert not (tmp_path / "stems").exists()
+
+
+def test_a_url_is_for_ray(run, capsys):
+    with pytest.raises(SystemExit):
+        run("s3://bucket/calls")
+    assert "URLs are for --engine ray" in capsys.readouterr().err
 
 
 def test_ogg(run):

@@ -40,8 +40,8 @@ ALLOWED = {
     "export": {"checkpoint", "errors", "files", "models", "zoo"},
     "fleet": {"checkpoint", "errors", "files", "inputs", "separation", "stem_paths", "zoo"},
     "cli": {
-        "audio", "checkpoint", "errors", "fleet", "inputs", "live", "separation", "sinks", "sources", "stem_paths",
-        "zoo",
+        "audio", "checkpoint", "errors", "fleet", "inputs", "live", "separation", "sinks", "sources", "stem_files",
+        "stem_paths", "zoo",
     },
     "logs": {"report"},
     "data": {"audio", "errors", "files"},

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     count = {status: sum(report["status"] == status for report in reports) for status in ("failed", "partial")}
     if options.json:
         say(json.dumps({"model": options.model, "files": reports}, indent=2))
+    elif skipped := sum(report["status"] == "skipped" for report in reports):
+        print(f"{skipped} of {len(reports)} recordings left out: their stems are there", file=sys.stderr)
     if len(reports) > 1:
         for status, number in count.items():
             if number:
@@ -44,6 +46,7 @@ def _here(options: argparse.Namespace) -> Iterator[dict]:
 
     items = inputs.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
     separator = Separator(options.model, **_settings(options))
+    _check_names(separator.sources, options)
     yield from (_separate(separator, item, options) for item in items)
 
 
@@ -51,6 +54,7 @@ def _with_ray(options: argparse.Namespace) -> Iterator[dict]:
     from separator import fleet
 
     items = fleet.find(options.tracks, [Path(name) for name in options.list], options.out)
+    _check_names(fleet.sources_of(options.model), options)
     job = fleet.Job(
         options.model,
         _settings(options),
@@ -78,6 +82,14 @@ def _with_ray(options: argparse.Namespace) -> Iterator[dict]:
     if table is not None:
         print(f"failures are listed in {table}", file=sys.stderr)
     yield from reports
+
+
+def _check_names(sources: Sequence[str], options: argparse.Namespace) -> None:
+    """Raises `ConfigError` for a template that is wrong for any recording, before the first of them is read."""
+    from separator import stem_files, stem_paths
+
+    for path in stem_paths.fill_in(sources, options.out, options.filename, "track", _extension(options)).values():
+        stem_files.container_of(path, "PCM_16")
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -112,6 +124,8 @@ def _check(options: argparse.Namespace) -> None:
         wrong("--force replaces what --skip-existing keeps; give one of them")
     if options.raw is not None:
         wrong("--raw says what --stream reads; recordings in files need it not")
+    if options.engine != "ray" and (urls := [track for track in options.tracks if "://" in track]):
+        wrong(f"{urls[0]}: URLs are for --engine ray")
     if "" in options.tracks:
         wrong("the name of a recording is empty")
     if options.engine != "ray" and (options.workers is not None or options.cores != 1):

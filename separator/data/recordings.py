@@ -50,7 +50,7 @@ def read_audio(
     """Part of a file as float32 at `sample_rate`, at which `start` and `num_samples` count.
 
     Args:
-        path: any format that libsndfile reads; for several streams (`.stem.mp4`) PyAV, if it is there.
+        path: any format that libsndfile reads; for several streams (`.stem.mp4`) PyAV.
         sample_rate: Hz.
         start: first sample.
         num_samples: how many; None for all. The result is shorter where the file ends.
@@ -119,13 +119,9 @@ def _decode_stream(
 
 @contextlib.contextmanager
 def _streams(path: Path) -> Iterator[Any]:
-    """A file opened by PyAV. Raises `DataError` where that is missing, `RecordingError` for what it cannot read."""
-    try:
-        import av
-    except ImportError as error:
-        raise DataError(
-            f"{path}: a file of several streams needs the package av: pip install 'separator[stems]'"
-        ) from error
+    """A file opened by PyAV. Raises `RecordingError` for what it cannot read."""
+    import av
+
     try:
         with av.open(str(path)) as container:
             yield container
