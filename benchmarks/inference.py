@@ -23,6 +23,8 @@ import separator
 from separator.export import export
 
 RATE = 8000
+# Threads of some runtimes go on spinning for a while, in the way of whoever comes next.
+PAUSE_SECONDS = 0.5
 
 
 def same_weights():
@@ -112,6 +114,7 @@ def compare(found, seconds, rounds):
         agreements[name] = agreement(stems, expected)
     for _ in range(rounds):
         for name, run in found.items():
+            time.sleep(PAUSE_SECONDS)
             started = time.perf_counter()
             run(mixture)
             times[name].append(time.perf_counter() - started)
