@@ -28,9 +28,8 @@ def cut(blocks: Iterable[np.ndarray], segment: int, overlap: int) -> Iterator[Ch
     if not 0 <= overlap < segment:
         raise ConfigError(f"chunks of {segment} samples cannot overlap by {overlap}; overlap must be 0 to under 1")
     hop = segment - overlap
-    start = done = (
-        0  # of the last chunk, from which on samples are kept; and what of those is behind the next one's start
-    )
+    # Samples are kept from the last chunk's start on; the first `done` of them are before the next one's.
+    start = done = 0
     kept: np.ndarray | None = None
     for block in blocks:
         kept = block if kept is None else np.concatenate([kept, block], axis=-1)

@@ -37,17 +37,14 @@ class Step(nn.Module):
 
     def __init__(self, net: ConvTasNet) -> None:
         super().__init__()
-        self.net = net
-        self._layout = State()
-        self.first = self.beginning(1)
-
-    def beginning(self, batch: int) -> tuple[Tensor, ...]:
-        """The memory before the first block, all zeros."""
-        state = State()
+        self.net, self._layout = net, State()
         with torch.inference_mode():
-            self.net(torch.zeros(batch, self.net.encoder.stride), state)
-        self._layout = state
-        return tuple(torch.zeros(tensor.shape, dtype=tensor.dtype) for tensor in state.tensors())
+            net(torch.zeros(EXAMPLE_BATCH, net.encoder.stride), self._layout)
+
+    @property
+    def beginning(self) -> tuple[Tensor, ...]:
+        """The memory before the first block, all zeros."""
+        return tuple(torch.zeros(tensor.shape, dtype=tensor.dtype) for tensor in self._layout.tensors())
 
     def forward(self, mixture: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """`[batch, time]`, time a multiple of the stride -> stems `[batch, source, time]`, and the next memory."""
@@ -95,27 +92,26 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
     channels = [] if net.num_channels == 1 else [net.num_channels]
     mixture = torch.zeros(EXAMPLE_BATCH, *channels, EXAMPLE_FRAMES * stride + (0 if stream else 1))
     any_batch: dict[int, Any] = {0: Dim("batch", min=1)}
-    with _quietly():
-        if not stream:
-            return torch.onnx.export(
-                net,
-                (mixture,),
-                input_names=["mixture"],
-                output_names=["stems"],
-                dynamic_shapes=(any_batch | {mixture.ndim - 1: Dim("time", min=1)},),
-                dynamo=True,
-                verbose=False,
-            )
-        step = Step(net)
-        states = step.beginning(EXAMPLE_BATCH)
+    time = stride * Dim("frames", min=1) if stream else Dim("time", min=1)
+    shapes: list[Any] = [any_batch | {mixture.ndim - 1: time}]
+    module: nn.Module = net
+    arguments: list[Any] = [mixture]
+    inputs, outputs = ["mixture"], ["stems"]
+    if stream:
+        module = Step(net)
+        states = module.beginning
+        arguments.append(states)
         # What counts frames is alike for all of a batch.
-        shapes = tuple(any_batch if tensor.shape[:1] == (EXAMPLE_BATCH,) else {} for tensor in states)
+        shapes.append(tuple(any_batch if tensor.shape[:1] == (EXAMPLE_BATCH,) else {} for tensor in states))
+        inputs += [f"state_{number}" for number in range(len(states))]
+        outputs += [f"next_state_{number}" for number in range(len(states))]
+    with _quietly():
         return torch.onnx.export(
-            step,
-            (mixture, states),
-            input_names=["mixture", *(f"state_{number}" for number in range(len(states)))],
-            output_names=["stems", *(f"next_state_{number}" for number in range(len(states)))],
-            dynamic_shapes=(any_batch | {1: stride * Dim("frames", min=1)}, shapes),
+            module,
+            tuple(arguments),
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=tuple(shapes),
             dynamo=True,
             verbose=False,
         )

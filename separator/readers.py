@@ -49,6 +49,8 @@ class Recording:
     subtype: str
     promised: int | None = None
     damage: str = ""
+    # Seconds by which the promise may be off.
+    tolerance = 0.0
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,7 +82,7 @@ class Recording:
             raise AudioError(
                 f"{self.path}: holds no samples{self.damage and f' ({self.damage})'}; expected at least one"
             )
-        if not self.damage and self.promised is not None and self._lacks(done):
+        if not self.damage and done < (self.promised or 0) - self.tolerance * self.sample_rate:
             self.damage = "it ends early"
         if self.damage:
             whole = max(done, self.promised or 0) / self.sample_rate
@@ -88,9 +90,6 @@ class Recording:
 
     def _decode(self) -> Iterator[np.ndarray]:
         """Portions `[channel, time]`; notes in `damage` what cannot be decoded."""
-        raise NotImplementedError
-
-    def _lacks(self, samples: int) -> bool:
         raise NotImplementedError
 
 
@@ -114,12 +113,11 @@ class SoundFileRecording(Recording):
                 return
             yield portion.T
 
-    def _lacks(self, samples: int) -> bool:
-        return self.promised is not None and samples < self.promised
-
 
 class AvRecording(Recording):
     """The audio track of what ffmpeg's libraries read."""
+
+    tolerance = TIME_TOLERANCE
 
     def __init__(self, path: Path, container: Any) -> None:
         super().__init__(path)
@@ -173,9 +171,6 @@ class AvRecording(Recording):
                 for piece in to_float.resample(frame):
                     yield piece.to_ndarray()
                     done += piece.samples
-
-    def _lacks(self, samples: int) -> bool:
-        return samples < (self.promised or 0) - TIME_TOLERANCE * self.sample_rate
 
 
 def open_recording(path: Path) -> Recording:

@@ -23,6 +23,8 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from separator.objectives import best_permutation
+
 STATISTICS = Path(__file__).with_name("speakers.safetensors")
 NUM_BANDS, LOWEST_HZ, HIGHEST_HZ = 40, 60.0, 7600.0
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.01
@@ -110,13 +112,11 @@ class SpeakerMemory:
 
     def _decide_by_overlaps(self) -> tuple[list[tuple[int, ...]], list[float]]:
         """From join to join; as sure as the sources are alike there."""
-        from scipy.optimize import linear_sum_assignment  # takes longer to import than all else here
-
         order = np.arange(len(self._voices[0].spectra))
         decided, sure = [order], []
         for join in self._joins:
-            row, continuation = linear_sum_assignment(join, maximize=True)
-            sure.append(float(np.clip(join[row, continuation].sum(), 0, 1)))
+            continuation = best_permutation(torch.from_numpy(join)[None])[0].numpy()
+            sure.append(float(np.clip(join[order, continuation].sum(), 0, 1)))
             decided.append(continuation[decided[-1]])
         return [tuple(map(int, order)) for order in decided], sure
 

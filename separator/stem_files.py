@@ -61,19 +61,19 @@ class StemFiles:
     def __init__(
         self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str, overwrite: bool
     ) -> None:
-        self.paths, self.sample_rate, self.channels, self.overwrite = dict(paths), sample_rate, channels, overwrite
+        self.sample_rate, self.channels = sample_rate, channels
         self.container, self.subtype = container_of(next(iter(paths.values())), subtype)
         self.gain, self.energies = 1.0, np.zeros(len(paths))
         self.folder = next(iter(paths.values())).parent
-        self._stack = contextlib.ExitStack()
+        self._together = files.Together(paths.values(), overwrite)
 
     def __enter__(self) -> StemFiles:
         with self._errors_told():
-            self._together = self._stack.enter_context(files.Together(self.paths.values(), self.overwrite))
+            self._together.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)  # type: ignore[arg-type]
+    def __exit__(self, *_: object) -> None:
+        self._together.__exit__()
 
     def write(self, blocks: Blocks, num_samples: int) -> None:
         """Writes stems and lets them appear.
@@ -94,7 +94,7 @@ class StemFiles:
 
     def _write(self, blocks: Iterable[np.ndarray], num_samples: int) -> float:
         """Writes all to the hidden files; returns the peak."""
-        highest, energies = 0.0, np.zeros(len(self.paths))
+        highest, energies = 0.0, np.zeros_like(self.energies)
         with contextlib.ExitStack() as stack:
             writers = [
                 stack.enter_context(self._writer(hidden, num_samples)) for hidden in self._together.hidden.values()

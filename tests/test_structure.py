@@ -18,7 +18,7 @@ ALLOWED = {
     "zoo": {"errors"},
     "audio": {"errors"},
     "chunks": {"errors"},
-    "speakers": set(),
+    "speakers": {"objectives"},
     "inputs": {"errors"},
     "readers": {"audio", "errors"},
     "models": {"errors", "objectives"},

@@ -88,7 +88,3 @@ def _list_models(options: argparse.Namespace) -> int:
 
 def _summary(facts: dict) -> dict:
     return {"sources": facts["sources"], "sample_rate": facts["sample_rate"], "architecture": facts["architecture"]}
-
-
-if __name__ == "__main__":
-    sys.exit(main())
