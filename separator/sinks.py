@@ -41,22 +41,20 @@ class WavFiles:
     def __init__(
         self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str, overwrite: bool = False
     ) -> None:
-        self.paths, self.subtype, self.overwrite = dict(paths), subtype, overwrite
+        self.paths, self.subtype = dict(paths), subtype
         self.appeared: dict[str, Path] = {}
         self._sizes = dict.fromkeys(paths, 0)
         self._header = functools.partial(wav_header, sample_rate, channels, subtype, room=True)
         header = self._header(0)
         self._header_size = len(header)
         self._files: dict[str, FileIO] = {}
-        self._hidden: dict[str, Path] = {}
-        self._made: list[Path] = []
+        self._together = files.Together(paths.values(), overwrite)
+        path = next(iter(paths.values()))
         try:
+            self._together.__enter__()
             for name, path in paths.items():
-                self._made += files.make_folder(path.parent)
-                handle, hidden = files.open_beside(path)
-                self._files[name], self._hidden[name] = FileIO(handle, "r+"), hidden
+                self._files[name] = FileIO(self._together.hidden[path], "r+")
                 _write_at(self._files[name], 0, header)
-                files.make_readable(hidden)
         except OSError as error:
             self.close()
             raise AudioError(
@@ -87,30 +85,22 @@ class WavFiles:
 
     def _appear(self) -> None:
         """Gives the files their names, all or none."""
+        if self.appeared:
+            return
         try:
-            for name in list(self._hidden):
-                hidden, path = self._hidden[name], self.paths[name]
-                if self.overwrite:
-                    hidden.replace(path)
-                else:
-                    files.name_new(hidden, path)
-                self.appeared[name] = path
-                del self._hidden[name]
+            self._together.appear()
         except OSError as error:
-            for other in self.appeared.values():
-                other.unlink()
-            self.appeared.clear()
             raise AudioError(
-                f"{path}: cannot be written ({reason(error)}); use -f to replace what is there, or another --out"
+                f"{error.filename2 or error.filename}: cannot be written ({reason(error)}); use -f to replace what is "
+                "there, or another --out"
             ) from error
+        self.appeared.update(self.paths)
 
     def close(self) -> None:
         """Ends the files; if no sample came, nothing stays, nor the folders that were made for it."""
         for file in self._files.values():
             file.close()
-        for hidden in self._hidden.values():
-            hidden.unlink(missing_ok=True)
-        files.remove_empty(self._made)
+        self._together.__exit__()
 
 
 class StandardOutput:
