@@ -18,12 +18,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from safetensors.numpy import save_file
 
 import separator
 from separator import chunks, objectives, speakers
+from separator.data.recordings import audio_files, read_audio
 from separator.estimation import Estimator
 
 OVERLAP, LONGEST_PAUSE = 0.2, 20.0
@@ -34,11 +34,8 @@ FADE_SECONDS = 0.05
 def read_speakers(root, rate):
     """Name -> all that is there of a speaker, `[time]`."""
     voices = defaultdict(list)
-    for path in sorted(root.rglob("*")):
-        if path.suffix in (".ogg", ".wav", ".flac"):
-            samples, own_rate = soundfile.read(path, dtype="float32")
-            assert own_rate == rate, f"{path}: expected {rate} Hz"
-            voices[path.parent.name].append(samples)
+    for path in sorted(audio_files(root)):
+        voices[path.parent.name].append(read_audio(path, rate))
     return {name: np.concatenate(parts) for name, parts in voices.items()}
 
 

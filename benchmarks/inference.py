@@ -115,6 +115,7 @@ def compare(found, seconds, rounds):
     for _ in range(rounds):
         for name, run in found.items():
             time.sleep(PAUSE_SECONDS)
+            run(mixture)  # wakes the processor, and its own threads
             started = time.perf_counter()
             run(mixture)
             times[name].append(time.perf_counter() - started)

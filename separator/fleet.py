@@ -221,9 +221,7 @@ def _in_url(url: str) -> list[Item]:
         for name in found
         if Path(name).suffix.lower() in inputs.SUFFIXES
     ]
-    if not items:
-        raise AudioError(f"{url}: holds no recordings; expected files such as .wav, .flac, .mp3, .m4a, .mp4")
-    return items
+    return inputs.some(items, url)
 
 
 def _stem_names(sources: Sequence[str], job: Job, item: Item) -> dict[str, str]:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from separator.errors import AudioError, ConfigError, reason
 
-# What is taken from a folder; a file that is named is taken whatever its name.
-SUFFIXES = {
+# What libsndfile reads, and corpora are in.
+AUDIO_SUFFIXES = {
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64"),
+}
+# What is taken from a folder; a file that is named is taken whatever its name.
+SUFFIXES = AUDIO_SUFFIXES | {
     *(".m4a", ".m4b", ".aac", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm", ".wma", ".wmv", ".avi", ".3gp", ".amr"),
 }
 
@@ -52,9 +55,7 @@ def _named(name: str, out: Path | None) -> Iterator[Item]:
     # os.path answers no where a name is impossible; opening it will say why.
     if os.path.isdir(path):  # noqa: PTH112
         found = _in_folder(path, path.rglob("*"), out)
-        if not found:
-            raise AudioError(f"{name}: holds no recordings; expected files such as .wav, .flac, .mp3, .m4a, .mp4")
-        yield from found
+        yield from some(found, name)
     elif glob.has_magic(name) and not os.path.exists(path):  # noqa: PTH110
         fixed = Path(*_until_magic(path.parts))
         found = _in_folder(fixed, fixed.glob(str(path.relative_to(fixed))), out, any_suffix=True)
@@ -113,6 +114,13 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
                 yield row if isinstance(row, dict) else {"path": row}
     else:
         yield from ({"path": line.strip()} for line in file if line.strip())
+
+
+def some(items: list[Item], place: str) -> list[Item]:
+    """What was found in a folder or at a URL. Raises `AudioError` if that is nothing."""
+    if not items:
+        raise AudioError(f"{place}: holds no recordings; expected files such as .wav, .flac, .mp3, .m4a, .mp4")
+    return items
 
 
 def told_apart(items: list[Item]) -> list[Item]:

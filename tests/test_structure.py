@@ -44,7 +44,7 @@ ALLOWED = {
         "stem_paths", "zoo",
     },
     "logs": {"report"},
-    "data": {"audio", "errors", "files"},
+    "data": {"audio", "errors", "files", "inputs"},
     "settings": {"errors"},
     "learner": {"checkpoint", "data", "errors", "models", "objectives", "settings", "zoo"},
     "processes": {"errors", "settings"},

@@ -7,9 +7,9 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from separator.cli.output import say
 from separator.cli.parser import parser
@@ -17,7 +17,7 @@ from separator.errors import SeparatorError
 
 if TYPE_CHECKING:
     from separator.inputs import Item
-    from separator.separation import FileResult, Separator
+    from separator.separation import Separator
 
 # A join of two pieces that is less sure than this is one that a listener should know of.
 UNSURE = 0.7
@@ -27,7 +27,11 @@ def run(options: argparse.Namespace) -> int:
     """Separates what the options name and returns the exit code."""
     _check(options)
     options.model = options.model or "default"
-    reports = list((_with_ray if options.engine == "ray" else _here)(options))
+    standard_output, reports = sys.stdout, []
+    with contextlib.closing((_with_ray if options.engine == "ray" else _here)(options)) as separated:
+        for report in separated:
+            _tell(report, options, standard_output)
+            reports.append(report)
     count = {status: sum(report["status"] == status for report in reports) for status in ("failed", "partial")}
     if options.json:
         say(json.dumps({"model": options.model, "files": reports}, indent=2))
@@ -40,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if any(count.values()) else 0
 
 
-def _here(options: argparse.Namespace) -> Iterator[dict]:
+def _here(options: argparse.Namespace) -> Generator[dict]:
     from separator import inputs
     from separator.separation import Separator
 
@@ -50,7 +54,7 @@ def _here(options: argparse.Namespace) -> Iterator[dict]:
     yield from (_separate(separator, item, options) for item in items)
 
 
-def _with_ray(options: argparse.Namespace) -> Iterator[dict]:
+def _with_ray(options: argparse.Namespace) -> Generator[dict]:
     from separator import fleet
 
     items = fleet.find(options.tracks, [Path(name) for name in options.list], options.out)
@@ -66,22 +70,13 @@ def _with_ray(options: argparse.Namespace) -> Iterator[dict]:
     )
     reports = []
     # Ray tells on standard output what happens to its workers.
-    standard_output = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         for report in fleet.run(items, job, options.workers, options.cores):
             reports.append(report)
-            if report["status"] == "failed":
-                print(f"error: {report['error']}", file=sys.stderr)
-                continue
-            if report["status"] == "partial":
-                print(f"warning: {report['path']}: {report['damage']}; the stems hold that much", file=sys.stderr)
-            if report["status"] != "skipped" and not options.json:
-                for path in report["stems"].values():
-                    say(path, standard_output)
+            yield report
     table = fleet.write_failures(reports, options.out)
     if table is not None:
         print(f"failures are listed in {table}", file=sys.stderr)
-    yield from reports
 
 
 def _check_names(sources: Sequence[str], options: argparse.Namespace) -> None:
@@ -144,7 +139,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> dict:
-    """Separates one file and says so; a failure is a report too, so that the others get their turn."""
+    """Separates one file; a failure is a report too, so that the others get their turn."""
     extension = _extension(options)
     bar = _bar(separator, str(item.path), options)
     try:
@@ -168,33 +163,35 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
             track=item.track,
         )
     except SeparatorError as error:
-        bar.close()
-        print(f"error: {error}", file=sys.stderr)
         return {"path": str(item.path), "status": "failed", "error": str(error)}
     finally:
         bar.close()
-    if not options.json:
-        _print(result, options.verbose)
-    if result.damage:
-        print(f"warning: {item.path}: {result.damage}; the stems hold that much", file=sys.stderr)
     return result.report()
 
 
-def _print(result: FileResult, verbose: bool) -> None:
-    for path in result.paths.values():
-        say(str(path))
-    if result.gain_db < 0:
-        print(f"  all stems lowered by {-result.gain_db:.1f} dB so that none clips", file=sys.stderr)
-    if verbose:
-        unsure = sum(sure < UNSURE for _, sure in result.joins)
-        joined = f"{result.num_chunks} chunk(s)" + (f", {unsure} of their joins uncertain" if unsure else "")
-        print(
-            f"  {result.seconds:.1f} s, {result.channels} channel(s), {result.sample_rate} Hz, {result.subtype}; "
-            f"{result.work_seconds:.1f} s of work ({result.real_time_factor:.4f} a second), "
-            f"{joined}, at most {result.peak_megabytes:.0f} MB; "
-            f"active: {', '.join(result.active) or 'none'}; model {result.model}",
-            file=sys.stderr,
-        )
+def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) -> None:
+    """Says what became of a recording; with --json only what went wrong, since the rest comes at the end."""
+    if report["status"] == "failed":
+        print(f"error: {report['error']}", file=sys.stderr)
+    elif report["status"] != "skipped" and not options.json:
+        for path in report["stems"].values():
+            say(path, standard_output)
+        if report["gain_db"] < 0:
+            print(f"  all stems lowered by {-report['gain_db']:.1f} dB so that none clips", file=sys.stderr)
+        if options.verbose:
+            print(f"  {_details(report)}; model {options.model}", file=sys.stderr)
+    if "damage" in report:
+        print(f"warning: {report['path']}: {report['damage']}; the stems hold that much", file=sys.stderr)
+
+
+def _details(report: dict) -> str:
+    unsure = sum(join["confidence"] < UNSURE for join in report["joins"])
+    joined = f"{report['chunks']} chunk(s)" + (f", {unsure} of their joins uncertain" if unsure else "")
+    return (
+        f"{report['seconds']:.1f} s, {report['channels']} channel(s), {report['sample_rate']} Hz, {report['subtype']}; "
+        f"{report['work_seconds']:.1f} s of work ({report['real_time_factor']:.4f} a second), "
+        f"{joined}, at most {report['peak_megabytes']} MB; active: {', '.join(report['active']) or 'none'}"
+    )
 
 
 def _bar(separator: Separator, track: str, options: argparse.Namespace):

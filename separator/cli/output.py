@@ -12,7 +12,7 @@ class OutputError(Exception):
 
 
 def say(text: str, to: TextIO | None = None) -> None:
-    """Prints, and notices if that fails; `to` is standard output if something else stands in its place now."""
+    """Prints, and notices if that fails. `to`: standard output, where something else stands in its place now."""
     try:
         print(text, file=to, flush=True)
     except OSError as error:

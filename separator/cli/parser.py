@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from separator import __version__
+from separator import __version__, stem_paths
 
 EXAMPLES = """examples:
   separate mix.wav                      stems/mix/speaker1.wav and speaker2.wav
@@ -26,6 +26,12 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    for add in (_add_what, _add_how, _add_where, _add_while_it_arrives, _add_many, _add_told):
+        add(options)
+    return options
+
+
+def _add_what(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "tracks",
         nargs="*",
@@ -39,57 +45,72 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a file with a recording in each line (or CSV, JSONL)",
     )
-    options.add_argument("-o", "--out", default="stems", metavar="DIR", help="folder for the stems (default: stems)")
-    options.add_argument(
+
+
+def _add_how(options: argparse.ArgumentParser) -> None:
+    how = options.add_argument_group("how it is separated")
+    how.add_argument(
         "-m",
         "--model",
         metavar="NAME",
         help="a model's name or checkpoint (default: default, with --stream default-causal)",
     )
-    options.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    options.add_argument(
-        "--precision", default="auto", help="auto (the fastest here), float32 or bfloat16 (default: auto)"
-    )
-    options.add_argument(
+    how.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    how.add_argument("--precision", default="auto", help="auto (the fastest here), float32 or bfloat16 (default: auto)")
+    how.add_argument(
         "--segment", type=float, metavar="SECONDS", help="longest piece separated at a time; less needs less memory"
     )
-    options.add_argument("--overlap", type=float, metavar="FRACTION", help="how much neighbouring pieces share")
-    options.add_argument(
+    how.add_argument("--overlap", type=float, metavar="FRACTION", help="how much neighbouring pieces share")
+
+
+def _add_where(options: argparse.ArgumentParser) -> None:
+    where = options.add_argument_group("where the stems go, and in which format (by default the recording's own)")
+    where.add_argument("-o", "--out", default="stems", metavar="DIR", help="folder for the stems (default: stems)")
+    where.add_argument(
         "--filename",
-        default="{track}/{stem}.{ext}",
+        default=stem_paths.DEFAULT,
         metavar="TEMPLATE",
-        help="name of a stem inside DIR (default: {track}/{stem}.{ext})",
+        help=f"name of a stem inside DIR (default: {stem_paths.DEFAULT})",
     )
-    depth = options.add_mutually_exclusive_group()
-    depth.add_argument("--float32", action="store_true", help="write 32-bit float; by default the recording's format")
+    depth = where.add_mutually_exclusive_group()
+    depth.add_argument("--float32", action="store_true", help="write 32-bit float")
     depth.add_argument("--int24", action="store_true", help="write 24-bit integers")
-    compressed = options.add_mutually_exclusive_group()
+    compressed = where.add_mutually_exclusive_group()
     compressed.add_argument("--flac", action="store_true", help="write FLAC")
     compressed.add_argument("--ogg", action="store_true", help="write Ogg Vorbis")
-    options.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
-    options.add_argument("--skip-existing", action="store_true", help="leave out recordings whose stems are all there")
-    options.add_argument(
+    where.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
+    where.add_argument("--skip-existing", action="store_true", help="leave out recordings whose stems are all there")
+
+
+def _add_while_it_arrives(options: argparse.ArgumentParser) -> None:
+    stream = options.add_argument_group("while it arrives")
+    stream.add_argument(
         "--stream",
         action="store_true",
         help="separate FILE, - (standard input) or mic (mic:DEVICE) while it arrives; --out - is standard output",
     )
-    options.add_argument(
+    stream.add_argument(
         "--raw",
         metavar="RATE,CHANNELS,FORMAT",
-        help="with --stream: what samples without a header are, such as 16000,1,s16 (u8 s16 s24 s32 f32 f64)",
+        help="what samples without a header are, such as 16000,1,s16 (u8 s16 s24 s32 f32 f64)",
     )
-    options.add_argument(
+
+
+def _add_many(options: argparse.ArgumentParser) -> None:
+    many = options.add_argument_group("many recordings")
+    many.add_argument(
         "--engine",
         choices=["local", "ray"],
         default="local",
         help="ray: on all cores or GPUs of this machine or of the cluster of RAY_ADDRESS; goes on where it was stopped",
     )
-    options.add_argument(
-        "--workers", type=int, metavar="N", help="with ray: how many (default: one for each GPU, or core)"
-    )
-    options.add_argument("--cores", type=int, default=1, metavar="N", help="with ray: of each worker (default: 1)")
-    options.add_argument("--list-models", action="store_true", help="list the models that come with it, and exit")
-    options.add_argument("--json", action="store_true", help="print the results as JSON")
-    options.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
-    options.add_argument("--version", action="version", version=f"separate {__version__}")
-    return options
+    many.add_argument("--workers", type=int, metavar="N", help="of ray, how many (default: one for each GPU, or core)")
+    many.add_argument("--cores", type=int, default=1, metavar="N", help="of each worker of ray (default: 1)")
+
+
+def _add_told(options: argparse.ArgumentParser) -> None:
+    told = options.add_argument_group("what is said")
+    told.add_argument("--list-models", action="store_true", help="list the models that come with it, and exit")
+    told.add_argument("--json", action="store_true", help="print the results as JSON")
+    told.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
+    told.add_argument("--version", action="version", version=f"separate {__version__}")

@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from separator.data.corpora import SPLITS, Splits, find_speakers
-from separator.data.recordings import AUDIO_SUFFIXES, audio_files
+from separator.data.recordings import audio_files
 from separator.data.sets import Part, Row
 from separator.errors import ConfigError, DataError, choose, reason, suggestion
+from separator.inputs import AUDIO_SUFFIXES
 
 # LibriMix: task -> (name of the mixtures, whether its sources are all that is in them)
 LIBRIMIX_TASKS = {

@@ -13,8 +13,8 @@ import soundfile
 import soxr
 
 from separator.errors import DataError, reason
+from separator.inputs import AUDIO_SUFFIXES
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64"}
 # Several streams in one file, as MUSDB18 has them.
 STEM_SUFFIX = ".stem.mp4"
 # A decoder of AAC needs what was a little before.

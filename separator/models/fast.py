@@ -144,7 +144,7 @@ class FastStack:
     def advance(self, block: FastBlock, dtype: torch.dtype) -> None:
         """Through one block."""
         tiles = list(_tiles(self.num_frames, TILE_FRAMES))
-        bias = block.expand_bias + (block.expand_weight * self.shift[: self.num_features]).sum(1)
+        bias = torch.addmv(block.expand_bias, block.expand_weight, self.shift[: self.num_features])
         moments, hidden = Moments(), []
         for start, end in tiles:
             first = self.before + start - block.reach
@@ -181,6 +181,9 @@ class FastBlock:
         self.expand = Product(block.expand.weight, dtype, "leaky_relu", float(block.prelu1.weight))
         self.expand_weight, self.expand_bias = block.expand.weight, block.expand.bias
         self.norm, self.kernel, self.bias = block.norm1, temporal.weight, temporal.bias
+        small = self.norm.weight.abs() < SMALLEST_SCALE
+        self.norm_weight = self.norm.weight.masked_fill(small, SMALLEST_SCALE)
+        self.kernel_sums = self.kernel.sum(0)
         self.slope = float(block.prelu2.weight)
         outputs = [layer for layer in (block.residual, block.skip) if layer is not None]
         # The last block has no residual output where there are skip outputs, which come behind the features.
@@ -194,9 +197,10 @@ class FastBlock:
 
     def norm_away(self, moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
         """Kernel `[tap, channel]` and bias `[channel]` with the norm in them, and the input that it makes 0."""
-        scale, shift = moments.scale_and_shift(self.norm)
-        scale = torch.where(scale.abs() < SMALLEST_SCALE * moments.inverse_deviation, SMALLEST_SCALE, scale)
-        return self.kernel * scale, self.bias + shift * self.kernel.sum(0), -shift / scale
+        moments.finish(self.norm)
+        scale = self.norm_weight * moments.inverse_deviation
+        shift = self.norm.bias - scale * moments.mean
+        return self.kernel * scale, self.bias + shift * self.kernel_sums, -shift / scale
 
     def convolve(self, rows: Tensor, kernel: Tensor, bias: Tensor, frames: int, moments: Moments) -> Tensor:
         """The first `frames` of the convolution of `rows`, after the PReLU; and adds them to `moments`."""
@@ -289,12 +293,6 @@ class Moments:
         self.mean = self._sum / self._count
         variance = max(0.0, self._squares / self._count - self.mean**2)
         self.inverse_deviation = (variance + norm.eps) ** -0.5
-
-    def scale_and_shift(self, norm: GlobalNorm) -> tuple[Tensor, Tensor]:
-        """What the norm does to each channel."""
-        self.finish(norm)
-        scale = norm.weight * self.inverse_deviation
-        return scale, norm.bias - scale * self.mean
 
 
 def suits(net: ConvTasNet) -> bool:
