@@ -81,7 +81,7 @@ def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
 def _traced(net: ConvTasNet, stream: bool) -> Any:
     try:
         import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        from onnxscript import optimizer
     except ImportError as error:
         raise ConfigError(
             f"export needs the package {error.name}; install what it needs with: pip install 'separator[export]'"
@@ -106,7 +106,7 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
         inputs += [f"state_{number}" for number in range(len(states))]
         outputs += [f"next_state_{number}" for number in range(len(states))]
     with _quietly():
-        return torch.onnx.export(
+        program = torch.onnx.export(
             module,
             tuple(arguments),
             input_names=inputs,
@@ -114,7 +114,15 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
             dynamic_shapes=tuple(shapes),
             dynamo=True,
             verbose=False,
+            # onnxscript's optimizer takes what is added for 0 where it is as small as 1e-8: a norm's `eps` is gone.
+            optimize=False,
         )
+    assert program is not None
+    model = program.model
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
+    return program
 
 
 @contextmanager

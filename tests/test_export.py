@@ -9,7 +9,7 @@ import torch
 from conftest import TINY
 
 import separator
-from separator import export
+from separator import export, zoo
 from separator.errors import ConfigError, StreamError
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -42,6 +42,18 @@ def test_any_length_and_batch_in_onnx_runtime(tmp_path, variant):
         mixture = 0.3 * torch.randn(shape)
         (stems,) = session.run(["stems"], {"mixture": mixture.numpy()})
         np.testing.assert_allclose(stems, net(mixture).detach(), atol=1e-4 * 0.3)
+
+
+@pytest.mark.parametrize("name", ["default", "default-causal"])
+def test_silence_and_quiet_parts_too(tmp_path, name):
+    """An optimizer that takes 1e-8 for 0 makes silence not a number."""
+    net = separator.load(zoo.find(name)).eval()
+    session, _ = exported(tmp_path / "net.onnx", net)
+    generator = torch.Generator().manual_seed(0)
+    loudness = torch.tensor([0.3, 1e-6, 0.0, 0.1]).repeat_interleave(4000)
+    for mixture in (loudness * torch.randn(1, 16000, generator=generator), torch.zeros(1, 8000)):
+        (stems,) = session.run(["stems"], {"mixture": mixture.numpy()})
+        np.testing.assert_allclose(stems, net(mixture).detach(), atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["channel", "cumulative"])
