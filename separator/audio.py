@@ -67,6 +67,7 @@ def subtype_of_stems(subtype: str) -> str:
     """The sample format in which stems are written as WAV unless told otherwise, for a recording of that format."""
     if subtype == "PCM_S8":
         return "PCM_U8"
+    subtype = subtype.replace("ALAC_", "PCM_")
     return subtype if subtype in KEPT_SUBTYPES else DEFAULT_SUBTYPE
 
 

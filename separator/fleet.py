@@ -90,6 +90,9 @@ def run(items: Sequence[Item], job: Job, workers: int | None = None, cores: int 
     ray = _ray()
     with _cluster(ray) as resources:
         gpus = int(resources.get("GPU", 0))
+        most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        if cores > most:
+            raise ConfigError(f"--cores {cores}: no machine of the cluster has more than {most}; give fewer")
         count = workers or gpus or max(1, int(resources.get("CPU", 1)) // cores)
         ledger = ray.remote(num_cpus=0)(Ledger).remote()
         rows = ray.data.from_items(left, override_num_blocks=min(len(left), MOST_TASKS))
@@ -178,33 +181,49 @@ class Worker:
             if is_url(job.out):
                 report["stems"] = {name: _joined(job.out, stem, out) for name, stem in result.paths.items()}
                 for name, stem in result.paths.items():
-                    _filesystem(job.out).put(str(stem), report["stems"][name])
+                    _put(stem, report["stems"][name])
             return report
 
 
 def write_failures(reports: Sequence[dict], out: str) -> str | None:
-    """Writes what failed, a row for each, into `out`; returns where, None if nothing did."""
-    failed = [report for report in reports if report["status"] == "failed"]
-    if not failed:
-        return None
+    """Writes what failed or is partial, a row for each, into `out`; returns where, None if nothing did.
+
+    What an earlier run wrote there goes.
+    """
+    failed = [report for report in reports if report["status"] in ("failed", "partial")]
     path = f"{out.rstrip('/')}/{FAILURES}"
 
     def write(to: Path) -> None:
         with to.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            table = csv.DictWriter(file, ["path", "error"])
+            table = csv.DictWriter(file, ["path", "status", "error"], extrasaction="ignore")
             table.writeheader()
-            table.writerows({"path": report["path"], "error": report["error"]} for report in failed)
+            table.writerows({"error": report.get("damage"), **report} for report in failed)
 
     try:
-        if not is_url(out):
+        if not failed:
+            _remove(path)
+        elif not is_url(out):
             files.write_together({Path(path): write})
-            return path
-        with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder) / FAILURES)
-            _filesystem(out).put(str(Path(folder) / FAILURES), path)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                write(Path(folder) / FAILURES)
+                _put(Path(folder) / FAILURES, path)
     except OSError as error:
         raise AudioError(f"{path}: cannot be written ({reason(error)})") from error
-    return path
+    return path if failed else None
+
+
+def _put(local: Path, url: str) -> None:
+    filesystem = _filesystem(url)
+    filesystem.makedirs(filesystem._parent(url), exist_ok=True)
+    filesystem.put(str(local), url)
+
+
+def _remove(path: str) -> None:
+    if not is_url(path):
+        Path(path).unlink(missing_ok=True)
+    elif _filesystem(path).exists(path):
+        _filesystem(path).rm(path)
 
 
 def _in_url(url: str) -> list[Item]:
@@ -252,8 +271,8 @@ def _filesystem(url: str) -> Any:
 
     try:
         return fsspec.core.url_to_fs(url)[0]
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"{url}: cannot be opened ({error})") from error
+    except (ImportError, ValueError, OSError) as error:
+        raise ConfigError(f"{url}: cannot be opened ({reason(error)})") from error
 
 
 def _ray() -> Any:

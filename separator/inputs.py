@@ -19,7 +19,8 @@ AUDIO_SUFFIXES = {
 }
 # What is taken from a folder; a file that is named is taken whatever its name.
 SUFFIXES = AUDIO_SUFFIXES | {
-    *(".m4a", ".m4b", ".aac", ".mp4", ".m4v", ".mov", ".mkv", ".mka", ".webm", ".wma", ".wmv", ".avi", ".3gp", ".amr"),
+    *(".m4a", ".m4b", ".aac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".ape", ".tta", ".wv", ".mka"),
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".wmv", ".avi", ".3gp", ".flv", ".ogv", ".mpg", ".mpeg", ".ts", ".mts"),
 }
 
 
@@ -68,12 +69,18 @@ def _named(name: str, out: Path | None) -> Iterator[Item]:
 
 def _in_folder(folder: Path, paths: Iterable[Path], out: Path | None, any_suffix: bool = False) -> list[Item]:
     own = None if out is None else out.resolve()
+    if own == folder.resolve() and not any_suffix:
+        raise ConfigError(
+            f"{folder}: the stems would lie among the recordings and be separated themselves the next time; "
+            f"choose another --out, such as {folder / 'stems'}"
+        )
+    below = own is not None and folder.resolve() in own.parents
     items = []
     for path in sorted(paths):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not path.is_file() or not (any_suffix or path.suffix.lower() in SUFFIXES):
             continue
-        if own is None or own == folder.resolve() or own not in path.resolve().parents:
+        if not below or own not in path.resolve().parents:
             items.append(Item(path, path.relative_to(folder).with_suffix("").as_posix()))
     return items
 
@@ -89,7 +96,7 @@ def _listed(path: Path) -> Iterator[Item]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(path, file))
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
             f"{path}: cannot be read as a list ({reason(error)}); expected a path in each line, or CSV or JSONL with "
             "a column path"
@@ -108,8 +115,11 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
     if path.suffix.lower() == ".csv":
         yield from csv.DictReader(file)
     elif path.suffix.lower() == ".jsonl":
-        for line in file:
-            row = json.loads(line) if line.strip() else None
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line) if line.strip() else None
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"{path}: line {number} is no JSON ({error.msg})") from error
             if row is not None:
                 yield row if isinstance(row, dict) else {"path": row}
     else:

@@ -21,8 +21,14 @@ from separator.errors import AudioError, reason
 BLOCK, PORTION = 65536, 4096
 # A header that promises more samples than this was written before their number was known.
 MOST_PROMISED = 2**40
+# Chunks in whose header libsndfile notes that a file ends before they do, and the largest size that is meant so.
+CHUNKS = {"data": 2**31 - 2**20, "SSND": 2**31, "Data Size": 2**31 - 2**20, "riff": 2**40, "Riff size": 2**40}
+# Formats without an index: what ffmpeg calls their duration is a guess from the first bit rate.
+UNTIMED = ("aac", "ac3", "eac3", "amr", "dts", "loas", "mp3", "mpeg", "truehd")
 # Seconds by which times in a container may be off, and the longest hole in it that is filled with silence.
 TIME_TOLERANCE, LONGEST_HOLE = 0.1, 60.0
+# Sample formats that libsndfile decodes without telling what it left out in the middle.
+UNPLACED = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
 # Portions in a row that cannot be decoded, after which nothing more is expected.
 MOST_ERRORS = 200
 # ffmpeg's codecs that lose nothing, by the beginning of their names.
@@ -51,6 +57,8 @@ class Recording:
     damage: str = ""
     # Seconds by which the promise may be off.
     tolerance = 0.0
+    # Samples of silence that stand for what could not be decoded.
+    filled = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,10 +91,11 @@ class Recording:
                 f"{self.path}: holds no samples{self.damage and f' ({self.damage})'}; expected at least one"
             )
         if not self.damage and done < (self.promised or 0) - self.tolerance * self.sample_rate:
-            self.damage = "it ends early"
+            self.damage = "it ends early" if self.subtype not in UNPLACED else "a part of it is missing"
         if self.damage:
             whole = max(done, self.promised or 0) / self.sample_rate
-            self.damage = f"{done / self.sample_rate:.1f} s of {whole:.1f} s could be read: {self.damage}"
+            read = (done - self.filled) / self.sample_rate
+            self.damage = f"{read:.1f} s of {whole:.1f} s could be read: {self.damage}"
 
     def _decode(self) -> Iterator[np.ndarray]:
         """Portions `[channel, time]`; notes in `damage` what cannot be decoded."""
@@ -103,15 +112,29 @@ class SoundFileRecording(Recording):
         self.promised = _promised(file)
 
     def _decode(self) -> Iterator[np.ndarray]:
+        done = 0
         while True:
             try:
                 portion = self._file.read(PORTION, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                self.damage = reason(error)
+                self.damage = f"a part cannot be decoded ({reason(error)})"
+                yield from self._rest(done)
                 return
             if len(portion) == 0:
                 return
+            done += len(portion)
             yield portion.T
+
+    def _rest(self, done: int) -> Iterator[np.ndarray]:
+        """What comes behind damage, at which libsndfile ends: ffmpeg looks for the next whole piece."""
+        import av
+
+        with contextlib.suppress(av.error.FFmpegError, UnicodeEncodeError, AudioError):
+            other = AvRecording(self.path, av.open(str(self.path)))
+            with other:
+                if (other.sample_rate, other.channels) == (self.sample_rate, self.channels):
+                    yield from other.after(done)
+            self.filled = other.filled
 
 
 class AvRecording(Recording):
@@ -131,12 +154,21 @@ class AvRecording(Recording):
             raise AudioError(
                 f"{path}: its audio track cannot be decoded ({codec.name}); expected one that ffmpeg knows"
             )
+        self._may_pause = container.format.name.startswith("matroska")
         lossless = codec.name.startswith(LOSSLESS)
         self.subtype = LOSSLESS_SUBTYPES[codec.format.packed.name] if lossless else DEFAULT_SUBTYPE
-        if self._track.duration:
+        if self._track.duration and not container.format.name.startswith(UNTIMED):
             self.promised = round(float(self._track.duration * self._track.time_base) * self.sample_rate)
-        elif container.duration:
+        elif container.duration and not container.format.name.startswith(UNTIMED):
             self.promised = round(container.duration / 1e6 * self.sample_rate)
+
+    def after(self, done: int) -> Iterator[np.ndarray]:
+        """What comes after so many samples in a file that is damaged there: noise that looks like audio is none."""
+        self._track.codec_context.options = {"err_detect": "crccheck+explode"}
+        self.damage = "known"
+        for portion in self._decode():
+            yield portion[:, done:]
+            done = max(0, done - portion.shape[1])
 
     def _decode(self) -> Iterator[np.ndarray]:
         """What cannot be decoded is silence, as long as the times of the next piece say."""
@@ -165,9 +197,13 @@ class AvRecording(Recording):
                 if frame.time is not None:
                     begin = frame.time if begin is None else begin
                     hole = frame.time - begin - done / self.sample_rate
-                    if self.damage and TIME_TOLERANCE / 10 < hole < LONGEST_HOLE:
-                        yield np.zeros((self.channels, round(hole * self.sample_rate)), np.float32)
-                        done += round(hole * self.sample_rate)
+                    if (TIME_TOLERANCE / 10 if self.damage else TIME_TOLERANCE) < hole < LONGEST_HOLE:
+                        # WebM may leave silence out; elsewhere something was lost.
+                        self.damage = self.damage or ("" if self._may_pause else "a part of it is missing")
+                        silence = np.zeros((self.channels, round(hole * self.sample_rate)), np.float32)
+                        self.filled += silence.shape[1]
+                        done += silence.shape[1]
+                        yield silence
                 for piece in to_float.resample(frame):
                     yield piece.to_ndarray()
                     done += piece.samples
@@ -217,8 +253,8 @@ def _open(path: Path) -> Recording:
         if isinstance(error, PermissionError):
             raise
         raise AudioError(
-            f"{path}: cannot be read as audio ({why}; ffmpeg: {_av_reason(error)}); "
-            "expected WAV, FLAC, OGG, MP3, AIFF, CAF, or a file with an audio track such as m4a, mp4, mkv, webm, wma"
+            f"{path}: cannot be read as audio ({why}; ffmpeg: {_av_reason(error)}); is it whole? "
+            "Expected WAV, FLAC, OGG, MP3, AIFF, CAF, or a file with an audio track such as m4a, mp4, mkv, webm, wma"
         ) from error
 
 
@@ -235,10 +271,9 @@ def _promised(file: soundfile.SoundFile) -> int | None:
     """Samples that a header tells; libsndfile itself counts those that are there where the two differ."""
     for line in file.extra_info.splitlines():
         name, _, sizes = line.partition(":")
-        if name.strip() in ("data", "SSND") and "(should be " in sizes:
+        if name.strip() in CHUNKS and "(should be " in sizes:
             told, there = (int(word) for word in sizes.replace("(should be", "").replace(")", "").split())
-            promised = round(file.frames * told / max(there, 1))
-            return promised if told < 2**31 - 2**20 or name.strip() != "data" else file.frames
+            return round(file.frames * told / max(there, 1)) if 0 <= told < CHUNKS[name.strip()] else file.frames
     return file.frames if file.frames < MOST_PROMISED else None
 
 

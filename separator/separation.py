@@ -15,7 +15,7 @@ import torch
 
 from separator import audio, checkpoint, readers, stem_paths, zoo
 from separator.audio import Waveform
-from separator.errors import ConfigError
+from separator.errors import check_number
 from separator.estimation import Estimator
 from separator.models import Replay
 from separator.pipeline import BLOCK, Separation, Spool
@@ -27,6 +27,8 @@ Callback = Callable[[float, float, float], None]
 
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
+SEGMENT_RANGE = (0.01, 86_400.0)
+MOST_OVERLAP = 0.95
 # A stem that has so much less energy than the loudest one carries no voice of its own, dB.
 INACTIVE_DB = 20.0
 
@@ -119,11 +121,8 @@ class Separator:
         overlap: float = OVERLAP,
         callback: Callback | None = None,
     ) -> None:
-        if not segment_seconds > 0 or not 0 <= overlap < 1:
-            raise ConfigError(
-                "expected a segment above 0 seconds and an overlap from 0 to under 1, "
-                f"got {segment_seconds} and {overlap}"
-            )
+        check_number("segment_seconds", segment_seconds, *SEGMENT_RANGE)
+        check_number("overlap", overlap, 0, MOST_OVERLAP)
         self.model = str(model)
         self._estimator = Estimator(checkpoint.load(zoo.find(model)), device, precision)
         self.net = self._estimator.net
@@ -226,7 +225,7 @@ class Separator:
         started = time.monotonic()
         path = Path(path)
         targets = stem_paths.fill_in(self.sources, out, filename, track or path.stem, extension)
-        stem_paths.check_free(targets.values(), overwrite)
+        stem_paths.check_free(targets.values(), overwrite, path)
         with readers.open_recording(path) as recording:
             rate, channels = recording.sample_rate, recording.channels
             self._estimator.check_channels(channels, self.model)  # before a folder is made

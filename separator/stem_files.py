@@ -27,6 +27,8 @@ CONTAINERS = {
     "aiff": ("AIFF", "FLOAT"),
     "caf": ("CAF", "FLOAT"),
 }
+# Channels and Hz that a container holds at most. libsndfile crashes on Vorbis of more.
+LIMITS = {"FLAC": (8, 655_350), "OGG": (255, 200_000)}
 EXTENSIONS = ("wav", "flac", "ogg")
 # 8 bits with and without a sign: some containers hold the one, some the other.
 OTHER_SIGN = {"PCM_U8": "PCM_S8", "PCM_S8": "PCM_U8"}
@@ -55,7 +57,7 @@ class StemFiles:
 
     Raises:
         AudioError: if the files cannot be made.
-        ConfigError: for a suffix that is none of ours.
+        ConfigError: for a suffix that is none of ours, or of a format that does not hold so much.
     """
 
     def __init__(
@@ -63,6 +65,12 @@ class StemFiles:
     ) -> None:
         self.sample_rate, self.channels = sample_rate, channels
         self.container, self.subtype = container_of(next(iter(paths.values())), subtype)
+        most_channels, highest_rate = LIMITS.get(self.container, (channels, sample_rate))
+        if channels > most_channels or sample_rate > highest_rate:
+            raise ConfigError(
+                f"{next(iter(paths.values()))}: {self.container} holds at most {most_channels} channels at "
+                f"{highest_rate} Hz, the recording has {channels} at {sample_rate} Hz; write WAV"
+            )
         self.gain, self.energies = 1.0, np.zeros(len(paths))
         self.folder = next(iter(paths.values())).parent
         self._together = files.Together(paths.values(), overwrite)

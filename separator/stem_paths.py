@@ -30,8 +30,8 @@ def fill_in(sources: Sequence[str], out: str | Path, filename: str, track: str, 
     return {source: Path(out) / name for source, name in names.items()}
 
 
-def check_free(paths: Iterable[Path], overwrite: bool) -> None:
-    """Raises `AudioError` if there is a file already that may not be replaced, or a folder."""
+def check_free(paths: Iterable[Path], overwrite: bool, recording: Path) -> None:
+    """Raises `AudioError` if there is a file already that may not be replaced: no folder, and never the recording."""
     for path in paths:
         try:
             exists, is_folder = path.exists(), path.is_dir()
@@ -39,5 +39,7 @@ def check_free(paths: Iterable[Path], overwrite: bool) -> None:
             raise AudioError(f"{path}: cannot be written ({reason(error)}); choose another place with --out") from error
         if is_folder:
             raise AudioError(f"{path}: is a folder; choose another place with --out")
+        if exists and recording.exists() and path.samefile(recording):
+            raise AudioError(f"{path}: is the recording itself; choose another place with --out or --filename")
         if exists and not overwrite:
             raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")

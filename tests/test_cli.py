@@ -243,6 +243,44 @@ def test_a_url_is_for_ray(run, capsys):
     with pytest.raises(SystemExit):
         run("s3://bucket/calls")
     assert "URLs are for --engine ray" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("a.wav", "-o", "s3://bucket/stems")
+    assert "URLs are for --engine ray" in capsys.readouterr().err
+
+
+def test_a_name_and_a_format_that_do_not_go_together(run):
+    recording("mix.wav")
+    code, _, err = run("mix.wav", "--flac", "--filename", "{stem}.wav")
+    assert code == 2 and err == "error: --flac, but --filename gives speaker1.wav; end it in .{ext}\n"
+    code, _, err = run("mix.wav", "--float32", "--filename", "{stem}.flac")
+    assert code == 2 and "speaker1.flac, which does not hold FLOAT" in err
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "option", "limit"),
+    [
+        (384_000, 1, "--ogg", "OGG holds at most 255 channels at 200000 Hz"),
+        (8000, 16, "--flac", "FLAC holds at most 8"),
+    ],
+)
+def test_a_format_that_does_not_hold_so_much(run, tmp_path, rate, channels, option, limit):
+    code, _, err = run(recording("mix.wav", rate, channels, seconds=0.1), option)
+    assert code == 1 and limit in err and not (tmp_path / "stems").exists()
+
+
+def test_the_recording_itself_is_never_replaced(run, tmp_path):
+    before = (tmp_path / recording("speaker1.wav")).read_bytes()
+    code, _, err = run("speaker1.wav", "-o", ".", "--filename", "{stem}.wav", "-f")
+    assert code == 1 and "speaker1.wav: is the recording itself" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["speaker1.wav"]
+    assert (tmp_path / "speaker1.wav").read_bytes() == before
+
+
+def test_stems_that_are_not_all_there_are_made_again(run, tmp_path):
+    run(recording("mix.wav"))
+    (tmp_path / "stems/mix/speaker2.wav").unlink()
+    code, out, _ = run("mix.wav", "--skip-existing")
+    assert code == 0 and out.splitlines() == ["stems/mix/speaker1.wav", "stems/mix/speaker2.wav"]
 
 
 def test_ogg(run):
@@ -261,7 +299,7 @@ def begun(tmp_path, tiny_checkpoint, **settings):
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_nothing_behind(tmp_path, tiny_checkpoint, number, code):
     process = begun(tmp_path, tiny_checkpoint)
     process.send_signal(number)

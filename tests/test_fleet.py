@@ -130,7 +130,30 @@ def test_urls_in_and_out(tiny_checkpoint, tmp_path):
     assert {report["status"] for report in fleet.run(items, settings)} == {"skipped"}
     failed = [{"path": "x.wav", "status": "failed", "error": "x.wav: broken"}]
     assert fleet.write_failures(failed, "memory://stems") == "memory://stems/failures.csv"
-    assert memory.cat("/stems/failures.csv").decode().split() == ["path,error", "x.wav,x.wav:", "broken"]
+    failed += [{"path": "y.mp3", "status": "partial", "damage": "3 s of 4 s"}, {"path": "z.wav", "status": "done"}]
+    fleet.write_failures(failed, "memory://stems")
+    rows = list(csv.DictReader(memory.cat("/stems/failures.csv").decode().splitlines()))
+    assert [list(row.values()) for row in rows] == [
+        ["x.wav", "failed", "x.wav: broken"], ["y.mp3", "partial", "3 s of 4 s"],
+    ]  # fmt: skip
+    assert fleet.write_failures(failed[2:], "memory://stems") is None and not memory.exists("/stems/failures.csv")
+
+
+def test_folders_of_a_file_url_are_made(tiny_checkpoint, tmp_path):
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(8000), 8000)
+    batch = {"path": [f"file://{tmp_path}/a.wav"], "track": ["deep/a"]}
+    (report,) = map(json.loads, worker(job(tiny_checkpoint, f"file://{tmp_path}/stems"))(batch)["report"])
+    assert report["status"] == "done" and (tmp_path / "stems/deep/a/speaker1.wav").exists()
+
+
+def test_a_url_that_does_not_answer(tmp_path):
+    with pytest.raises(ConfigError, match=r"ftp://localhost:1/x: cannot be opened \(Connection refused\)"):
+        fleet.find(["ftp://localhost:1/x"], [], str(tmp_path))
+
+
+def test_more_cores_than_there_are(calls, tiny_checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=r"--cores 1000: no machine of the cluster has more than \d+"):
+        list(fleet.run([Item(calls / "0.wav", "0")], job(tiny_checkpoint, tmp_path), cores=1000))
 
 
 def test_a_recording_that_kills_its_workers_is_given_up():

@@ -29,9 +29,10 @@ def test_a_folder_is_taken_at_any_depth(tree):
     assert list(found("in")) == sorted(found("in"))
 
 
-def test_a_folder_that_is_also_the_output_is_taken(tree):
-    """Otherwise nothing would be left of it."""
-    assert "in/b.wav" in found("in", out=Path("in"))
+def test_stems_among_the_recordings_would_be_recordings_the_next_time(tree):
+    with pytest.raises(ConfigError, match=r"in: the stems would lie among the recordings .* such as in/stems"):
+        found("in", out=Path("in"))
+    assert "in/b.wav" in found("in", out=Path("in/stems")) and "in/b.wav" in found("in", out=Path())
 
 
 def test_a_named_file_is_taken_whatever_its_name(tree):
@@ -76,7 +77,7 @@ def test_lists(tree):
         ("list.txt", None, "No such file"),
         ("list.txt", "\n", "the list is empty"),
         ("list.csv", "file\na.wav\n", "a row without a path"),
-        ("list.jsonl", "{broken", "cannot be read as a list"),
+        ("list.jsonl", '"a.wav"\n{broken', "line 2 is no JSON"),
         ("list.txt", b"\xff\xfe\x00", "cannot be read as a list"),
     ],
 )

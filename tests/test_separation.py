@@ -156,8 +156,9 @@ def test_waveforms_that_cannot_be_used_are_refused(tiny, waveform, rate, message
         (dict(model="defalt"), "unknown model 'defalt'"),
         (dict(device="gpu"), "device 'gpu' cannot be used"),
         (dict(precision="int8"), "unknown precision"),
-        (dict(segment_seconds=0), "segment above 0"),
-        (dict(overlap=1.0), "overlap from 0 to under 1"),
+        (dict(segment_seconds=0), "segment_seconds must be a number from 0.01"),
+        (dict(segment_seconds=float("inf")), "segment_seconds must be a number .*, got inf"),
+        (dict(overlap=1.0), "overlap must be a number from 0 to 0.95"),
     ],
 )
 def test_impossible_settings_are_refused(tiny_checkpoint, arguments, message):

@@ -48,30 +48,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 128 + signal.SIGINT
-    except _Terminated:
-        print(STOPPED, file=sys.stderr)
-        return 128 + signal.SIGTERM
+    except _Terminated as terminated:
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            print(STOPPED, file=sys.stderr)
+        return 128 + terminated.number
 
 
 class _Terminated(BaseException):
-    """SIGTERM came."""
+    """SIGTERM came, or SIGHUP: a terminal was closed, or a connection lost."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends what runs as Ctrl-C does, so that nothing half-written stays."""
+    """SIGTERM and SIGHUP end what runs as Ctrl-C does, so that nothing half-written stays."""
 
-    def handle(*_: Any) -> None:
-        raise _Terminated
+    def handle(number: int, _: Any) -> None:
+        raise _Terminated(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, handle)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _list_models(options: argparse.Namespace) -> int:

@@ -7,13 +7,14 @@ import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from separator.cli.output import say
 from separator.cli.parser import parser
-from separator.errors import SeparatorError
+from separator.errors import ConfigError, SeparatorError
 
 if TYPE_CHECKING:
     from separator.inputs import Item
@@ -28,20 +29,21 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     options.model = options.model or "default"
     standard_output, reports = sys.stdout, []
-    with contextlib.closing((_with_ray if options.engine == "ray" else _here)(options)) as separated:
-        for report in separated:
-            _tell(report, options, standard_output)
-            reports.append(report)
-    count = {status: sum(report["status"] == status for report in reports) for status in ("failed", "partial")}
-    if options.json:
-        say(json.dumps({"model": options.model, "files": reports}, indent=2))
-    elif skipped := sum(report["status"] == "skipped" for report in reports):
-        print(f"{skipped} of {len(reports)} recordings left out: their stems are there", file=sys.stderr)
-    if len(reports) > 1:
-        for status, number in count.items():
-            if number:
-                print(f"{number} of {len(reports)} files {status}", file=sys.stderr)
-    return 1 if any(count.values()) else 0
+    try:
+        with contextlib.closing((_with_ray if options.engine == "ray" else _here)(options)) as separated:
+            for report in separated:
+                _tell(report, options, standard_output)
+                reports.append(report)
+    finally:  # also of what was done before Ctrl-C
+        if options.json and reports:
+            say(json.dumps({"model": options.model, "files": reports}, indent=2))
+    count = Counter(report["status"] for report in reports)
+    if count["skipped"] and not options.json:
+        print(f"{count['skipped']} of {len(reports)} recordings left out: their stems are there", file=sys.stderr)
+    for status in ("failed", "partial"):
+        if count[status] and len(reports) > 1:
+            print(f"{count[status]} of {len(reports)} files {status}", file=sys.stderr)
+    return 1 if count["failed"] or count["partial"] else 0
 
 
 def _here(options: argparse.Namespace) -> Generator[dict]:
@@ -83,8 +85,13 @@ def _check_names(sources: Sequence[str], options: argparse.Namespace) -> None:
     """Raises `ConfigError` for a template that is wrong for any recording, before the first of them is read."""
     from separator import stem_files, stem_paths
 
-    for path in stem_paths.fill_in(sources, options.out, options.filename, "track", _extension(options)).values():
-        stem_files.container_of(path, "PCM_16")
+    extension, subtype = _extension(options), _subtype(options)
+    for path in stem_paths.fill_in(sources, options.out, options.filename, "track", extension).values():
+        _, held = stem_files.container_of(path, subtype or "PCM_16")
+        if (options.flac or options.ogg) and path.suffix.lower() != f".{extension}":
+            raise ConfigError(f"--{extension}, but --filename gives {path.name}; end it in .{{ext}}")
+        if subtype not in (None, held):
+            raise ConfigError(f"--filename gives {path.name}, which does not hold {subtype}; end it in .wav")
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -119,7 +126,9 @@ def _check(options: argparse.Namespace) -> None:
         wrong("--force replaces what --skip-existing keeps; give one of them")
     if options.raw is not None:
         wrong("--raw says what --stream reads; recordings in files need it not")
-    if options.engine != "ray" and (urls := [track for track in options.tracks if "://" in track]):
+    if options.out == "":
+        wrong("the name of the folder for the stems is empty; --out . is this one")
+    if options.engine != "ray" and (urls := [track for track in [*options.tracks, options.out] if "://" in track]):
         wrong(f"{urls[0]}: URLs are for --engine ray")
     if "" in options.tracks:
         wrong("the name of a recording is empty")
@@ -159,7 +168,8 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
             options.filename,
             extension,
             _subtype(options),
-            overwrite=options.force,
+            # Stems that are not all there are none, and what another run has written by now is the same.
+            overwrite=options.force or options.skip_existing,
             track=item.track,
         )
     except SeparatorError as error:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from separator.cli.output import say
@@ -67,7 +68,7 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
     if options.out != "-":
         name = sources.track_name(options.tracks[0])
         paths = stem_paths.fill_in(separator.sources, options.out, options.filename, name, "wav")
-        stem_paths.check_free(paths.values(), options.force)
+        stem_paths.check_free(paths.values(), options.force, Path(options.tracks[0]))
         for path in paths.values():
             if path.suffix.lower() != ".wav":
                 raise ConfigError(f"{path}: --stream writes WAV; end --filename in .{{ext}} or .wav")
