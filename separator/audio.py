@@ -46,10 +46,9 @@ def check_finite(samples: np.ndarray, sample_rate: int, name: str, before: int =
         return
     finite = np.all(is_audio(samples), axis=-1)
     if not finite.all():
-        bad = np.flatnonzero(~finite)
         raise AudioError(
-            f"{name}: {len(bad)} of {len(finite)} samples are NaN, infinite or beyond {LARGEST_SAMPLE:g}, the first at "
-            f"{(before + bad[0]) / sample_rate:.3f} s; export the recording again"
+            f"{name}: holds samples that are NaN, infinite or beyond {LARGEST_SAMPLE:g}, the first at "
+            f"{(before + finite.argmin()) / sample_rate:.3f} s; export the recording again"
         )
 
 

@@ -289,7 +289,7 @@ def test_a_refused_block_changes_nothing(live):
     stream = live.stream()
     given = [stream.push(waveform[:1000])]
     for bad, message in [
-        (waveform[:10] * np.nan, "block: 10 of 10 samples are NaN, infinite or beyond"),
+        (waveform[:10] * np.nan, "block: holds samples that are NaN, infinite or beyond"),
         (waveform[:10].astype(np.int16), "floating-point"),
         (waveform[None, :10], r"expected a block \['time'\] like those before, got \[1, 'time'\]"),
         (np.zeros((2, 10), np.float32), "keeps its channels"),
