@@ -55,6 +55,11 @@ def _named(name: str, out: Path | None) -> Iterator[Item]:
     path = Path(name)
     # os.path answers no where a name is impossible; opening it will say why.
     if os.path.isdir(path):  # noqa: PTH112
+        if out is not None and out.resolve() == path.resolve():
+            raise ConfigError(
+                f"{path}: the stems would lie among the recordings and be separated themselves the next time; "
+                f"choose another --out, such as {path / 'stems'}"
+            )
         found = _in_folder(path, path.rglob("*"), out)
         yield from some(found, name)
     elif glob.has_magic(name) and not os.path.exists(path):  # noqa: PTH110
@@ -69,11 +74,6 @@ def _named(name: str, out: Path | None) -> Iterator[Item]:
 
 def _in_folder(folder: Path, paths: Iterable[Path], out: Path | None, any_suffix: bool = False) -> list[Item]:
     own = None if out is None else out.resolve()
-    if own == folder.resolve() and not any_suffix:
-        raise ConfigError(
-            f"{folder}: the stems would lie among the recordings and be separated themselves the next time; "
-            f"choose another --out, such as {folder / 'stems'}"
-        )
     below = own is not None and folder.resolve() in own.parents
     items = []
     for path in sorted(paths):

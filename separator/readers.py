@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ LOSSLESS = ("pcm_", "flac", "alac", "ape", "tta", "wavpack", "wmalossless", "mlp
 LOSSLESS_SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
 
 
-class Recording:
+class Recording(ABC):
     """A recording that is open, a context manager.
 
     Attributes:
@@ -97,9 +98,9 @@ class Recording:
             read = (done - self.filled) / self.sample_rate
             self.damage = f"{read:.1f} s of {whole:.1f} s could be read: {self.damage}"
 
+    @abstractmethod
     def _decode(self) -> Iterator[np.ndarray]:
         """Portions `[channel, time]`; notes in `damage` what cannot be decoded."""
-        raise NotImplementedError
 
 
 class SoundFileRecording(Recording):
@@ -133,7 +134,7 @@ class SoundFileRecording(Recording):
             other = AvRecording(self.path, av.open(str(self.path)))
             with other:
                 if (other.sample_rate, other.channels) == (self.sample_rate, self.channels):
-                    yield from other.after(done)
+                    yield from other.after(done, self.damage)
             self.filled = other.filled
 
 
@@ -157,15 +158,17 @@ class AvRecording(Recording):
         self._may_pause = container.format.name.startswith("matroska")
         lossless = codec.name.startswith(LOSSLESS)
         self.subtype = LOSSLESS_SUBTYPES[codec.format.packed.name] if lossless else DEFAULT_SUBTYPE
-        if self._track.duration and not container.format.name.startswith(UNTIMED):
+        if container.format.name.startswith(UNTIMED):
+            return
+        if self._track.duration:
             self.promised = round(float(self._track.duration * self._track.time_base) * self.sample_rate)
-        elif container.duration and not container.format.name.startswith(UNTIMED):
+        elif container.duration:
             self.promised = round(container.duration / 1e6 * self.sample_rate)
 
-    def after(self, done: int) -> Iterator[np.ndarray]:
+    def after(self, done: int, damage: str) -> Iterator[np.ndarray]:
         """What comes after so many samples in a file that is damaged there: noise that looks like audio is none."""
         self._track.codec_context.options = {"err_detect": "crccheck+explode"}
-        self.damage = "known"
+        self.damage = damage
         for portion in self._decode():
             yield portion[:, done:]
             done = max(0, done - portion.shape[1])
