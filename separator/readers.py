@@ -41,6 +41,10 @@ LOSSLESS_SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "flt": "F
 class Recording(ABC):
     """A recording that is open, a context manager.
 
+    Args:
+        path: where it is.
+        pipe: if that is a pipe, a file with what came out of it, which is closed with the recording.
+
     Attributes:
         path: where it is.
         sample_rate: Hz.
@@ -61,20 +65,17 @@ class Recording(ABC):
     # Samples of silence that stand for what could not be decoded.
     filled = 0
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, pipe: Any) -> None:
+        self.path, self._pipe = path, pipe
         self._resources = contextlib.ExitStack()
+        if pipe is not None:
+            self._resources.enter_context(pipe)
 
     def __enter__(self) -> Recording:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._resources.close()
-
-    def keep_open(self, file: Any) -> None:
-        """Closes `file`, from which the recording comes, together with it."""
-        if file is not None:
-            self._resources.callback(file.close)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Float32 `[channel, time]` until the end, or until nothing more can be decoded, which `damage` then tells.
@@ -106,9 +107,9 @@ class Recording(ABC):
 class SoundFileRecording(Recording):
     """One that libsndfile reads."""
 
-    def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
-        super().__init__(path)
-        self._file = self._resources.enter_context(file)
+    def __init__(self, path: Path, pipe: Any) -> None:
+        super().__init__(path, pipe)
+        self._file = file = self._resources.enter_context(soundfile.SoundFile(pipe or os.fsencode(path)))
         self.sample_rate, self.channels, self.subtype = file.samplerate, file.channels, file.subtype
         self.promised = _promised(file)
 
@@ -131,7 +132,7 @@ class SoundFileRecording(Recording):
         import av
 
         with contextlib.suppress(av.error.FFmpegError, UnicodeEncodeError, AudioError):
-            other = AvRecording(self.path, av.open(str(self.path)))
+            other = AvRecording(self.path, self._pipe)
             with other:
                 if (other.sample_rate, other.channels) == (self.sample_rate, self.channels):
                     yield from other.after(done, self.damage)
@@ -143,9 +144,13 @@ class AvRecording(Recording):
 
     tolerance = TIME_TOLERANCE
 
-    def __init__(self, path: Path, container: Any) -> None:
-        super().__init__(path)
-        self._container = self._resources.enter_context(container)
+    def __init__(self, path: Path, pipe: Any) -> None:
+        import av
+
+        super().__init__(path, pipe)
+        if pipe is not None:
+            pipe.seek(0)
+        self._container = container = self._resources.enter_context(av.open(pipe or str(path)))
         self._track = container.streams.best("audio")
         if self._track is None:
             raise AudioError(f"{path}: has no audio track; expected a recording")
@@ -243,15 +248,13 @@ def open_recording(path: Path) -> Recording:
 def _open(path: Path) -> Recording:
     pipe = _drained(path) if path.is_fifo() else None
     try:
-        recording = SoundFileRecording(path, soundfile.SoundFile(pipe or os.fsencode(path)))
-        recording.keep_open(pipe)
-        return recording
+        return SoundFileRecording(path, pipe)
     except soundfile.SoundFileError as error:
         why = reason(error)
     import av
 
     try:
-        return AvRecording(path, av.open(pipe or str(path)))
+        return AvRecording(path, pipe)
     except (av.error.FFmpegError, UnicodeEncodeError) as error:
         if isinstance(error, PermissionError):
             raise

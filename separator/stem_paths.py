@@ -39,7 +39,7 @@ def check_free(paths: Iterable[Path], overwrite: bool, recording: Path) -> None:
             raise AudioError(f"{path}: cannot be written ({reason(error)}); choose another place with --out") from error
         if is_folder:
             raise AudioError(f"{path}: is a folder; choose another place with --out")
-        if exists and recording.exists() and path.samefile(recording):
+        if exists and os.path.exists(recording) and path.samefile(recording):  # noqa: PTH110 - also of impossible names
             raise AudioError(f"{path}: is the recording itself; choose another place with --out or --filename")
         if exists and not overwrite:
             raise AudioError(f"{path}: already exists; use -f (overwrite=True) to replace it, or another --out")

@@ -276,6 +276,12 @@ def test_the_recording_itself_is_never_replaced(run, tmp_path):
     assert (tmp_path / "speaker1.wav").read_bytes() == before
 
 
+def test_an_impossible_name_of_a_recording_is_told_where_stems_are(run):
+    recording("speaker1.wav")
+    code, _, err = run("a" * 300 + ".wav", "-o", ".", "--filename", "{stem}.wav", "-f")
+    assert code == 1 and err.startswith("error: aaa") and "File name too long" in err and err.count("\n") == 1
+
+
 def test_stems_that_are_not_all_there_are_made_again(run, tmp_path):
     run(recording("mix.wav"))
     (tmp_path / "stems/mix/speaker2.wav").unlink()

@@ -118,14 +118,32 @@ def test_it_comes_in_blocks(tmp_path):
         assert len(lengths) > 5 and max(lengths) < 2 * readers.BLOCK
 
 
+def through_a_pipe(path):
+    pipe = path.with_name("pipe")
+    os.mkfifo(pipe)
+    feeder = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True)
+    feeder.start()
+    got, recording = read(pipe)
+    feeder.join()
+    return got, recording
+
+
 def test_a_named_pipe(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(8000).T, 8000)
-    os.mkfifo(tmp_path / "pipe")
-    feeder = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "a.wav").read_bytes()))
-    feeder.start()
-    got, _ = read(tmp_path / "pipe")
-    feeder.join()
+    got, _ = through_a_pipe(tmp_path / "a.wav")
     assert got.shape == (1, 16000)
+
+
+def test_what_ffmpeg_reads_from_a_named_pipe(tmp_path):
+    got, _ = through_a_pipe(write_av(tmp_path / "a.m4a", tone(44100, 2), 44100, "aac"))
+    assert got.shape[1] > 1.9 * 44100
+
+
+def test_a_damaged_recording_from_a_named_pipe(tmp_path):
+    """There is nobody who would write it into the pipe a second time."""
+    soundfile.write(tmp_path / "a.flac", tone(16000, 2, 8.0).T, 16000)
+    got, recording = through_a_pipe(damaged(tmp_path / "a.flac"))
+    assert got.shape == (2, 128000) and "a part cannot be decoded" in recording.damage
 
 
 def damaged(path, at=0.5, length=3000):
