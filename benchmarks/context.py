@@ -42,7 +42,7 @@ def main() -> None:
     chosen = options.parse_args()
     print("| model | alone | behind others 20 dB quieter | as loud | 20 dB louder |\n" + "| --- " * 5 + "|")
     for model in chosen.models:
-        net = separator.load(zoo.find(model))
+        net = zoo.load(model)
         mixtures = MixtureSet(mixture_list(Path(chosen.list), net.sources), net.sample_rate)
         if len(mixtures) <= BEFORE:
             options.error(f"{chosen.list}: {len(mixtures)} mixtures are too few; expected more than {BEFORE}")

@@ -6,11 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from separator.checkpoint import load, save
+    from separator.checkpoint import save
     from separator.errors import SeparatorError
     from separator.models import ConvTasNet
     from separator.objectives import mixture_consistency, pit, reorder, si_snr, si_snr_improvement, snr
     from separator.separation import FileResult, Separator
+    from separator.zoo import load
 
 __version__ = "0.1.0"
 
@@ -19,7 +20,7 @@ _HOMES = {
     "FileResult": "separator.separation",
     "Separator": "separator.separation",
     "SeparatorError": "separator.errors",
-    "load": "separator.checkpoint",
+    "load": "separator.zoo",
     "mixture_consistency": "separator.objectives",
     "pit": "separator.objectives",
     "reorder": "separator.objectives",

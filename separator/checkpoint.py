@@ -14,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from separator import files
-from separator.errors import CheckpointError, ConfigError
+from separator.errors import CheckpointError, ConfigError, check_whole
 from separator.models import ConvTasNet
 
 FORMAT = "separator"
 FORMAT_VERSION = 1
-ARCHITECTURES: dict[str, type[ConvTasNet]] = {"ConvTasNet": ConvTasNet}
+ARCHITECTURES = ("ConvTasNet",)
 
 
 def save(net: ConvTasNet, path: str | Path, training: dict[str, Any] | None = None) -> None:
@@ -54,19 +54,63 @@ def load(path: str | Path) -> ConvTasNet:
         CheckpointError: if the file is missing, damaged, of another kind, or made by a newer version.
     """
     facts = read_facts(path)
-    if facts["architecture"] not in ARCHITECTURES:
-        raise CheckpointError(f"{path}: unknown architecture {facts['architecture']!r}; update separator")
     try:
-        net = ARCHITECTURES[facts["architecture"]](**facts["arguments"])
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        net.load_state_dict(weights)
-    except (ConfigError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{path}: its weights do not fit its description ({reason}); get the file again"
-        ) from error
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged ({error}); get the file again") from error
+    return fill(blueprint(facts["arguments"], len(weights), path), weights, path)
+
+
+def blueprint(arguments: dict[str, Any], num_weights: int, where: Any) -> ConvTasNet:
+    """A network without weights: whatever a file says of its sizes, nothing is reserved for them.
+
+    Raises:
+        CheckpointError: if no network has such arguments, or one with so few weights.
+    """
+    try:
+        count_blocks(arguments, num_weights)
+        with torch.device("meta"):
+            return ConvTasNet(**arguments)
+    except (ConfigError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{where}: describes no network that can be built ({_first_line(error)})") from error
+
+
+def count_blocks(arguments: dict[str, Any], num_weights: int) -> int:
+    """Blocks of a network, before any is made. Raises `ConfigError` if they are more than the weights in a file."""
+    blocks = 1
+    for name in ("num_blocks", "num_repeats"):
+        check_whole(name, arguments.get(name))
+        blocks *= arguments[name]
+    if blocks > num_weights:
+        raise ConfigError(f"{blocks} blocks, but {num_weights} weights")
+    return blocks
+
+
+def fill(net: ConvTasNet, weights: dict[str, torch.Tensor], where: Any) -> ConvTasNet:
+    """Gives a `blueprint` its weights, which must be exactly its own; in float32 and evaluation mode.
+
+    Raises:
+        CheckpointError: if a name or a shape is another, or a value is not finite.
+    """
+    shapes = {name: list(value.shape) for name, value in net.state_dict().items()}
+    for name in sorted(set(shapes) ^ set(weights)):
+        problem = "is missing" if name in shapes else "is not the network's"
+        raise CheckpointError(f"{where}: its weights do not fit its description ({name} {problem}); get the file again")
+    for name, value in weights.items():
+        if list(value.shape) != shapes[name]:
+            raise CheckpointError(
+                f"{where}: its weights do not fit its description ({name} is {list(value.shape)}, not {shapes[name]}); "
+                "get the file again"
+            )
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise CheckpointError(f"{where}: {name} holds what is no finite number; get the file again")
+    net.load_state_dict({name: value.float().contiguous() for name, value in weights.items()}, assign=True)
     return net.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def read_facts(path: str | Path) -> dict[str, Any]:
@@ -94,12 +138,31 @@ def read_facts(path: str | Path) -> dict[str, Any]:
         facts = {}
     if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not of separator; expected one that training wrote")
-    if facts["format_version"] > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: its format is version {facts['format_version']}, this separator reads up to {FORMAT_VERSION}; "
-            "update separator"
-        )
+    check_facts(facts, path)
     return facts
+
+
+def check_facts(facts: dict[str, Any], where: Any) -> None:
+    """Raises `CheckpointError` unless this version can read what a header, or `config.json`, describes."""
+    version = facts.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{where}: its format is version {version}, this separator reads up to {FORMAT_VERSION}; update separator"
+        )
+    if facts.get("architecture") not in ARCHITECTURES:
+        raise CheckpointError(f"{where}: unknown architecture {facts.get('architecture')!r}; update separator")
+    for key, kind in (("arguments", dict), ("sample_rate", int), ("sources", list), ("training", dict)):
+        if not isinstance(facts.get(key), kind):
+            raise CheckpointError(f"{where}: damaged: {key} is {facts.get(key)!r}; get the file again")
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: the header's length, and the header."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:

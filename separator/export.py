@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from separator import checkpoint, files, zoo
-from separator.errors import ConfigError, SeparatorError, StreamError, reason
-from separator.models import ConvTasNet, State
+from separator import files, zoo
+from separator.errors import ConfigError, SeparatorError, reason
+from separator.models import ConvTasNet, State, check_can_stream
 
 # Sizes of the example that is traced; any others go through it later.
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 2, 50
@@ -61,8 +61,8 @@ def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
         ConfigError: if onnx or onnxscript are missing, the network cannot be exported, or the file not be written.
         StreamError: if `stream` is wanted of a network that is not causal.
     """
-    if stream and not net.causal:
-        raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
+    if stream:
+        check_can_stream(net)
     net = net.cpu().eval().requires_grad_(False)
     program = _traced(net, stream)
     facts = {
@@ -149,7 +149,7 @@ def main() -> int:
     parser.add_argument("--stream", action="store_true", help="in blocks, with its memory as inputs and outputs")
     options = parser.parse_args()
     try:
-        export(checkpoint.load(zoo.find(options.model)), options.file, options.stream)
+        export(zoo.load(options.model), options.file, options.stream)
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

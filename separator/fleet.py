@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from separator import checkpoint, files, inputs, stem_paths, zoo
+from separator import files, inputs, stem_paths, zoo
 from separator.errors import AudioError, ConfigError, FleetError, SeparatorError, reason
 from separator.inputs import Item
 
@@ -55,7 +55,7 @@ def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
 
 def sources_of(model: str) -> list[str]:
     """Names of a model's stems, without loading it."""
-    return checkpoint.read_facts(zoo.find(model))["sources"]
+    return list(zoo.load(model).sources)
 
 
 def is_url(name: str) -> bool:

@@ -12,7 +12,7 @@ import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from separator import checkpoint, objectives, zoo
+from separator import objectives, zoo
 from separator.data import Mixture, collate
 from separator.errors import ConfigError, TrainingError, choose
 from separator.models import ConvTasNet
@@ -257,7 +257,7 @@ class Learner:
 
 def start_from(net: ConvTasNet, model: str) -> None:
     """Gives `net` the weights of another model; raises `ConfigError` naming the first argument that it differs in."""
-    other = checkpoint.load(zoo.find(model))
+    other = zoo.load(model)
     for name, value in net.arguments.items():
         if other.arguments[name] != value and name != "sources":
             raise ConfigError(

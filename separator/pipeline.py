@@ -121,12 +121,12 @@ class Separation:
     @property
     def num_chunks(self) -> int:
         """1 for a model that goes through a recording of any length in one pass."""
-        return 1 if self.net.causal else len(self._spool)
+        return 1 if self.net.can_stream else len(self._spool)
 
     @property
     def joins(self) -> list[tuple[float, float]]:
         """Where one piece goes over into the next, in seconds, and how sure it is that the voices stay themselves."""
-        if self.net.causal:
+        if self.net.can_stream:
             return []
         starts = self._spool.starts[1:]
         sure = self._confidences or [1.0] * len(starts)
@@ -134,14 +134,14 @@ class Separation:
 
     def take(self, blocks: Iterable[np.ndarray]) -> None:
         """Separates a recording, which comes in blocks `[channel, time]`."""
-        if self.net.causal:
+        if self.net.can_stream:
             self._stream(blocks)
         else:
             self._separate(blocks)
 
     def stems(self) -> Iterator[np.ndarray]:
         """Blocks `[source, channel, time]` at the recording's rate, in all as long as it."""
-        if self.net.causal:
+        if self.net.can_stream:
             yield from (samples for _, samples in self._spool)
             return
         wide = (self.net.num_sources, max(self.channels, self.net.num_channels))
@@ -173,7 +173,7 @@ class Separation:
             self._orders, self._confidences = voices.decide()
 
     def _stream(self, blocks: Iterable[np.ndarray]) -> None:
-        """Without chunks: a causal network goes through any length in one pass."""
+        """Without chunks: a network that can stream goes through any length in one pass."""
         estimator = self.estimator
         network = self.net.stream(
             lambda mixture, state: estimator.estimate(mixture[None], downmix_weights(mixture)[None], state)[0]

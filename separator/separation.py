@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from separator import audio, checkpoint, readers, stem_paths, zoo
+from separator import audio, readers, stem_paths, zoo
 from separator.audio import Waveform
 from separator.errors import check_number
 from separator.estimation import Estimator
@@ -98,7 +98,7 @@ class Separator:
     """Separates recordings with one model, which stays loaded.
 
     Args:
-        model: a name from `separator --list-models`, or the path of a checkpoint.
+        model: a name from `separate --list-models`, or a path: all that `separator.load` takes.
         device: "auto" (a GPU if there is one), or one of torch's, such as "cpu" or "cuda:1".
         precision: of the products: "float32", "bfloat16", or "auto", the fastest that the processor computes by
             itself; models that can stream stay in float32.
@@ -109,7 +109,7 @@ class Separator:
 
     Raises:
         ConfigError: for an unknown name, device or precision.
-        CheckpointError: for a checkpoint that cannot be used.
+        CheckpointError: for a model that cannot be got or used.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Separator:
         check_number("segment_seconds", segment_seconds, *SEGMENT_RANGE)
         check_number("overlap", overlap, 0, MOST_OVERLAP)
         self.model = str(model)
-        self._estimator = Estimator(checkpoint.load(zoo.find(model)), device, precision)
+        self._estimator = Estimator(zoo.load(model), device, precision)
         self.net = self._estimator.net
         # One for all streams: what one has recorded is there for the others.
         self._live = Replay(self.net, self._step)

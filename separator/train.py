@@ -67,7 +67,7 @@ class Run:
         data = config.build(settings["data"], "data")
         self.train_set: Dataset = data.training(self.net.sample_rate, self.net.sources, settings["seed"])
         self.valid_set: Dataset = data.validation(self.net.sample_rate, self.net.sources, settings["seed"])
-        self.optimizer = config.build(settings["optimizer"], "optimizer", self.net.parameters())
+        self.optimizer = config.build(settings["optimizer"], "optimizer", self.net.named_parameters())
         self.schedule = config.build(settings["schedule"], "schedule")
         self.progress = Progress()
         _check_fit(self.net, data, self.train_set)

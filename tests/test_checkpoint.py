@@ -56,7 +56,7 @@ def test_an_unknown_architecture_names_no_code(tiny_checkpoint, tmp_path):
 def test_weights_that_do_not_fit_their_description_are_refused(tiny_checkpoint, tmp_path, arguments):
     stored = checkpoint.read_facts(tiny_checkpoint)["arguments"]
     path = altered(tiny_checkpoint, tmp_path / "odd.safetensors", arguments=stored | arguments)
-    with pytest.raises(CheckpointError, match="do not fit"):
+    with pytest.raises(CheckpointError, match=r"do not fit|describes no network"):
         separator.load(path)
 
 

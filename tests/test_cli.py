@@ -137,11 +137,12 @@ def test_an_output_folder_that_cannot_be_made(run):
     [
         (
             "defualt",
-            "unknown model 'defualt'; expected one of: default, default-causal, or the path of a checkpoint; "
+            "unknown model 'defualt'; expected one of: default, default-causal, hf:OWNER/NAME, torchaudio:BUNDLE, "
+            "or the path of a checkpoint; "
             "did you mean 'default'?",
         ),
         ("none.safetensors", "none.safetensors: no such file"),
-        ("mix.wav", "mix.wav: not a separator checkpoint, or a damaged one"),
+        ("mix.wav", "mix.wav: not a separator checkpoint, and nothing that torch.save wrote"),
     ],
 )
 def test_a_model_that_cannot_be_used(run, model, message):
@@ -159,8 +160,12 @@ def test_nothing_to_do_is_an_error(run):
 
 def test_list_models(run):
     code, out, _ = run("--list-models", model=None)
-    assert code == 0 and "default: speaker1, speaker2 at 16000 Hz" in out
-    assert json.loads(run("--list-models", "--json", model=None)[1])["default"]["sample_rate"] == 16000
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
+    assert code == 0 and "16000  speaker1, speaker2" in rows["default"] and " yes " in rows["default-causal"]
+    assert "15.2 dB on Libri2Mix" in rows["hf:JorisCos/ConvTasNet_Libri2Mix_sepclean_16k"]
+    models = json.loads(run("--list-models", "--json", model=None)[1])
+    assert models["default"]["bundled"] and models["default"]["sample_rate"] == 16000
+    assert models["torchaudio:CONVTASNET_BASE_LIBRI2MIX"]["sources"] == ["speaker1", "speaker2"]
 
 
 def test_help_imports_nothing_heavy():

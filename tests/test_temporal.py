@@ -288,7 +288,7 @@ def test_a_few_gradient_steps_lower_the_loss(name, causal, two_voices):
         ("dynamic", {}, dict(drop_connect=1.0), "probability from 0"),
         ("gated", {}, dict(gate="relu"), "unknown gate 'relu'"),
         ("gated", {}, dict(gat="tanh"), "temporal 'gated' has no option 'gat'.*did you mean 'gate'"),
-        ("depthwise", {}, dict(gate="tanh"), "no option 'gate'; there are: none"),
+        ("depthwise", {}, dict(gate="tanh"), "no option 'gate'; there are: padding"),
         ("span_dynamic", {}, dict(key_channels=0), "key_channels must be a whole number of at least 1"),
         ("depthwise", dict(kernel_size=3.0), {}, "kernel_size must be a whole number of at least 1, got 3.0"),
         ("light", {}, dict(drop_connect=None), "got None"),

@@ -83,16 +83,35 @@ def _terminable() -> Iterator[None]:
 
 
 def _list_models(options: argparse.Namespace) -> int:
-    from separator import checkpoint, zoo
+    from separator import zoo
 
-    facts = {name: checkpoint.read_facts(path) for name, path in zoo.names().items()}
+    groups = {"bundled": zoo.bundled(), "downloadable": zoo.DOWNLOADABLE}
     if options.json:
-        say(json.dumps({name: _summary(item) for name, item in facts.items()}, indent=2))
+        models = {
+            name: known._asdict() | {"bundled": group == "bundled"}
+            for group, table in groups.items()
+            for name, known in table.items()
+        }
+        say(json.dumps(models, indent=2))
         return 0
-    for name, item in facts.items():
-        say(f"{name}: {', '.join(item['sources'])} at {item['sample_rate']} Hz")
+    rows = [("model", "rate", "separates", "streams", "MB", "licence", "SI-SNRi, as published")]
+    for table in groups.values():
+        for name, known in table.items():
+            score = "" if known.score is None else f"{known.score:.1f} dB on "
+            streams = "yes" if known.is_causal else "no"
+            rows.append(
+                (
+                    name,
+                    str(known.sample_rate),
+                    ", ".join(known.sources),
+                    streams,
+                    f"{known.megabytes:.1f}",
+                    known.licence,
+                    score + known.measured_on,
+                )
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    say("\nAlso hf:OWNER/NAME for any Conv-TasNet of separator, asteroid or SpeechBrain on the Hugging Face hub.")
     return 0
-
-
-def _summary(facts: dict) -> dict:
-    return {"sources": facts["sources"], "sample_rate": facts["sample_rate"], "architecture": facts["architecture"]}

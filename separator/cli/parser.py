@@ -11,6 +11,7 @@ EXAMPLES = """examples:
   separate a.wav b.m4a --out voices     several files; the model is loaded once
   separate calls/ --skip-existing       a folder, at any depth; go on where it was stopped
   separate mix.wav -m runs/mine/best.safetensors
+  separate mix.wav -m hf:JorisCos/ConvTasNet_Libri2Mix_sepclean_16k
   separate mix.wav --json               what happened, for machines
   separate s3://bucket/calls --out s3://bucket/stems --engine ray      on a cluster
   arecord -f S16_LE -r 16000 | separate - --stream       stems of what arrives, while it arrives
@@ -53,7 +54,7 @@ def _add_how(options: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         metavar="NAME",
-        help="a model's name or checkpoint (default: default, with --stream default-causal)",
+        help="one of --list-models, hf:OWNER/NAME, or a checkpoint (default: default, with --stream default-causal)",
     )
     how.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     how.add_argument("--precision", default="auto", help="auto (the fastest here), float32 or bfloat16 (default: auto)")
@@ -110,7 +111,7 @@ def _add_many(options: argparse.ArgumentParser) -> None:
 
 def _add_told(options: argparse.ArgumentParser) -> None:
     told = options.add_argument_group("what is said")
-    told.add_argument("--list-models", action="store_true", help="list the models that come with it, and exit")
+    told.add_argument("--list-models", action="store_true", help="list the models that there are, and exit")
     told.add_argument("--json", action="store_true", help="print the results as JSON")
     told.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
     told.add_argument("--version", action="version", version=f"separate {__version__}")

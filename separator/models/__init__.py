@@ -4,7 +4,7 @@ from separator.models.conv_tasnet import ConvTasNet
 from separator.models.fast import FastConvTasNet
 from separator.models.replay import Replay
 from separator.models.state import State
-from separator.models.stream import NetworkStream
+from separator.models.stream import NetworkStream, check_can_stream
 from separator.models.tcn import TCN
 
-__all__ = ["TCN", "ConvTasNet", "FastConvTasNet", "NetworkStream", "Replay", "State"]
+__all__ = ["TCN", "ConvTasNet", "FastConvTasNet", "NetworkStream", "Replay", "State", "check_can_stream"]

@@ -27,6 +27,7 @@ MASKS = {
     "sigmoid": torch.sigmoid,
     "softmax": lambda scores: torch.softmax(scores, dim=1),
 }
+ENCODER_ACTIVATIONS = {"linear": lambda coefficients: coefficients, "relu": torch.relu}
 ENCODER_INITS = {"random": "learned from noise", "fourier": "windowed cosine and sine pairs"}
 
 
@@ -65,6 +66,10 @@ class ConvTasNet(nn.Module):
         sources: names of the outputs, each of which is a kind of its own (vocals, drums); if None speaker1,
             speaker2, ..., among which training makes no difference.
         num_channels: channels of the mixture and of every source: 2 for stereo.
+        encoder_activation: "linear", or "relu" for coefficients that are not negative.
+        input_norm: norm of the coefficients; as `norm` if None.
+        framing: how frames lie on the recording, "full", "inside" or "mirrored": see `separator.models.filterbank`.
+            Others than "full" are there for networks of other projects, and cannot stream.
 
     Raises:
         ConfigError: for values that contradict each other or are out of range.
@@ -94,6 +99,9 @@ class ConvTasNet(nn.Module):
         mixture_consistency: bool = False,
         sources: Sequence[str] | None = None,
         num_channels: int = 1,
+        encoder_activation: str = "linear",
+        input_norm: str | None = None,
+        framing: str = "full",
     ) -> None:
         # What a checkpoint stores to build the same network again.
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -112,8 +120,9 @@ class ConvTasNet(nn.Module):
         self.num_sources, self.num_channels, self.causal = num_sources, num_channels, causal
         self.magnitude_input, self.mixture_consistency = magnitude_input, mixture_consistency
 
-        self.encoder = Encoder(num_filters, filter_length, stride, decoder_length)
-        self.norm = make_norm(norm, num_channels * num_filters)
+        self.encoder = Encoder(num_filters, filter_length, stride, decoder_length, framing)
+        self.rectify = choose("encoder_activation", encoder_activation, ENCODER_ACTIVATIONS)
+        self.norm = make_norm(input_norm or norm, num_channels * num_filters)
         self.magnitude_norm = make_norm(norm, num_channels * num_filters // 2) if magnitude_input else None
         num_features = num_channels * (num_filters + num_filters // 2 * magnitude_input)
         self.bottleneck = nn.Linear(num_features, bottleneck_channels)
@@ -132,7 +141,7 @@ class ConvTasNet(nn.Module):
         self.prelu = nn.PReLU()
         self.to_masks = nn.Linear(skip_channels or bottleneck_channels, num_channels * num_sources * num_filters)
         self.activate = choose("mask", mask, MASKS)
-        self.decoder = Decoder(num_filters, decoder_length, stride)
+        self.decoder = Decoder(num_filters, decoder_length, stride, framing)
         choose("encoder_init", encoder_init, ENCODER_INITS)
         if encoder_init == "fourier":
             analysis, synthesis = fourier_pair(num_filters, filter_length, stride, decoder_length)
@@ -147,7 +156,7 @@ class ConvTasNet(nn.Module):
         """
         _check_waveform(mixture, self.num_channels)
         rows = mixture.flatten(0, -2)  # filters know of no channels: [batch x channel, time]
-        coefficients = self.encoder(rows, state)
+        coefficients = self.rectify(self.encoder(rows, state))
         masks = self.estimate_masks(coefficients, state)
         estimates = self.decode(masks, coefficients, rows, state)
         return estimates if mixture.ndim == 2 else estimates.unflatten(0, mixture.shape[:2]).transpose(1, 2)
@@ -191,10 +200,11 @@ class ConvTasNet(nn.Module):
         channels takes as many, and has its own masks for each.
         """
         rows = mixture.flatten(0, 1)
-        coefficients = heard = self.encoder(rows, state)
+        encoded = self.encoder(rows, state)
+        coefficients = heard = self.rectify(encoded)
         if self.num_channels == 1:
             # The encoder is linear: the downmix can as well be made of its output.
-            heard = (coefficients.unflatten(0, weights.shape) * weights[..., None, None]).sum(1)
+            heard = self.rectify((encoded.unflatten(0, weights.shape) * weights[..., None, None]).sum(1))
         masks = self.estimate_masks(heard, state)
         if self.num_channels == 1 and len(masks) > 1:
             masks = masks.repeat_interleave(mixture.shape[1], dim=0)
@@ -205,7 +215,7 @@ class ConvTasNet(nn.Module):
 
         Short blocks go about twice as fast after `net.eval().requires_grad_(False)`.
 
-        Raises `StreamError` if the network is not causal.
+        Raises `StreamError` if the network is not causal, or its framing is not "full".
         """
         return NetworkStream(self, step)
 
@@ -215,6 +225,11 @@ class ConvTasNet(nn.Module):
         Raises `ConfigError` if the network is of a kind that has no such form; see `separator.models.fast`.
         """
         return FastConvTasNet(self, dtype)
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether `stream` takes it: causal, and with frames that do not depend on where the recording ends."""
+        return self.causal and self.encoder.framing == "full"
 
     @property
     def receptive_field(self) -> ReceptiveField:
@@ -270,7 +285,12 @@ def _check(arguments: dict) -> None:
             f"stride={arguments['stride']} must not be longer than decoder_length={arguments['decoder_length']}, nor "
             f"that longer than filter_length={arguments['filter_length']}: samples would be lost"
         )
-    if arguments["causal"] and arguments["norm"] == "global":
+    if arguments["framing"] != "full" and arguments["decoder_length"] != arguments["filter_length"]:
+        raise ConfigError(
+            f"framing={arguments['framing']!r} goes with a decoder_length that is filter_length="
+            f"{arguments['filter_length']}, got {arguments['decoder_length']}"
+        )
+    if arguments["causal"] and "global" in (arguments["norm"], arguments["input_norm"]):
         raise ConfigError(
             "causal=True cannot use norm='global', whose statistics need the whole recording: "
             "use norm='cumulative' or norm='channel'"

@@ -60,8 +60,8 @@ class FastConvTasNet:
     def __init__(self, net: ConvTasNet, dtype: torch.dtype = torch.float32) -> None:
         if not suits(net):
             raise ConfigError(
-                "only networks of one channel with temporal='depthwise' and norm='global', on the CPU and in float32, "
-                "have a fast form; use the network itself"
+                "only networks of one channel with temporal='depthwise', padded with zeros, and norm='global', on the "
+                "CPU and in float32, have a fast form; use the network itself"
             )
         self.net, self.dtype = net, dtype
         with torch.no_grad():
@@ -90,9 +90,10 @@ class FastConvTasNet:
     def _separate(self, mixture: Tensor, weights: Tensor) -> Tensor:
         """`[channel, time]` -> `[channel, source, time]`."""
         net = self.net
-        coefficients = net.encoder(mixture)
-        heard = coefficients[0] * weights if len(weights) == 1 else torch.tensordot(weights, coefficients, 1)
-        features = self._estimate_features(heard)
+        encoded = net.encoder(mixture)
+        heard = encoded[0] * weights if len(weights) == 1 else torch.tensordot(weights, encoded, 1)
+        features = self._estimate_features(net.rectify(heard))
+        coefficients = net.rectify(encoded)
         windows = mixture.new_empty(len(mixture), net.num_sources, features.shape[0], net.decoder.filter_length)
         for start, end in _tiles(features.shape[0], MASK_FRAMES):
             scores = self._to_masks(features[start:end].to(self.dtype), net.to_masks.bias).float()
@@ -301,6 +302,8 @@ def suits(net: ConvTasNet) -> bool:
     return (
         net.num_channels == 1
         and all(type(block.temporal) is DepthwiseConv and not block.temporal.causal for block in blocks)
+        and all(block.temporal.padding == "zeros" for block in blocks)
+        and type(net.norm) is GlobalNorm
         and all(type(norm) is GlobalNorm for block in blocks for norm in (block.norm1, block.norm2))
         and all(weight.device.type == "cpu" and weight.dtype is torch.float32 for weight in net.parameters())
     )

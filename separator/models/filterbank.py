@@ -12,11 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from separator.errors import ConfigError
+from separator.errors import ConfigError, choose
 from separator.models.state import State
 
 # Magnitudes below this (about -90 dB of full scale) all look alike to the network.
 MAGNITUDE_FLOOR = 1e-5
+
+
+# How frames lie on a recording whose length is known. A stream's lie as in "full".
+FRAMINGS = {
+    "full": "every sample lies in all the frames that it can lie in",
+    "inside": "whole frames of the recording; what fills none comes out as silence (asteroid, SpeechBrain's recipes)",
+    "mirrored": "as inside, of the recording with half a frame mirrored at both ends, by which the output comes late "
+    "(SpeechBrain's own Conv-TasNet)",
+}
 
 
 def num_frames(num_samples: int, filter_length: int, stride: int) -> int:
@@ -30,32 +39,49 @@ class Encoder(nn.Module):
     The signal is padded so that its first frame ends with its first `stride` samples: frame k needs
     no sample from `(k + 1) * stride` on. The last is the last frame that a decoder with filters of
     `decoder_length` samples (as long as these if None) adds to the signal. Luo & Mesgarani 2019, eq. 2.
+    Other `framing`s than this one, "full", are those of `FRAMINGS`.
     """
 
-    def __init__(self, num_filters: int, filter_length: int, stride: int, decoder_length: int | None = None) -> None:
+    def __init__(
+        self,
+        num_filters: int,
+        filter_length: int,
+        stride: int,
+        decoder_length: int | None = None,
+        framing: str = "full",
+    ) -> None:
         super().__init__()
-        self.filter_length, self.stride = filter_length, stride
+        choose("framing", framing, FRAMINGS)
+        self.filter_length, self.stride, self.framing = filter_length, stride, framing
         self.decoder_length = decoder_length or filter_length
         self.weight = nn.Parameter(torch.empty(num_filters, filter_length))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, waveform: Tensor, state: State | None = None) -> Tensor:
         """`[batch, time]` -> `[batch, frame, filter]`. With a state, time is a multiple of the stride."""
-        past = self.filter_length - self.stride
         if state is None:
-            time = waveform.shape[-1]
-            frames = num_frames(time, self.decoder_length, self.stride)
-            padded = F.pad(waveform, (past, frames * self.stride - time))
+            padded = self._framed(waveform)
         elif waveform.shape[-1] % self.stride:
             raise ValueError(
                 f"expected blocks of whole strides of {self.stride} samples, got {waveform.shape[-1]} samples; "
                 "net.stream() takes any"
             )
         else:
-            padded = state.with_past(self, waveform, past)
+            padded = state.with_past(self, waveform, self.filter_length - self.stride)
         windows = padded.unfold(-1, self.filter_length, self.stride)
         with torch.autocast(waveform.device.type, enabled=False):
             return F.linear(windows, self.weight)
+
+    def _framed(self, waveform: Tensor) -> Tensor:
+        """A whole recording, with what frames hold beyond its ends."""
+        time = waveform.shape[-1]
+        if self.framing == "full":
+            frames = num_frames(time, self.decoder_length, self.stride)
+            return F.pad(waveform, (self.filter_length - self.stride, frames * self.stride - time))
+        if self.framing == "mirrored":
+            edge = self.filter_length // 2
+            waveform = F.pad(waveform, (edge, edge), mode="reflect" if edge < time else "constant")
+        return F.pad(waveform, (0, max(0, self.filter_length - waveform.shape[-1])))
 
 
 class Decoder(nn.Module):
@@ -64,9 +90,9 @@ class Decoder(nn.Module):
     With filters shorter than the encoder's, each frame writes the end of the window that it was taken from.
     """
 
-    def __init__(self, num_filters: int, filter_length: int, stride: int) -> None:
+    def __init__(self, num_filters: int, filter_length: int, stride: int, framing: str = "full") -> None:
         super().__init__()
-        self.filter_length, self.stride = filter_length, stride
+        self.filter_length, self.stride, self.framing = filter_length, stride, framing
         self.weight = nn.Parameter(torch.empty(num_filters, filter_length))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
@@ -93,7 +119,10 @@ class Decoder(nn.Module):
 
     def place(self, windows: Tensor, time: int) -> Tensor:
         """Windows `[..., frame, sample]` of a whole recording -> `[..., time]`."""
-        return overlap_add(windows, self.stride)[..., self.delay : self.delay + time]
+        samples = overlap_add(windows, self.stride)
+        if self.framing == "full":
+            return samples[..., self.delay : self.delay + time]
+        return F.pad(samples, (0, time - samples.shape[-1]))  # which cuts off what is too much
 
 
 def log_magnitude(coefficients: Tensor) -> Tensor:

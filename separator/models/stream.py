@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 LONGEST_PIECE_SECONDS = 10.0
 
 
+def check_can_stream(net: ConvTasNet) -> None:
+    """Raises `StreamError` unless a network takes a recording block by block: it must be causal, its framing "full"."""
+    if not net.causal:
+        raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
+    if net.encoder.framing != "full":
+        raise StreamError(
+            f"this model's frames lie on whole recordings (framing={net.encoder.framing!r}, of another project); use "
+            "one that was trained here, such as 'default-causal'"
+        )
+
+
 class NetworkStream:
     """Everything that `push` and `flush` return, concatenated, is what the network gives for the whole mixture.
 
@@ -27,12 +38,11 @@ class NetworkStream:
     stands for the network's `forward` if that is not all there is to do.
 
     Raises:
-        StreamError: if the network is not causal.
+        StreamError: as `check_can_stream`.
     """
 
     def __init__(self, net: ConvTasNet, step: Step | None = None) -> None:
-        if not net.causal:
-            raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
+        check_can_stream(net)
         self._net, self._state, self._stride = net, State(), net.encoder.stride
         self._step = step or Replay(net)
         self._longest = max(1, round(LONGEST_PIECE_SECONDS * net.sample_rate) // self._stride) * self._stride

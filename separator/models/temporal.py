@@ -49,10 +49,14 @@ class Temporal(nn.Module):
         if features.ndim != 3 or features.shape[1] != self.num_channels:
             raise ValueError(f"expected features [batch, {self.num_channels}, frame], got {list(features.shape)}")
         if state is None:
-            return F.pad(features.mT, (0, 0, self.left, self.right))
+            return self.padded(features)
         if self.right:
             raise ConfigError("a centred convolution needs frames to come; only a causal one can stream")
         return state.with_past(self, features.mT, self.left)
+
+    def padded(self, features: Tensor) -> Tensor:
+        """`[batch, channel, frame]` of a whole recording -> `[batch, left + frame + right, channel]`."""
+        return F.pad(features.mT, (0, 0, self.left, self.right))
 
     def taps(self, surrounded: Tensor) -> list[Tensor]:
         """The `kernel_size` shifted views `[batch, frame, channel]`, the earliest frames first."""
@@ -61,15 +65,35 @@ class Temporal(nn.Module):
 
 
 class DepthwiseConv(Temporal):
-    """One kernel for each channel: the dilated depthwise convolution of Luo & Mesgarani 2019, section II-C."""
+    """One kernel for each channel: the dilated depthwise convolution of Luo & Mesgarani 2019, section II-C.
 
-    def __init__(self, num_channels: int, kernel_size: int = 3, dilation: int = 1, causal: bool = False) -> None:
+    Beyond the ends of the recording there are zeros or, with `padding="reflect"` (SpeechBrain's), the frames mirrored;
+    zeros still where there are too few of them.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        causal: bool = False,
+        padding: str = "zeros",
+    ) -> None:
         super().__init__(num_channels, kernel_size, dilation, causal)
+        self.padding = choose("padding", padding, {"zeros": "zeros", "reflect": "reflect"})
+        if causal and padding == "reflect":
+            raise ConfigError("padding='reflect' mirrors frames to come; causal=True goes with padding='zeros'")
         self.weight = nn.Parameter(torch.empty(kernel_size, num_channels))
         self.bias = nn.Parameter(torch.empty(num_channels))
         # torch's own start for a convolution with kernel_size inputs to an output.
         for parameter in (self.weight, self.bias):
             nn.init.uniform_(parameter, -1 / math.sqrt(kernel_size), 1 / math.sqrt(kernel_size))
+
+    def padded(self, features: Tensor) -> Tensor:
+        """`[batch, channel, frame]` of a whole recording -> `[batch, left + frame + right, channel]`."""
+        if self.padding == "reflect" and self.left < features.shape[-1]:
+            return F.pad(features, (self.left, self.right), mode="reflect").mT
+        return super().padded(features)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, channel, frame]` -> the same shape."""

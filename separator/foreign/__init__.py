@@ -1,0 +1,35 @@
+"""Conv-TasNets of other projects as ours: the same weights, the same output.
+
+asteroid's files, torchaudio's state dicts, and the folders of SpeechBrain's recipes. What one of them has and our
+network has not is refused by name. Nothing in a file is run: tensors and plain values are all that is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from separator.errors import CheckpointError
+from separator.foreign import asteroid, speechbrain, torchaudio
+from separator.foreign.reading import MOST_BYTES, read_tensors
+from separator.models import ConvTasNet
+
+__all__ = ["MOST_BYTES", "asteroid", "load_file", "speechbrain", "torchaudio"]
+
+
+def load_file(path: Path) -> ConvTasNet:
+    """The network in a file that `torch.save` wrote: asteroid's, or a state dict of torchaudio's.
+
+    Raises:
+        CheckpointError: if it is damaged, holds more than tensors and plain values, or another network.
+    """
+    content = read_tensors(path)
+    if "model_name" in content and "model_args" in content:
+        return asteroid.convert(content, path)
+    if "mask_generator.input_norm.weight" in content:
+        return torchaudio.convert(content, path)
+    found = ", ".join(map(repr, list(content)[:3]))
+    raise CheckpointError(
+        f"{path}: not a separator checkpoint, and of no other project that is known here (it holds {found}, ...); "
+        "expected a file of asteroid with model_name, model_args and state_dict, or a state dict of torchaudio's "
+        "ConvTasNet"
+    )

@@ -1,0 +1,56 @@
+"""What `torch.save` wrote, read without running anything."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from separator.errors import CheckpointError
+
+# A checkpoint of the largest published Conv-TasNet has 51 MB.
+MOST_BYTES = 2**30
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote, if it is a dictionary of tensors and plain values.
+
+    Raises:
+        CheckpointError: if it is damaged, larger than it may be, or holds anything that would have to be run.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected a model checkpoint")
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise CheckpointError(f"{path}: {size / 2**20:.0f} MB, more than a Conv-TasNet can have; not opened")
+        with path.open("rb") as file:
+            beginning = file.read(2)
+        if beginning not in (b"PK", b"\x80\x02"):  # of an archive, and of what torch wrote until 1.5
+            raise CheckpointError(
+                f"{path}: not a separator checkpoint, and nothing that torch.save wrote; expected a .safetensors file "
+                "of separator, or a model of asteroid, torchaudio or SpeechBrain"
+            )
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > size:
+                    raise CheckpointError(f"{path}: holds more than its size; torch.save does not compress: not opened")
+        with torch.serialization.safe_globals([torch.torch_version.TorchVersion]):  # among asteroid's `infos`
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch raises many kinds for a damaged file
+        text = str(error)
+        if found := re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|class) ([\w.]+)", text):
+            raise CheckpointError(
+                f"{path}: it wants {found[1]} to be run, which no model needs; nothing of it was. Use weights that "
+                "were saved as tensors alone"
+            ) from error
+        reason = text.splitlines()[0] if text else type(error).__name__
+        raise CheckpointError(f"{path}: damaged, or no model ({reason}); get the file again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected a dictionary of a model's weights")
+    return content

@@ -1,0 +1,72 @@
+"""torchaudio's ConvTasNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from separator.errors import CheckpointError
+from separator.foreign.building import blocks, build
+from separator.models import ConvTasNet
+
+# What a state dict does not tell: those of its bundle, and of its `conv_tasnet_base`.
+RATE, BLOCKS, MASK = 8000, 8, "relu"
+
+
+def convert(
+    theirs: Mapping[str, Tensor],
+    where: Any,
+    sample_rate: int = RATE,
+    num_blocks: int = BLOCKS,
+    mask: str = MASK,
+) -> ConvTasNet:
+    """Torchaudio's `ConvTasNet`, from its state dict, which tells all other sizes.
+
+    Raises:
+        CheckpointError: if it is not, or leaves open what it must tell; `where` it came from is named.
+    """
+    body = "mask_generator.conv_layers"
+    try:
+        filters, _, length = theirs["encoder.weight"].shape
+        hidden, bottleneck, _ = theirs[f"{body}.0.conv_layers.0.weight"].shape
+        outputs = theirs["mask_generator.output_conv.weight"].shape[0]
+        skip = theirs[f"{body}.0.skip_out.weight"].shape[0]
+        kernel = theirs[f"{body}.0.conv_layers.3.weight"].shape[-1]
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{where}: not a state dict of torchaudio's ConvTasNet ({error})") from error
+    count = len({key.split(".")[2] for key in theirs if key.startswith(f"{body}.")})
+    if count % num_blocks:
+        raise CheckpointError(
+            f"{where}: {count} blocks; a state dict does not tell how many make a repeat, and {num_blocks}, as in "
+            "torchaudio's conv_tasnet_base, do not divide them"
+        )
+    wanted = {
+        "num_sources": outputs // filters,
+        "sample_rate": sample_rate,
+        "num_filters": filters,
+        "filter_length": length,
+        "bottleneck_channels": bottleneck,
+        "skip_channels": skip,
+        "hidden_channels": hidden,
+        "kernel_size": kernel,
+        "num_blocks": num_blocks,
+        "num_repeats": count // num_blocks,
+        "norm": "global",
+        "mask": mask,
+    }
+    parts = {
+        "encoder": "encoder",
+        "decoder": "decoder",
+        "norm": "mask_generator.input_norm",
+        "bottleneck": "mask_generator.input_conv",
+        "prelu": "mask_generator.output_prelu",
+        "to_masks": "mask_generator.output_conv",
+    }
+    for ours, index in blocks(wanted, theirs, where):
+        block = f"{body}.{index}"
+        for number, part in enumerate(("expand", "prelu1", "norm1", "temporal", "prelu2", "norm2")):
+            parts[f"{ours}.{part}"] = f"{block}.conv_layers.{number}"
+        parts[f"{ours}.residual"], parts[f"{ours}.skip"] = f"{block}.res_out", f"{block}.skip_out"
+    return build(wanted, theirs, parts, where)

@@ -1,0 +1,113 @@
+"""Muon: matrices take steps of one size in all directions, and everything else takes Adam's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+# Quintic Newton-Schulz iteration of Jordan 2024: five of them bring singular values to about 0.7 to 1.2.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+# A step's root mean square is that of Adam's (Liu et al. 2025), so that one learning rate serves both.
+STEP_RMS = 0.2
+
+
+class Muon(Optimizer):
+    """Momentum made orthogonal for weight matrices, Adam (Kingma & Ba 2015) for all other parameters.
+
+    K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; step sizes as in J. Liu et al.,
+    "Muon is Scalable for LLM Training", 2025, arXiv:2502.16982. The filters of encoder and decoder are no matrix but
+    vectors beside each other, and take Adam's steps.
+
+    Args:
+        parameters: of a network, with their names.
+        lr: learning rate, of both.
+        momentum: of the matrices, with Nesterov's look ahead.
+        betas: Adam's.
+        eps: Adam's.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, Tensor]],
+        lr: float = 0.002,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        named = list(parameters)
+        matrices = [value for name, value in named if _is_matrix(name, value)]
+        others = [value for name, value in named if not _is_matrix(name, value)]
+        groups = [{"params": matrices, "orthogonal": True}, {"params": others, "orthogonal": False}]
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step, along the gradients that there are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [value for value in group["params"] if value.grad is not None]
+            if parameters:
+                (self._step_matrices if group["orthogonal"] else self._step_others)(group, parameters)
+        return loss
+
+    def _step_matrices(self, group: dict[str, Any], matrices: list[Tensor]) -> None:
+        means = self._remembered(matrices, "mean")
+        gradients = _gradients(matrices)
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+        # Those of one shape at once: small products are all overhead.
+        for shape in {value.shape for value in matrices}:
+            chosen = [index for index, value in enumerate(matrices) if value.shape == shape]
+            steps = orthogonalized(torch.stack([ahead[index] for index in chosen]))
+            size = -group["lr"] * STEP_RMS * max(shape) ** 0.5
+            torch._foreach_add_([matrices[index] for index in chosen], list(steps), alpha=size)
+
+    def _step_others(self, group: dict[str, Any], others: list[Tensor]) -> None:
+        means, squares = self._remembered(others, "mean"), self._remembered(others, "square")
+        gradients = _gradients(others)
+        first, second = group["betas"]
+        counts = self._remembered(others, "step", scalar=True)
+        torch._foreach_add_(counts, 1)
+        count = int(counts[0])
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
+        scale = torch._foreach_sqrt(squares)
+        torch._foreach_div_(scale, (1 - second**count) ** 0.5)
+        torch._foreach_add_(scale, group["eps"])
+        torch._foreach_addcdiv_(others, means, scale, -group["lr"] / (1 - first**count))
+
+    def _remembered(self, parameters: list[Tensor], name: str, scalar: bool = False) -> list[Tensor]:
+        """What was kept of each parameter, zeros at first."""
+        for value in parameters:
+            if name not in self.state[value]:
+                self.state[value][name] = torch.zeros(()) if scalar else torch.zeros_like(value)
+        return [self.state[value][name] for value in parameters]
+
+
+def _gradients(parameters: list[Tensor]) -> list[Tensor]:
+    return [value.grad for value in parameters if value.grad is not None]
+
+
+def _is_matrix(name: str, value: Tensor) -> bool:
+    return value.ndim == 2 and min(value.shape) > 1 and not name.startswith(("encoder.", "decoder."))
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """`[matrix, row, column]` -> the same with all singular values near 1; in bfloat16, which is exact enough."""
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    result = (matrices.mT if is_tall else matrices).bfloat16()
+    result = result / result.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    linear, cubic, quintic = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        gram = result @ result.mT
+        result = linear * result + (cubic * gram + quintic * gram @ gram) @ result
+    return (result.mT if is_tall else result).to(matrices.dtype)
