@@ -22,29 +22,39 @@ FORMAT_VERSION = 1
 ARCHITECTURES = ("ConvTasNet",)
 
 
-def save(net: ConvTasNet, path: str | Path, training: dict[str, Any] | None = None) -> None:
+def save(
+    net: ConvTasNet,
+    path: str | Path,
+    training: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Writes `net` to `path`, whole or not at all; an existing file is replaced.
 
     Args:
         net: a network of this package.
         path: where to; safetensors, whatever the name ends in.
         training: facts about its training to keep with it, anything that JSON can hold.
+        dtype: in which the weights are stored.
 
     Raises:
         CheckpointError: if the file cannot be written.
     """
-    facts = {
+    weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
+    header = {key: json.dumps(value) for key, value in describe(net, training or {}).items()}
+    _write(Path(path), lambda temporary: save_file(weights, temporary, metadata=header))
+
+
+def describe(net: ConvTasNet, training: dict[str, Any]) -> dict[str, Any]:
+    """What the header of a network's checkpoint says."""
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "architecture": type(net).__name__,
         "arguments": net.arguments,
         "sample_rate": net.sample_rate,
         "sources": list(net.sources),
-        "training": training or {},
+        "training": training,
     }
-    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    header = {key: json.dumps(value) for key, value in facts.items()}
-    _write(Path(path), lambda temporary: save_file(weights, temporary, metadata=header))
 
 
 def load(path: str | Path) -> ConvTasNet:

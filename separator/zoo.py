@@ -118,6 +118,13 @@ def load(model: str | Path) -> ConvTasNet:
     return foreign.load_file(path)
 
 
+def is_ours(model: str | Path) -> bool:
+    """Whether a model is a checkpoint of this project on this machine."""
+    if str(model).partition(":")[0] in ("hf", "torchaudio"):
+        return False
+    return checkpoint.is_safetensors(find(model))
+
+
 def find(model: str | Path) -> Path:
     """The file of a bundled model's name, of a path or a folder; the folder itself if it is SpeechBrain's."""
     if str(model) in names():

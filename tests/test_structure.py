@@ -40,6 +40,7 @@ ALLOWED = {
     "sinks": {"errors", "files", "wav"},
     "live": {"errors", "sinks", "sources", "stream"},
     "export": {"errors", "files", "models", "zoo"},
+    "publish": {"checkpoint", "errors", "files", "models", "zoo"},
     "fleet": {"errors", "files", "inputs", "separation", "stem_paths", "zoo"},
     "cli": {
         "audio", "errors", "fleet", "inputs", "live", "separation", "sinks", "sources", "stem_files",
