@@ -1,4 +1,4 @@
-"""`python -m separator.publish MODEL FOLDER`: a model as the Hugging Face hub holds it, and `separate -m FOLDER` reads it.
+"""`python -m separator.publish MODEL FOLDER`: a model as the hub holds it, and as `separate -m FOLDER` reads it.
 
 FOLDER gets model.safetensors, the checkpoint; config.json, what its header says; README.md, the model card. With
 --upload OWNER/NAME they go to the hub too, by the account of `hf auth login`.
