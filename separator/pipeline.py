@@ -6,6 +6,7 @@ separated waits in a file; and since the stems' peak is known when they are comp
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -23,6 +24,8 @@ from separator.estimation import Estimator, downmix_weights
 from separator.speakers import SpeakerMemory
 from separator.stream import Stream
 
+# A residual this far below the recording is rounding, dB.
+LEAST_RESIDUAL_DB = -120.0
 # What waits in memory before it goes to a file, and samples that are resampled at a time.
 MEMORY_BYTES = 2**25
 BLOCK = 65536
@@ -117,6 +120,8 @@ class Separation:
         self._confidences: list[float] = []
         self._orders: list[tuple[int, ...]] | None = None
         self._spool, self._on_progress = spool, on_progress
+        # Energies: of the recording, of what the model hears of it, of the chunks of that, of what no stem of them has.
+        self._energy = self._heard = self._in_chunks = self._in_none = 0.0
 
     @property
     def num_chunks(self) -> int:
@@ -131,6 +136,18 @@ class Separation:
         starts = self._spool.starts[1:]
         sure = self._confidences or [1.0] * len(starts)
         return [(start / self.net.sample_rate, one) for start, one in zip(starts, sure, strict=True)]
+
+    @property
+    def residual_db(self) -> float:
+        """What is in the recording and in none of its stems, beside the recording; at least -120 dB.
+
+        Of a recording at a higher rate than the model's, that is also what is above the model's band.
+        """
+        missing = max(0.0, self._energy - self._heard)
+        if self._in_chunks:
+            missing += self._heard * self._in_none / self._in_chunks
+        ratio = missing / self._energy if self._energy else 0.0
+        return max(LEAST_RESIDUAL_DB, 10 * math.log10(max(ratio, 1e-30)))
 
     def take(self, blocks: Iterable[np.ndarray]) -> None:
         """Separates a recording, which comes in blocks `[channel, time]`."""
@@ -160,11 +177,12 @@ class Separation:
         """In chunks, through a network that looks ahead."""
         net, voices = self.net, SpeakerMemory(self.net.sample_rate) if self.net.interchangeable else None
         wide = max(self.channels, net.num_channels)
-        at_its_rate = resampled(self._counted(blocks, wide), wide, self.sample_rate, net.sample_rate)
+        at_its_rate = self._listened(resampled(self._counted(blocks, wide), wide, self.sample_rate, net.sample_rate))
         for batch in _batches(chunks.cut(at_its_rate, self.segment, self.overlap), self.estimator.batch):
             mixtures = [torch.from_numpy(samples) for _, samples in batch]
             for (start, _), mixture, sources in zip(batch, mixtures, self.estimator(mixtures), strict=True):
                 self._spool.append(start, sources.numpy())
+                self._compare(mixture.numpy(), sources.numpy())
                 if voices is not None:
                     heard = torch.einsum("sct,c->st", sources, downmix_weights(mixture))
                     voices.observe(start, heard)
@@ -179,23 +197,46 @@ class Separation:
             lambda mixture, state: estimator.estimate(mixture[None], downmix_weights(mixture)[None], state)[0]
         )
         stream = Stream(network, self.net.sources, self.net.sample_rate, self.sample_rate)
-        done = 0
+        done, waiting = 0, np.zeros((self.channels, 0), np.float32)
         for block in self._counted(blocks, self.channels):
             stems = stream.push(block)
             self._spool.append(done, stems)
+            waiting = self._compare(np.concatenate([waiting, block], axis=1), stems)
             done += stems.shape[-1]
             self._on_progress(self.num_samples / self.sample_rate)
-        self._spool.append(done, stream.flush())
+        stems = stream.flush()
+        self._spool.append(done, stems)
+        self._compare(waiting, stems)
+        self._heard = self._energy  # compared at its own rate
 
     def _counted(self, blocks: Iterable[np.ndarray], wide: int) -> Iterator[np.ndarray]:
         """Blocks with as many channels as the network wants."""
         for block in blocks:
             self.num_samples += block.shape[-1]
+            self._energy += energy(block) / self.sample_rate
             yield block if len(block) == wide else np.repeat(block, wide, axis=0)
+
+    def _listened(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Blocks at the model's rate."""
+        for block in blocks:
+            self._heard += energy(block) / self.net.sample_rate
+            yield block
+
+    def _compare(self, mixture: np.ndarray, stems: np.ndarray) -> np.ndarray:
+        """Adds up what is in the beginning of `mixture` and in none of the `stems`; returns the rest of it."""
+        heard = mixture[:, : stems.shape[-1]]
+        self._in_chunks += energy(heard)
+        self._in_none += energy(heard - stems.sum(0))
+        return mixture[:, stems.shape[-1] :]
 
     def _in_order(self) -> Iterator[Chunk]:
         for number, (start, sources) in enumerate(self._spool):
             yield start, sources if self._orders is None else sources[list(self._orders[number])]
+
+
+def energy(samples: np.ndarray) -> float:
+    """Of `[channel, time]`, the mean over the channels."""
+    return float(np.vdot(samples, samples)) / len(samples)
 
 
 def resampled(blocks: Iterable[np.ndarray], channels: int, from_rate: int, to_rate: int) -> Iterator[np.ndarray]:

@@ -41,9 +41,12 @@ class FileResult:
         path: the recording.
         paths: name of each stem -> the file written.
         model: name or path of the model.
+        model_sample_rate: Hz, to which the recording was resampled for it if its own is another.
         sample_rate, channels, seconds: of the recording and of every stem.
         subtype: sample format written, in libsndfile's words.
         gain_db: gain that all stems were given so that none clips; 0 where none was needed.
+        residual_db: how much of the recording is in none of the stems, beside it; -120 is rounding. What is above the
+            band of a model of a lower rate counts, the gain against clipping does not.
         active: names of the stems that are within 20 dB of the loudest; the others carry no voice.
         num_chunks: pieces it was separated in.
         joins: where two pieces meet, in seconds, and how sure it is that the voices go on in their stems there:
@@ -56,11 +59,13 @@ class FileResult:
     path: Path
     paths: dict[str, Path]
     model: str
+    model_sample_rate: int
     sample_rate: int
     channels: int
     seconds: float
     subtype: str
     gain_db: float
+    residual_db: float
     active: tuple[str, ...]
     num_chunks: int
     joins: tuple[tuple[float, float], ...]
@@ -84,9 +89,11 @@ class FileResult:
             "work_seconds": round(self.work_seconds, 3),
             "real_time_factor": round(self.real_time_factor, 4),
             "sample_rate": self.sample_rate,
+            "model_sample_rate": self.model_sample_rate,
             "channels": self.channels,
             "subtype": self.subtype,
             "gain_db": round(self.gain_db, 2),
+            "residual_db": round(self.residual_db, 1),
             "chunks": self.num_chunks,
             "joins": [{"at": round(at, 3), "confidence": round(sure, 3)} for at, sure in self.joins],
             "peak_megabytes": round(self.peak_megabytes),
@@ -239,11 +246,13 @@ class Separator:
             path=path,
             paths=targets,
             model=self.model,
+            model_sample_rate=self.sample_rate,
             sample_rate=rate,
             channels=channels,
             seconds=work.num_samples / rate,
             subtype=files.subtype,
             gain_db=20 * float(np.log10(files.gain)),
+            residual_db=work.residual_db,
             active=tuple(
                 name
                 for name, energy in zip(self.sources, files.energies, strict=True)

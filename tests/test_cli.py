@@ -217,6 +217,13 @@ def test_what_json_tells_of_a_file(run):
     assert file["peak_megabytes"] > 50 and file["real_time_factor"] > 0 and file["gain_db"] == 0
 
 
+def test_with_v_more_is_told_of_a_file(run):
+    err = run(recording("a.wav"), "-v")[2]
+    assert "8000 Hz, PCM_16" in err and "resampled" not in err and "active: speaker1, speaker2; in no stem: " in err
+    err = run(recording("b.wav", 44100), "-v")[2]
+    assert "44100 Hz (resampled to 8000 Hz for the model, and back), PCM_16" in err
+
+
 def test_a_damaged_recording_is_partial(run):
     recording("a.flac", 8000, 1, 20.0)
     with open("a.flac", "rb+") as file:

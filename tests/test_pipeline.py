@@ -52,6 +52,34 @@ def test_stems_are_as_long_as_the_recording_at_any_rate(rate, length):
         np.testing.assert_allclose(stems[0][:, middle], samples[:, middle], atol=2e-3)
 
 
+class Lossy(Identity):
+    """Gives a tenth less than the mixture."""
+
+    def __call__(self, chunks):
+        return [torch.stack([0.6 * chunk, 0.3 * chunk]) for chunk in chunks]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_what_no_stem_has_is_told(channels, overlap):
+    samples = np.random.default_rng(0).standard_normal((channels, 20_000)).astype(np.float32)
+    assert separate(samples, 8000, 0.2, overlap, estimator=Lossy())[1].residual_db == pytest.approx(-20, abs=0.01)
+
+
+def test_what_is_above_the_models_band_is_in_no_stem():
+    time = np.arange(88_200) / 44_100
+    samples = (np.sin(2 * np.pi * 440 * time) + 0.1 * np.sin(2 * np.pi * 9000 * time))[None].astype(np.float32)
+    stems, work = separate(samples, 44_100, 0.5, 0.25, estimator=Lossy())
+    missing = samples - stems.sum(0)
+    measured = 10 * np.log10(np.square(missing).sum() / np.square(samples).sum())
+    assert measured == pytest.approx(-17, abs=0.3)
+    assert work.residual_db == pytest.approx(measured, abs=0.1)
+
+
+def test_of_silence_nothing_is_missing():
+    assert separate(np.zeros((1, 5000), np.float32), 8000, 0.2, 0.25, estimator=Lossy())[1].residual_db == -120
+
+
 def test_what_waits_on_disk_is_what_waits_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("separator.pipeline.MEMORY_BYTES", 1000)
     samples = np.random.default_rng(0).standard_normal((2, 20_000)).astype(np.float32)

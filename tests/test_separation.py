@@ -11,6 +11,8 @@ from separator import stem_files
 from separator.errors import AudioError, ConfigError
 from separator.estimation import fit_levels
 
+SMALL = dict(num_filters=16, filter_length=16, bottleneck_channels=8, hidden_channels=12, num_blocks=2, num_repeats=1)
+
 
 def test_names_and_rate_come_from_the_model(tiny):
     assert tiny.sources == ("speaker1", "speaker2") and tiny.sample_rate == 8000
@@ -223,6 +225,28 @@ def test_one_gain_keeps_all_stems_from_clipping(tmp_path, two_voices):
     assert loudest > 1 and limited.gain_db == pytest.approx(20 * np.log10(0.999 / loudest), abs=1e-3)
     for name, stem in limited.paths.items():
         np.testing.assert_allclose(soundfile.read(stem)[0], levels[name] * 10 ** (limited.gain_db / 20), atol=1e-5)
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rate", [8000, 11025])
+def test_the_residual_is_what_the_files_sum_lacks(tmp_path, consistent, causal, rate):
+    torch.manual_seed(0)
+    net = separator.ConvTasNet(
+        sample_rate=8000, causal=causal, norm="channel", mixture_consistency=consistent, skip_channels=4, **SMALL
+    )
+    separator.save(net, tmp_path / "net.safetensors")
+    samples = 0.1 * np.random.default_rng(0).standard_normal(5 * rate)
+    soundfile.write(tmp_path / "mix.wav", samples, rate, subtype="FLOAT")
+    model = separator.Separator(tmp_path / "net.safetensors", precision="float32", segment_seconds=2)
+    result = model.separate_file(tmp_path / "mix.wav", out=tmp_path / "stems")
+    missing = samples - sum(soundfile.read(path)[0] for path in result.paths.values())
+    measured = 10 * np.log10(np.square(missing).sum() / np.square(samples).sum())
+    if consistent and rate == 8000:
+        assert result.residual_db < -110 and measured < -110
+    else:
+        assert result.residual_db == pytest.approx(measured, abs=0.3)
+    assert result.report()["residual_db"] == round(result.residual_db, 1)
 
 
 def test_existing_files_are_kept_unless_asked(tiny, tmp_path):

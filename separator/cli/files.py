@@ -197,10 +197,14 @@ def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) ->
 def _details(report: dict) -> str:
     unsure = sum(join["confidence"] < UNSURE for join in report["joins"])
     joined = f"{report['chunks']} chunk(s)" + (f", {unsure} of their joins uncertain" if unsure else "")
+    rate = f"{report['sample_rate']} Hz"
+    if report["model_sample_rate"] != report["sample_rate"]:
+        rate += f" (resampled to {report['model_sample_rate']} Hz for the model, and back)"
     return (
-        f"{report['seconds']:.1f} s, {report['channels']} channel(s), {report['sample_rate']} Hz, {report['subtype']}; "
+        f"{report['seconds']:.1f} s, {report['channels']} channel(s), {rate}, {report['subtype']}; "
         f"{report['work_seconds']:.1f} s of work ({report['real_time_factor']:.4f} a second), "
-        f"{joined}, at most {report['peak_megabytes']} MB; active: {', '.join(report['active']) or 'none'}"
+        f"{joined}, at most {report['peak_megabytes']} MB; active: {', '.join(report['active']) or 'none'}; "
+        f"in no stem: {report['residual_db']:.0f} dB"
     )
 
 
