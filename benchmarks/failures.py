@@ -96,7 +96,9 @@ def alone(model: separator.Separator, items: list[Mixture]) -> None:
             quiet.append(10 * float(torch.log10(energies[1] / energies[0] + 1e-12)))
             errors.append(float(separator.si_snr(stems[order[0]], source)))
     quiet = np.array(quiet)
-    print(f"| one voice alone: the other stem below it, median, mean | {-np.median(quiet):.1f}, {-quiet.mean():.1f} dB |")
+    print(
+        f"| one voice alone: the other stem below it, median, mean | {-np.median(quiet):.1f}, {-quiet.mean():.1f} dB |"
+    )
     print(f"| told as inactive, 20 dB below | {(quiet <= -20).mean():.0%} |")
     print(f"| SI-SNR of the voice, median | {np.median(errors):.1f} dB |")
 

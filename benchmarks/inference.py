@@ -21,6 +21,7 @@ import torchaudio
 
 import separator
 from separator.export import export
+from separator.foreign import torchaudio as torchaudio_layout
 
 RATE = 8000
 # Threads of some runtimes go on spinning for a while, in the way of whoever comes next.
@@ -33,25 +34,7 @@ def same_weights():
     theirs = torchaudio.models.ConvTasNet(msk_activate="relu").eval().requires_grad_(False)
     for weight in theirs.parameters():
         weight.add_(0.03 * torch.randn_like(weight))  # away from the beginning, where all norms are alike
-    ours = separator.ConvTasNet(sample_rate=RATE, mask="relu").eval().requires_grad_(False)
-    generator = theirs.mask_generator
-    pairs = [
-        (ours.encoder, theirs.encoder),
-        (ours.decoder, theirs.decoder),
-        (ours.norm, generator.input_norm),
-        (ours.bottleneck, generator.input_conv),
-        (ours.prelu, generator.output_prelu),
-        (ours.to_masks, generator.output_conv),
-    ]
-    for block, layers in zip(ours.stack.blocks, generator.conv_layers, strict=True):
-        own = [block.expand, block.prelu1, block.norm1, block.temporal, block.prelu2, block.norm2]
-        pairs += [*zip(own, layers.conv_layers, strict=True), (block.residual, layers.res_out)]
-        pairs += [(block.skip, layers.skip_out)]
-    for layer, source in pairs:
-        for name, value in () if source is None else source.named_parameters():
-            target = getattr(layer, name)
-            depthwise = layer.__class__.__name__ == "DepthwiseConv" and value.ndim == 3
-            target.copy_(value[:, 0].T if depthwise else value.reshape(target.shape))
+    ours = torchaudio_layout.convert(theirs.state_dict(), "torchaudio", RATE).requires_grad_(False)
     return theirs, ours
 
 

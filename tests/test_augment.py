@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from separator.data import GeneratedCorpus, GeneratedNoise, Mixing, Mixtures, Rooms, augment
 from separator.data.mixing import at_loudness, turns
@@ -230,3 +231,41 @@ def test_impossible_rooms_are_refused():
         Rooms(rt60_seconds=(0.5, 0.1))
     with pytest.raises(ConfigError, match=r"unknown data\.rooms\.target 'wet'"):
         Rooms(target="wet")
+
+
+def formant(samples, lowest, highest):
+    """Frequency of the strongest part of the long-term spectrum between two, Hz."""
+    spectrum = np.abs(np.fft.rfft(samples)) ** 2
+    smooth = np.convolve(spectrum, np.ones(400) / 400, "same")
+    frequencies = np.fft.rfftfreq(len(samples), 1 / RATE)
+    inside = (frequencies > lowest) & (frequencies < highest)
+    return frequencies[inside][smooth[inside].argmax()]
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_formants_move_and_the_pitch_stays(factor):
+    time = np.arange(RATE) / RATE
+    harmonics = np.arange(1, int(3900 / 120))[:, None] * 120.0
+    envelope = np.exp(-(((harmonics - 1500) / 250) ** 2))
+    vowel = (envelope * np.sin(2 * np.pi * harmonics * time)).sum(0).astype(np.float32)
+    warped = augment.warp_formants(vowel, RATE, factor)
+    assert warped.shape == vowel.shape and warped.dtype == np.float32
+    assert formant(vowel, 500, 3500) == pytest.approx(1500, rel=0.05)
+    assert formant(warped, 500, 3500) == pytest.approx(1500 * factor, rel=0.07)
+    peaks = np.abs(np.fft.rfft(warped))[60::120][:20]  # between the harmonics of 120 Hz
+    assert peaks.max() < 0.02 * np.abs(np.fft.rfft(warped)).max()
+
+
+def test_formants_that_do_not_move_change_nothing():
+    voice = np.random.default_rng(0).standard_normal(5001).astype(np.float32)
+    np.testing.assert_allclose(augment.warp_formants(voice, RATE, 1.0), voice, atol=1e-4)
+    assert np.abs(augment.warp_formants(np.zeros(100, np.float32), RATE, 1.2)).max() == 0
+
+
+def test_formants_are_drawn_in_training_only():
+    mixing = Mixing(segment_seconds=0.5, formants=(0.8, 1.25))
+    plain = Mixing(segment_seconds=0.5)
+    corpus = [(GeneratedCorpus(4, 1, 1.0, RATE, seed=0), 1.0)]
+    warped, same = (Mixtures(corpus, 2, chosen, 3)[0].sources for chosen in (mixing, mixing.only(0.5)))
+    reference = Mixtures(corpus, 2, plain, 3)[0].sources
+    assert torch.equal(same, reference) and not torch.allclose(warped, reference, atol=1e-3)

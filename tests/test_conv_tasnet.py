@@ -3,6 +3,7 @@ import torch
 
 import separator
 from separator.errors import ConfigError
+from separator.foreign import torchaudio
 from separator.models.filterbank import Decoder, Encoder, fourier_pair, num_frames
 
 SMALL = dict(num_filters=16, filter_length=16, bottleneck_channels=8, skip_channels=8, hidden_channels=12)
@@ -18,33 +19,6 @@ def test_standard_configuration_has_as_many_parameters_as_torchaudio():
     assert sum(parameter.numel() for parameter in separator.ConvTasNet().parameters()) == 4_984_881
 
 
-def copy_from_torchaudio(peer, net):
-    """Copies each weight of torchaudio's network to its place in ours."""
-    generator = peer.mask_generator
-    pairs = [
-        (net.encoder, peer.encoder),
-        (net.decoder, peer.decoder),
-        (net.norm, generator.input_norm),
-        (net.bottleneck, generator.input_conv),
-        (net.prelu, generator.output_prelu),
-        (net.to_masks, generator.output_conv),
-    ]
-    for block, theirs in zip(net.stack.blocks, generator.conv_layers, strict=True):
-        ours = [block.expand, block.prelu1, block.norm1, block.temporal, block.prelu2, block.norm2]
-        pairs += zip(ours, theirs.conv_layers, strict=True)
-        pairs += [(block.residual, theirs.res_out), (block.skip, theirs.skip_out)]
-    with torch.no_grad():
-        for ours, theirs in pairs:
-            if theirs is None:
-                assert ours is None
-                continue
-            for name, value in theirs.named_parameters():
-                target = getattr(ours, name)
-                is_depthwise = value.ndim == 3 and value.shape[1] == 1 and target.shape[0] == value.shape[2]
-                target.copy_(value[:, 0].T if is_depthwise else value.reshape(target.shape))
-    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in peer.parameters())
-
-
 @pytest.mark.parametrize("mask", ["sigmoid", "relu"])
 @pytest.mark.parametrize(
     ("num_sources", "length", "filters", "bottleneck", "hidden", "blocks", "repeats"),
@@ -56,22 +30,12 @@ def test_output_equals_torchaudio(mask, num_sources, length, filters, bottleneck
     peer = torchaudio_models.ConvTasNet(
         num_sources, length, filters, 3, bottleneck, hidden, blocks, repeats, msk_activate=mask
     ).eval()
-    net = separator.ConvTasNet(
-        num_sources,
-        num_filters=filters,
-        filter_length=length,
-        bottleneck_channels=bottleneck,
-        skip_channels=bottleneck,
-        hidden_channels=hidden,
-        num_blocks=blocks,
-        num_repeats=repeats,
-        mask=mask,
-    ).eval()
     # Away from the initial values, in which norms and PReLUs are all alike.
     with torch.no_grad():
         for parameter in peer.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    copy_from_torchaudio(peer, net)
+    net = torchaudio.convert(peer.state_dict(), "here", num_blocks=blocks, mask=mask)
+    assert net.receptive_field.frames == 1 + repeats * 2 * (2**blocks - 1)
     for samples in (8000, 1237):
         mixture = 0.1 * torch.randn(2, samples)
         with torch.no_grad():

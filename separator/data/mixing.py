@@ -21,15 +21,13 @@ from separator.data.corpora import Corpus, draw_stretch
 from separator.data.noises import Background
 from separator.data.recordings import RecordingError
 from separator.data.rooms import RoomBank
+from separator.data.turns import turns
 from separator.errors import ConfigError, DataError, check_number, check_range
 
 # Below this level (RMS, about -60 dB of full scale) a stretch of a recording counts as silence.
 SILENCE_RMS = 1e-3
 # Peak of a mixture whose level is otherwise kept.
 MAX_PEAK = 0.9
-# A turn in a conversation begins and ends within this.
-FADE_SECONDS = 0.01
-TURN_SECONDS = 2.5
 # Corrupt recordings met one after the other before giving up: with so many, something else is wrong.
 MAX_ATTEMPTS = 20
 
@@ -40,6 +38,7 @@ RANGES = (
     ("loudness_lufs", -70, 0),
     ("speeds", 0.25, 4),
     ("semitones", -24, 24),
+    ("formants", 0.5, 2),
     ("band_low_hz", 0, 20000),
     ("band_high_hz", 100, 100000),
     ("clip_fraction", 0.01, 1),
@@ -110,6 +109,7 @@ class Mixing:
         speeds: factors of playing speed, drawn for each voice: they move pitch and formants, and so make voices
             that the corpus does not have.
         semitones: shift of each voice's pitch, its speed kept.
+        formants: factors of each voice's formants, its pitch kept: vocal tracts of other lengths.
         band_share: of the voices that come through a narrow band.
         band_low_hz: where such a band begins.
         band_high_hz: where it ends.
@@ -126,6 +126,7 @@ class Mixing:
     loudness_lufs: tuple[float, float] | None = None
     speeds: tuple[float, float] = (1.0, 1.0)
     semitones: tuple[float, float] = (0.0, 0.0)
+    formants: tuple[float, float] = (1.0, 1.0)
     band_share: float = 0.0
     band_low_hz: tuple[float, float] = (0.0, 300.0)
     band_high_hz: tuple[float, float] = (3400.0, 8000.0)
@@ -156,7 +157,7 @@ class Mixing:
     def only(self, seconds: float) -> Mixing:
         """The same in `seconds`, with voices and recordings as they are: for validation."""
         plain = Mixing()
-        changes = {name: getattr(plain, name) for name in ("speeds", "semitones", "band_share")}
+        changes = {name: getattr(plain, name) for name in ("speeds", "semitones", "formants", "band_share")}
         return replace(self, segment_seconds=seconds, **changes)
 
 
@@ -262,6 +263,8 @@ class Mixtures(Dataset):
         voice = fit_length(augment.change_speed(samples, speed), self.num_samples)
         if any(mixing.semitones):
             voice = augment.shift_pitch(voice, self.sample_rate, generator.uniform(*mixing.semitones))
+        if tuple(mixing.formants) != (1.0, 1.0):
+            voice = augment.warp_formants(voice, self.sample_rate, generator.uniform(*mixing.formants))
         if mixing.band_share and generator.random() < mixing.band_share:
             band = generator.uniform(*mixing.band_low_hz), generator.uniform(*mixing.band_high_hz)
             voice = augment.limit_band(voice, self.sample_rate, *band)
@@ -302,31 +305,6 @@ class FixedMixtures(Dataset):
 
     def __getitem__(self, index: int) -> Mixture:
         return self.mixtures[index]
-
-
-def turns(count: int, num_samples: int, sample_rate: int, overlap: float, generator: np.random.Generator) -> np.ndarray:
-    """When each of `count` voices speaks, `[voice, time]` from 0 to 1, with soft edges.
-
-    Everybody has a turn, nobody two in a row; of every turn and the next one, `overlap` of the shorter is common.
-    """
-    number = max(count, round(num_samples / sample_rate / TURN_SECONDS))
-    order = list(generator.permutation(count))
-    while len(order) < number:
-        others = [voice for voice in range(count) if voice != order[-1] or count == 1]
-        order.append(int(generator.choice(others)))
-    lengths = generator.uniform(0.5, 1.5, number)
-    common = overlap * np.minimum(lengths[:-1], lengths[1:])
-    starts = np.concatenate([[0.0], np.cumsum(lengths[:-1] - common)])
-    scale = num_samples / (starts + lengths).max()
-    result = np.zeros((count, num_samples), np.float32)
-    fade = max(1, round(FADE_SECONDS * sample_rate))
-    times = np.arange(num_samples)
-    for voice, start, length in zip(order, scale * starts, scale * lengths, strict=True):
-        # The beginning and the end of the mixture cut into a turn; there it needs no edge.
-        rise = (times - start) / fade + (start <= 0)
-        fall = (start + length - times) / fade + (start + length >= num_samples)
-        result[voice] = np.maximum(result[voice], np.clip(np.minimum(rise, fall), 0, 1))
-    return result
 
 
 def unit_rms(voice: np.ndarray) -> np.ndarray:
