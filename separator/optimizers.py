@@ -104,10 +104,11 @@ def _is_matrix(name: str, value: Tensor) -> bool:
 def orthogonalized(matrices: Tensor) -> Tensor:
     """`[matrix, row, column]` -> the same with all singular values near 1; in bfloat16, which is exact enough."""
     is_tall = matrices.shape[1] > matrices.shape[2]
-    result = (matrices.mT if is_tall else matrices).bfloat16()
+    result = (matrices.mT if is_tall else matrices).bfloat16().contiguous()
     result = result / result.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     linear, cubic, quintic = COEFFICIENTS
     for _ in range(ITERATIONS):
-        gram = result @ result.mT
-        result = linear * result + (cubic * gram + quintic * gram @ gram) @ result
+        gram = torch.bmm(result, result.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic)
+        result = torch.baddbmm(result, polynomial, result, beta=linear)
     return (result.mT if is_tall else result).to(matrices.dtype)
