@@ -47,7 +47,8 @@ class FileResult:
         gain_db: gain that all stems were given so that none clips; 0 where none was needed.
         residual_db: how much of the recording is in none of the stems, beside it; -120 is rounding. What is above the
             band of a model of a lower rate counts, the gain against clipping does not.
-        active: names of the stems that are within 20 dB of the loudest; the others carry no voice.
+        active: names of the stems that are within 20 dB of the loudest, each in the 5 s in which it is loudest; the
+            others carry no voice.
         num_chunks: pieces it was separated in.
         joins: where two pieces meet, in seconds, and how sure it is that the voices go on in their stems there:
             1 is certain.

@@ -32,6 +32,8 @@ LIMITS = {"FLAC": (8, 655_350), "OGG": (255, 200_000)}
 EXTENSIONS = ("wav", "flac", "ogg")
 # 8 bits with and without a sign: some containers hold the one, some the other.
 OTHER_SIGN = {"PCM_U8": "PCM_S8", "PCM_S8": "PCM_U8"}
+# Length of the parts of which the loudest says whether there is a voice in a stem.
+PART_SECONDS = 5.0
 # Samples that are written at a time.
 BLOCK = 65536
 
@@ -53,7 +55,7 @@ class StemFiles:
     Attributes:
         subtype: sample format that is written.
         gain: that all stems were given so that none clips.
-        energies: of each stem, as it was given.
+        energies: of each stem, as it was given, in those 5 s in which it is loudest.
 
     Raises:
         AudioError: if the files cannot be made.
@@ -102,7 +104,7 @@ class StemFiles:
 
     def _write(self, blocks: Iterable[np.ndarray], num_samples: int) -> float:
         """Writes all to the hidden files; returns the peak."""
-        highest, energies = 0.0, np.zeros_like(self.energies)
+        highest, energies = 0.0, LoudestPart(len(self.energies), round(PART_SECONDS * self.sample_rate))
         with contextlib.ExitStack() as stack:
             writers = [
                 stack.enter_context(self._writer(hidden, num_samples)) for hidden in self._together.hidden.values()
@@ -110,7 +112,7 @@ class StemFiles:
             for block in blocks:
                 if block.size:
                     highest = max(highest, peak(block))
-                    energies += [float(np.vdot(stem, stem)) for stem in block]
+                    energies.add(block)
                 for write, samples in zip(writers, block, strict=True):
                     for start in range(0, samples.shape[-1], BLOCK):
                         part = samples[:, start : start + BLOCK]
@@ -119,7 +121,7 @@ class StemFiles:
             written = soundfile.info(os.fsencode(hidden)).frames
             if written != num_samples:
                 raise OSError(f"only {written} of {num_samples} samples got there; is the disk full?")
-        self.energies = energies
+        self.energies = energies.result()
         return highest
 
     @contextlib.contextmanager
@@ -152,6 +154,31 @@ class StemFiles:
             raise AudioError(
                 f"{self.folder}: cannot be written to ({reason(error)}); choose another place with --out"
             ) from error
+
+
+class LoudestPart:
+    """Energy of each stem in the part of a recording in which it has most; parts follow on each other.
+
+    Somebody who says three words in an hour is there all the same.
+    """
+
+    def __init__(self, num_stems: int, part_samples: int) -> None:
+        self._part, self._room = part_samples, part_samples
+        self._now, self._most = np.zeros(num_stems), np.zeros(num_stems)
+
+    def add(self, block: np.ndarray) -> None:
+        """The next `[source, channel, time]`."""
+        while block.shape[-1]:
+            piece, block = block[..., : self._room], block[..., self._room :]
+            self._now += np.einsum("sct,sct->s", piece, piece, dtype=np.float64)
+            self._room -= piece.shape[-1]
+            if not self._room:
+                self._most = self.result()
+                self._now, self._room = np.zeros_like(self._now), self._part
+
+    def result(self) -> np.ndarray:
+        """`[source]`"""
+        return np.maximum(self._most, self._now)
 
 
 def container_of(path: Path, subtype: str) -> tuple[str, str]:

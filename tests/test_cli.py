@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from separator import cli
 
@@ -222,6 +223,19 @@ def test_with_v_more_is_told_of_a_file(run):
     assert "8000 Hz, PCM_16" in err and "resampled" not in err and "active: speaker1, speaker2; in no stem: " in err
     err = run(recording("b.wav", 44100), "-v")[2]
     assert "44100 Hz (resampled to 8000 Hz for the model, and back), PCM_16" in err
+
+
+def test_a_stem_without_a_voice_is_told(run, monkeypatch):
+    from separator.estimation import Estimator
+
+    monkeypatch.setattr(
+        Estimator, "estimate", lambda self, mixture, weights, state=None: torch.stack([mixture, 0.05 * mixture], dim=2)
+    )
+    monkeypatch.setattr("separator.estimation.fit_levels", lambda stems, mixture: stems)
+    code, _, err = run(recording("a.wav"))
+    assert code == 0 and err.strip() == "no voice of its own in speaker2: 20 dB and more below the others"
+    soundfile.write("silent.wav", np.zeros(8000), 8000)
+    assert run("silent.wav")[2].strip() == "silence: nothing is in the stems"
 
 
 def test_a_damaged_recording_is_partial(run):

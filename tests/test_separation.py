@@ -10,6 +10,7 @@ import separator
 from separator import stem_files
 from separator.errors import AudioError, ConfigError
 from separator.estimation import fit_levels
+from separator.stem_files import StemFiles
 
 SMALL = dict(num_filters=16, filter_length=16, bottleneck_channels=8, hidden_channels=12, num_blocks=2, num_repeats=1)
 
@@ -308,6 +309,27 @@ def test_a_stem_without_a_voice_is_not_active(tiny_checkpoint, tmp_path, two_voi
     assert model.separate_file(path, tmp_path / "stems").active == ("speaker1",)
     silent = write(tmp_path / "silent.wav", np.zeros(8000))
     assert model.separate_file(silent, tmp_path / "stems").active == ()
+
+
+def test_who_says_little_in_a_long_recording_is_active(tiny_checkpoint, tmp_path):
+    """A voice in the one stem for a minute, in the other for a second."""
+    model = separator.Separator(tiny_checkpoint, precision="float32")
+    rate, rng = model.sample_rate, np.random.default_rng(0)
+    voice = 0.1 * rng.standard_normal(60 * rate).astype(np.float32)
+    brief = np.zeros_like(voice)
+    brief[30 * rate : 31 * rate] = 0.05 * rng.standard_normal(rate)
+
+    class Stems(StemFiles):
+        def write(self, blocks, num_samples):
+            both = np.stack([voice, brief])[:, None]
+            pieces = [both[..., start : start + 7000] for start in range(0, num_samples, 7000)]
+            super().write(lambda: pieces, num_samples)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("separator.separation.StemFiles", Stems)
+        path = write(tmp_path / "mix.wav", voice, rate)
+        assert model.separate_file(path, tmp_path / "stems").active == ("speaker1", "speaker2")
+    assert 10 * np.log10(np.square(brief).sum() / np.square(voice).sum()) < -20
 
 
 def test_cancelling_leaves_nothing(tiny_checkpoint, tmp_path, two_voices):

@@ -188,10 +188,18 @@ def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) ->
             say(path, standard_output)
         if report["gain_db"] < 0:
             print(f"  all stems lowered by {-report['gain_db']:.1f} dB so that none clips", file=sys.stderr)
+        if silent := [name for name in report["stems"] if name not in report["active"]]:
+            print(f"  {_without_voice(silent, report)}", file=sys.stderr)
         if options.verbose:
             print(f"  {_details(report)}; model {options.model}", file=sys.stderr)
     if "damage" in report:
         print(f"warning: {report['path']}: {report['damage']}; the stems hold that much", file=sys.stderr)
+
+
+def _without_voice(silent: Sequence[str], report: dict) -> str:
+    if not report["active"]:
+        return "silence: nothing is in the stems"
+    return f"no voice of its own in {', '.join(silent)}: 20 dB and more below the others"
 
 
 def _details(report: dict) -> str:
