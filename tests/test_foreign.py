@@ -263,6 +263,17 @@ def test_a_file_that_unpacks_to_more_than_it_holds_is_not_opened(tmp_path):
         separator.load(tmp_path / "bomb.pth")
 
 
+def test_tensors_that_are_larger_than_their_file_are_not_used(tmp_path):
+    file = shaken(AsteroidConvTasNet()).file()
+    file["model_args"] = file["model_args"] | {"hid_chan": 10**9}
+    weights = file["state_dict"]
+    weights["masker.TCN.0.shared_block.0.weight"] = torch.zeros(1).expand(10**9, 8, 1)
+    torch.save(file | {"state_dict": weights}, tmp_path / "views.pth")
+    assert (tmp_path / "views.pth").stat().st_size < 10**6
+    with pytest.raises(CheckpointError, match="larger than the file"):
+        separator.load(tmp_path / "views.pth")
+
+
 def test_a_file_that_is_too_large_is_not_opened(tmp_path):
     with (tmp_path / "large.pth").open("wb") as file:
         file.truncate(2**31)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,8 +21,8 @@ def build(
     theirs: Mapping[str, Tensor],
     parts: Mapping[str, str],
     where: Any,
-    unused: set[str] = frozenset(),  # type: ignore[assignment]
-    missing: Mapping[str, float] = {},
+    unused: Collection[str] = (),
+    missing: Mapping[str, float] | None = None,
 ) -> ConvTasNet:
     """A network with weights of theirs.
 
@@ -44,7 +44,7 @@ def build(
             taken.add(found[0])
             weights[name] = _shaped(theirs[found[0]], parameter.shape, found[0], where)
             continue
-        values = [value for end, value in missing.items() if name.endswith(end)]
+        values = [value for end, value in (missing or {}).items() if name.endswith(end)]
         if not values:
             raise CheckpointError(f"{where}: {source}.{kind} is missing; get the file again")
         weights[name] = torch.full(parameter.shape, values[0])

@@ -40,11 +40,13 @@ def read_tensors(path: Path) -> dict[str, Any]:
                     raise CheckpointError(f"{path}: holds more than its size; torch.save does not compress: not opened")
         with torch.serialization.safe_globals([torch.torch_version.TorchVersion]):  # among asteroid's `infos`
             content = torch.load(path, map_location="cpu", weights_only=True)
+        if _bytes(content) > size:
+            raise CheckpointError(f"{path}: its tensors are larger than the file; not used")
     except CheckpointError:
         raise
     except Exception as error:  # torch raises many kinds for a damaged file
         text = str(error)
-        if found := re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|class) ([\w.]+)", text):
+        if found := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", text):
             raise CheckpointError(
                 f"{path}: it wants {found[1]} to be run, which no model needs; nothing of it was. Use weights that "
                 "were saved as tensors alone"
@@ -54,3 +56,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected a dictionary of a model's weights")
     return content
+
+
+def _bytes(content: Any) -> int:
+    """Of the tensors in dictionaries. Those of a view may be many more than those that are stored."""
+    if isinstance(content, dict):
+        return sum(map(_bytes, content.values()))
+    return content.numel() * content.element_size() if isinstance(content, torch.Tensor) else 0
