@@ -1,8 +1,8 @@
 """Where a model fails, with numbers: python benchmarks/failures.py LIST.csv MODEL [MODEL ...]
 
-Mixtures of two voices from a list, as they are, by how far apart the voices' pitches lie, behind generated noise and
-music 15 dB below them, in simulated rooms; each voice of them alone; and the levels of the stems. Made by `Separator`, as
-`separate` does. With --pictures DIR spectrograms of a good mixture and a bad one.
+Mixtures of two voices from a list: as they are, by how far apart the voices' pitches lie, behind generated noise and
+music 15 dB below them, in simulated rooms; each voice of them alone; and the levels of the stems. Made by `Separator`,
+as `separate` does. With --pictures DIR spectrograms of a good mixture and a bad one.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def same_weights():
     theirs = torchaudio.models.ConvTasNet(msk_activate="relu").eval().requires_grad_(False)
     for weight in theirs.parameters():
         weight.add_(0.03 * torch.randn_like(weight))  # away from the beginning, where all norms are alike
-    ours = torchaudio_layout.convert(theirs.state_dict(), "torchaudio", RATE).requires_grad_(False)
+    ours = torchaudio_layout.convert(theirs.state_dict(), "torchaudio", RATE, 8, "relu").requires_grad_(False)
     return theirs, ours
 
 

@@ -5,6 +5,7 @@ A checkpoint is data and never names code to import.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from separator.models import ConvTasNet
 
 FORMAT = "separator"
 FORMAT_VERSION = 1
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 ARCHITECTURES = ("ConvTasNet",)
+# What files may claim; far beyond what there is, and little enough to be tried.
+MOST = {"sample_rate": 1_000_000, "num_sources": 1000}
 
 
 def save(
@@ -40,6 +44,9 @@ def save(
         CheckpointError: if the file cannot be written.
     """
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
+    for name, value in weights.items():
+        if not value.isfinite().all() and net.state_dict()[name].isfinite().all():
+            raise CheckpointError(f"{path}: {name} is too large for {dtype}; store it as float32")
     header = {key: json.dumps(value) for key, value in describe(net, training or {}).items()}
     _write(Path(path), lambda temporary: save_file(weights, temporary, metadata=header))
 
@@ -69,7 +76,10 @@ def load(path: str | Path) -> ConvTasNet:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged ({error}); get the file again") from error
-    return fill(blueprint(facts["arguments"], len(weights), path), weights, path)
+    net = fill(blueprint(facts["arguments"], len(weights), path), weights, path)
+    if (net.sample_rate, list(net.sources)) != (facts["sample_rate"], facts["sources"]):
+        raise CheckpointError(f"{path}: its header contradicts itself on sample_rate or sources; get the file again")
+    return net
 
 
 def blueprint(arguments: dict[str, Any], num_weights: int, where: Any) -> ConvTasNet:
@@ -80,6 +90,9 @@ def blueprint(arguments: dict[str, Any], num_weights: int, where: Any) -> ConvTa
     """
     try:
         count_blocks(arguments, num_weights)
+        for name, most in MOST.items():
+            if isinstance(arguments.get(name), int) and arguments[name] > most:
+                raise ConfigError(f"{name}={str(arguments[name])[:20]}, which is more than {most}")
         with torch.device("meta"):
             return ConvTasNet(**arguments)
     except (ConfigError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
@@ -113,10 +126,30 @@ def fill(net: ConvTasNet, weights: dict[str, torch.Tensor], where: Any) -> ConvT
                 f"{where}: its weights do not fit its description ({name} is {list(value.shape)}, not {shapes[name]}); "
                 "get the file again"
             )
-        if not value.is_floating_point() or not value.isfinite().all():
-            raise CheckpointError(f"{where}: {name} holds what is no finite number; get the file again")
-    net.load_state_dict({name: value.float().contiguous() for name, value in weights.items()}, assign=True)
+        check_storage(name, value, where)
+    kept = {name: value.float().contiguous() for name, value in weights.items()}
+    for name, value in kept.items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{where}: {name} holds what is no finite number in float32; get the file again")
+    net.load_state_dict(kept, assign=True)
     return net.eval()
+
+
+def check_storage(name: str, value: torch.Tensor, where: Any) -> None:
+    """Raises `CheckpointError` unless a weight is a plain array of real numbers."""
+    if value.dtype not in DTYPES or value.layout != torch.strided or value.device.type != "cpu" or value.is_nested:
+        raise CheckpointError(
+            f"{where}: {name} is stored as {value.dtype}, {value.layout}; expected real numbers of 16 to 64 bits"
+        )
+
+
+def fingerprint(net: ConvTasNet) -> str:
+    """Of a network's weights, to know them again: 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _first_line(error: Exception) -> str:
@@ -144,7 +177,7 @@ def read_facts(path: str | Path) -> dict[str, Any]:
         ) from error
     try:
         facts = {key: json.loads(value) for key, value in header.items()}
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         facts = {}
     if facts.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but not of separator; expected one that training wrote")
@@ -155,7 +188,7 @@ def read_facts(path: str | Path) -> dict[str, Any]:
 def check_facts(facts: dict[str, Any], where: Any) -> None:
     """Raises `CheckpointError` unless this version can read what a header, or `config.json`, describes."""
     version = facts.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or not 0 < version <= FORMAT_VERSION:
         raise CheckpointError(
             f"{where}: its format is version {version}, this separator reads up to {FORMAT_VERSION}; update separator"
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from separator import __version__, bounds, config, evaluation_page, files, measures, objectives, summary
+from separator import __version__, bounds, checkpoint, config, evaluation_page, files, measures, objectives, summary
 from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet, layouts
 from separator.errors import ConfigError, check_names, check_whole, reason
 from separator.separation import Separator
@@ -200,6 +200,7 @@ def run(settings: dict[str, Any]) -> None:
     ]
     facts: dict[str, Any] = {"model": names[0], "data": data.name, "mixtures": len(rows), **summary.summarize(rows)}
     facts["made_with"] = {"separator": __version__, "torch": torch.__version__, "settings": settings}
+    facts["weights"] = checkpoint.fingerprint(models[0].net)
     facts["named_sources"] = [] if models[0].interchangeable else list(models[0].sources)
     for column, edges in summary.GROUPS.items():
         facts[f"by_{column}"] = summary.grouped(rows, column, edges)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -19,39 +20,58 @@ from separator.errors import CheckpointError, ConfigError, SeparatorError, choos
 from separator.models import ConvTasNet
 
 # An entry of the cache whose content is known by its checksum is named so.
-SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256, GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+# torchaudio waits for an answer as long as Python does: for ever, if nobody says otherwise.
+TIMEOUT_SECONDS = 30.0
+# Of `conv_tasnet_base`, which its bundles are made with: blocks in a repeat.
+BUNDLE_BLOCKS = 8
 
 
-def load_repository(name: str) -> ConvTasNet:
-    """The network in the repository OWNER/NAME of the hub, or OWNER/NAME@REVISION.
+def fetch(name: str) -> Path:
+    """The model in the repository OWNER/NAME of the hub, or OWNER/NAME@REVISION, in the cache: its file or folder.
 
-    Separator's own, asteroid's, or SpeechBrain's Conv-TasNets.
+    Separator's own, asteroid's, or the folder of SpeechBrain's.
 
     Raises:
         ConfigError: if there is no such repository.
-        CheckpointError: if it cannot be reached, holds another network, or its files are damaged.
+        CheckpointError: if it cannot be reached, holds another kind of model, or its files are damaged.
     """
     repository = _Repository(name)
-    if (description := repository.get("config.json")) is not None:
-        facts = _read_json(description)
-        if facts.get("format") == checkpoint.FORMAT:
-            checkpoint.check_facts(facts, f"hf:{name}")
-            return checkpoint.load(repository.need("model.safetensors"))
-        kind = facts.get("model_type") or next(iter(facts.get("architectures") or []), None)
-        if kind is not None:
-            raise CheckpointError(f"hf:{name}: a {kind} model; separator has Conv-TasNets only")
+    if (description := repository.get("config.json")) is not None and check_description(description, f"hf:{name}"):
+        return repository.need("model.safetensors")
     if (settings := repository.get("hyperparams.yaml")) is not None:
         foreign.speechbrain.read_hyperparams(settings)
         for part in foreign.speechbrain.PARTS:
             repository.need(f"{part}.ckpt")
-        return foreign.speechbrain.load(settings.parent)
-    for file, load in (("model.safetensors", checkpoint.load), ("pytorch_model.bin", foreign.load_file)):
+        return settings.parent
+    for file in ("model.safetensors", "pytorch_model.bin"):
         if (path := repository.get(file)) is not None:
-            return load(path)
+            return path
     raise repository.missing(
         "holds neither model.safetensors (separator's), nor pytorch_model.bin (asteroid's), nor hyperparams.yaml with "
         "encoder.ckpt, masknet.ckpt and decoder.ckpt (SpeechBrain's)"
     )
+
+
+def check_description(path: Path, where: str) -> bool:
+    """Whether a config.json is of this project; False if it does not say.
+
+    Raises:
+        CheckpointError: if it is of another one, or of a newer version.
+    """
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: config.json is damaged ({_in_a_line(error)}); get it again") from error
+    if not isinstance(facts, dict):
+        return False
+    if facts.get("format") == checkpoint.FORMAT:
+        checkpoint.check_facts(facts, where)
+        return True
+    kind = facts.get("model_type", facts.get("architectures"))
+    if kind is not None:
+        raise CheckpointError(f"{where}: a model of another kind ({str(kind)[:60]!r}); separator has Conv-TasNets only")
+    return False
 
 
 class _Repository:
@@ -59,15 +79,21 @@ class _Repository:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._id, _, revision = name.partition("@")
+        # Importing it takes a while.
+        from huggingface_hub import errors, utils
+
+        self._id, at, revision = name.partition("@")
         self._revision = revision or None
         self._unreachable = ""
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self._id):
+        try:
+            utils.validate_repo_id(self._id)
+        except errors.HFValidationError:
+            self._id = ""
+        if self._id.count("/") != 1 or (at and not revision):
             raise ConfigError(f"hf:{name}: not a repository's name; expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
 
     def get(self, file: str) -> Path | None:
         """The path of a file, got if it was not there; None if there is none, or none in the cache and no network."""
-        # Importing it takes a while.
         from huggingface_hub import errors, hf_hub_download
 
         try:
@@ -76,6 +102,12 @@ class _Repository:
             path = Path(
                 hf_hub_download(self._id, file, revision=self._revision, local_files_only=bool(self._unreachable))
             )
+        except errors.LocalEntryNotFoundError as error:  # a kind of the next
+            if self._unreachable:
+                return None
+            raise CheckpointError(
+                f"hf:{self.name}: {file} could not be downloaded ({_in_a_line(error.__cause__ or error)}); try again"
+            ) from error
         except errors.EntryNotFoundError:
             return None
         except errors.GatedRepoError as error:
@@ -141,43 +173,33 @@ class _Repository:
                 )
 
 
-def _in_a_line(error: Exception) -> str:
+def _in_a_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].strip()
 
 
 def _check_sum(path: Path, what: str) -> None:
     """Compares a file of the cache with the checksum that it is stored under; a damaged one is taken out of the cache.
 
+    Large files are stored under their SHA-256, small ones under git's name: a SHA-1 of their length and content.
+
     Raises:
         CheckpointError: if they differ.
     """
     stored = path.resolve()
-    if not SHA256.fullmatch(stored.name):  # small files are stored under another kind of name
+    content = stored.read_bytes()
+    if SHA256.fullmatch(stored.name):
+        found = hashlib.sha256(content).hexdigest()
+    elif GIT_SHA1.fullmatch(stored.name):
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    else:
         return
-    with stored.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
     if found != stored.name:
         for entry in (path, stored):
             entry.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{what} was damaged: its SHA-256 is {found[:12]}..., the hub's {stored.name[:12]}...; it was taken out of "
-            "the cache: run the same again to get it anew"
+            f"{what} was damaged: its checksum is {found[:12]}..., the hub's {stored.name[:12]}...; it was taken out "
+            "of the cache: run the same again to get it anew"
         )
-
-
-def _sha256(file: Any) -> str:  # Python 3.10
-    found = hashlib.sha256()
-    while block := file.read(2**20):
-        found.update(block)
-    return found.hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); get it again") from error
-    return content if isinstance(content, dict) else {}
 
 
 def load_torchaudio(name: str) -> ConvTasNet:
@@ -199,19 +221,22 @@ def load_torchaudio(name: str) -> ConvTasNet:
     cached = _torchaudio_cache(bundle)
     if _wants_offline() and not cached.is_file():
         raise CheckpointError(f"torchaudio:{name}: not in the cache ({cached}), and HF_HUB_OFFLINE is set")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         net = bundle.get_model()
-    except URLError as error:
+    except (URLError, TimeoutError) as error:
         raise CheckpointError(
-            f"torchaudio:{name}: it cannot be downloaded ({error.reason}); connect once, it is kept in {cached}"
+            f"torchaudio:{name}: it cannot be downloaded ({_in_a_line(error)}); connect once, it is kept in {cached}"
         ) from error
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise CheckpointError(
-            f"torchaudio:{name}: {cached} is damaged, or could not be written ({_in_a_line(error)}); "
-            "remove it and run the same again"
-        ) from error
+    except Exception as error:  # torch raises many kinds for a damaged file, and has much to say of it
+        if not cached.is_file():
+            raise CheckpointError(f"torchaudio:{name}: {cached} cannot be written ({_in_a_line(error)})") from error
+        raise CheckpointError(f"torchaudio:{name}: {cached} is damaged; remove it and run the same again") from error
+    finally:
+        socket.setdefaulttimeout(before)
     mask = type(net.mask_generator.mask_activate).__name__.lower()
-    return foreign.torchaudio.convert(net.state_dict(), f"torchaudio:{name}", bundle.sample_rate, mask=mask)
+    return foreign.torchaudio.convert(net.state_dict(), f"torchaudio:{name}", bundle.sample_rate, BUNDLE_BLOCKS, mask)
 
 
 def _torchaudio_cache(bundle: Any) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,32 +39,37 @@ def publish(
     dtype: str = "float32",
     licence: str | None = None,
     repository: str | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Writes config.json, model.safetensors and README.md, all of them or none; returns their paths.
 
     Args:
         model: whatever `separator.load` takes.
-        folder: where to; made if there is none, and files of these names are replaced.
+        folder: where to; made if there is none.
         evaluation: the folder or the summary.json of `python -m separator.evaluate`, for the card.
         dtype: in which the weights are stored: "float32", "float16" or "bfloat16". They are computed with in float32.
         licence: of the weights, as the hub names it ("apache-2.0"); what the checkpoint says if None.
         repository: OWNER/NAME that the card names.
+        overwrite: whether files of these names that are there may be replaced.
 
     Raises:
         ConfigError: if the model is unknown, or the folder cannot be written to.
         CheckpointError: if the model or the evaluation cannot be used.
     """
     kept = choose("dtype", dtype, DTYPES)
+    if licence is not None and not re.fullmatch(r"[a-z0-9.-]+", licence):
+        raise ConfigError(f"licence {licence!r} is no name of the hub's, such as apache-2.0, cc-by-4.0 or other")
+    folder = Path(folder)
+    there = [str(folder / name) for name in FILES if (folder / name).exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{there[0]}: already exists; use -f (overwrite=True) to replace it, or another folder")
     net = zoo.load(model)
-    path = zoo.find(model) if zoo.is_ours(model) else None
-    training = checkpoint.read_facts(path)["training"] if path is not None else {"converted_from": str(model)}
-    training = _without_paths(training)
+    training = _without_paths(_facts(model))
     if licence is not None:
         training["licence"] = licence
     if evaluation is not None:
-        training["evaluation"] = read_evaluation(Path(evaluation))
+        training["evaluation"] = read_evaluation(Path(evaluation), net)
     facts = checkpoint.describe(net, training)
-    folder = Path(folder)
     texts = {
         "config.json": json.dumps(facts, indent=2) + "\n",
         "README.md": card(net, facts, repository or folder.resolve().name),
@@ -78,6 +83,15 @@ def publish(
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written to ({reason(error)}); choose another place") from error
     return [folder / name for name in FILES]
+
+
+def _facts(model: str | Path) -> dict[str, Any]:
+    """What a checkpoint of ours says of its training; of others, where they are from."""
+    if not str(model).startswith("torchaudio:"):
+        path = zoo.find(model)
+        if path.is_file() and checkpoint.is_safetensors(path):
+            return checkpoint.read_facts(path)["training"]
+    return {"converted_from": str(model)}
 
 
 def _writer(text: str) -> files.Write:
@@ -110,16 +124,17 @@ def upload(folder: str | Path, repository: str, private: bool = False) -> str:
     return f"https://huggingface.co/{repository}"
 
 
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """What a card and `separate --list-models` tell of an evaluation: means, their confidence, on what.
+def read_evaluation(path: Path, net: ConvTasNet) -> dict[str, Any]:
+    """What a card and `separate --list-models` tell of an evaluation of a network: means, their confidence, on what.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is none, or it is another network's.
     """
     path = path / "summary.json" if path.is_dir() else path
     try:
         summary = json.loads(path.read_text())
-        found: dict[str, Any] = {"data": str(summary["data"]), "mixtures": int(summary["mixtures"])}
+        found: dict[str, Any] = {"data": Path(summary["data"]).name, "mixtures": int(summary["mixtures"])}
+        weights = str(summary["weights"])
         found["si_snri"] = round(summary["si_snri"]["mean"], 2)
         scores = {
             name: {key: round(summary[name][key], 2) for key in ("mean", "median", "confidence") if summary[name][key]}
@@ -131,6 +146,11 @@ def read_evaluation(path: Path) -> dict[str, Any]:
             f"{path}: not an evaluation's summary ({type(error).__name__}: {error}); expected the folder that "
             "python -m separator.evaluate wrote"
         ) from error
+    if weights != checkpoint.fingerprint(net):
+        raise CheckpointError(
+            f"{path}: an evaluation of {summary.get('model')!r}, whose weights are others; evaluate the model that "
+            "is to be published"
+        )
     return found | {"scores": scores}
 
 
@@ -179,7 +199,7 @@ def _training(training: dict[str, Any]) -> list[str]:
         lines += f"; SI-SNRi on its validation mixtures {valid:.2f} dB"
     found = ["## Training", lines + ".", training.get("data", "")]
     if "settings" in training:
-        found += ["Settings, of which paths show only their last part:", _block(training["settings"])]
+        found += ["Settings, with only the last part of each path:", _block(training["settings"])]
     return found
 
 
@@ -214,7 +234,7 @@ def _without_paths(content: Any) -> Any:
         return {key: _without_paths(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_without_paths(value) for value in content]
-    return content.rpartition(os.sep)[2] if isinstance(content, str) and content.startswith(os.sep) else content
+    return re.split(r"[/\\]", content)[-1] if isinstance(content, str) else content
 
 
 def main() -> int:
@@ -227,12 +247,23 @@ def main() -> int:
     parser.add_argument("--evaluation", type=Path, metavar="DIR", help="what python -m separator.evaluate wrote")
     parser.add_argument("--dtype", default="float32", help=f"of the stored weights: {', '.join(DTYPES)}")
     parser.add_argument("--licence", help="of the weights, such as apache-2.0 or cc-by-4.0")
+    parser.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
     parser.add_argument("--upload", metavar="OWNER/NAME", help="put it on the hub too")
     parser.add_argument("--private", action="store_true", help="where only you can see it")
     options = parser.parse_args()
+    if options.upload is not None and options.upload.count("/") != 1:
+        parser.error(f"--upload {options.upload}: expected OWNER/NAME")
+    if options.private and options.upload is None:
+        parser.error("--private says how to --upload; give that too")
     try:
         paths = publish(
-            options.model, options.folder, options.evaluation, options.dtype, options.licence, options.upload
+            options.model,
+            options.folder,
+            options.evaluation,
+            options.dtype,
+            options.licence,
+            options.upload,
+            options.force,
         )
         for path in paths:
             print(path)
@@ -240,7 +271,7 @@ def main() -> int:
             print(upload(options.folder, options.upload, options.private))
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

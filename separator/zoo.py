@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from separator import checkpoint, foreign, hub
-from separator.errors import CheckpointError, ConfigError, suggestion
+from separator.errors import CheckpointError, ConfigError, SeparatorError, suggestion
 from separator.models import ConvTasNet
 
 BUNDLED = Path(__file__).resolve().parent / "weights"
@@ -98,38 +98,39 @@ def load(model: str | Path) -> ConvTasNet:
 
     Args:
         model: the name of a bundled model; "hf:OWNER/NAME" of the Hugging Face hub; "torchaudio:BUNDLE"; the path of a
-            checkpoint of this project, of asteroid, or of a state dict of torchaudio's; or a folder: of a training run,
-            of `python -m separator.publish`, a copy of what is on the hub, or SpeechBrain's with hyperparams.yaml.
+            checkpoint of this project or of asteroid; or a folder: of a training run, of
+            `python -m separator.publish`, a copy of what is on the hub, or SpeechBrain's with hyperparams.yaml.
 
     Raises:
         ConfigError: if nothing has this name.
         CheckpointError: if it cannot be got, is damaged, or is a network of another kind.
     """
-    kind, _, name = str(model).partition(":")
-    if kind == "hf":
-        return hub.load_repository(name)
-    if kind == "torchaudio":
-        return hub.load_torchaudio(name)
+    if str(model).startswith("torchaudio:"):
+        return hub.load_torchaudio(str(model).partition(":")[2])
     path = find(model)
-    if (path / "hyperparams.yaml").is_file():
-        return foreign.speechbrain.load(path)
-    if path.suffix == ".safetensors" or checkpoint.is_safetensors(path):
-        return checkpoint.load(path)
-    return foreign.load_file(path)
-
-
-def is_ours(model: str | Path) -> bool:
-    """Whether a model is a checkpoint of this project on this machine."""
-    if str(model).partition(":")[0] in ("hf", "torchaudio"):
-        return False
-    return checkpoint.is_safetensors(find(model))
+    try:
+        if path.is_dir():
+            return foreign.speechbrain.load(path)
+        if path.suffix == ".safetensors" or checkpoint.is_safetensors(path):
+            return checkpoint.load(path)
+        return foreign.load_file(path)
+    except SeparatorError:
+        raise
+    except (Exception, RecursionError, MemoryError) as error:  # of a file that somebody made to be wrong
+        raise CheckpointError(
+            f"{path}: cannot be used as a model ({type(error).__name__}); get the file again"
+        ) from error
 
 
 def find(model: str | Path) -> Path:
-    """The file of a bundled model's name, of a path or a folder; the folder itself if it is SpeechBrain's."""
+    """The file of a bundled model, of one on the hub, of a path or a folder; if it is SpeechBrain's, the folder."""
     if str(model) in names():
         return names()[str(model)]
+    if str(model).startswith("hf:"):
+        return hub.fetch(str(model)[3:])
     path = Path(model)
+    if (path / "config.json").is_file():
+        hub.check_description(path / "config.json", str(path))
     for name in ("best.safetensors", "model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return path / name

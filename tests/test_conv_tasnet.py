@@ -34,7 +34,7 @@ def test_output_equals_torchaudio(mask, num_sources, length, filters, bottleneck
     with torch.no_grad():
         for parameter in peer.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    net = torchaudio.convert(peer.state_dict(), "here", num_blocks=blocks, mask=mask)
+    net = torchaudio.convert(peer.state_dict(), "here", 8000, blocks, mask)
     assert net.receptive_field.frames == 1 + repeats * 2 * (2**blocks - 1)
     for samples in (8000, 1237):
         mixture = 0.1 * torch.randn(2, samples)

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -33,6 +34,8 @@ ASTEROID = {
     "positive coefficients": {"encoder_activation": "relu", "mask_act": "sigmoid"},
     "odd windows": {"kernel_size": 21, "stride": 10},
     "windows that overlap by three quarters": {"kernel_size": 20, "stride": 5},
+    "as many filters as samples in a window": {"n_filters": 16, "in_chan": 16, "out_chan": 16},
+    "as many channels as taps": {"hid_chan": 3, "bn_chan": 3},
 }
 
 
@@ -80,6 +83,11 @@ def test_the_source_of_a_network_with_one_has_a_name(task, sources):
         ({"n_fitlers": 24}, "unknown argument 'n_fitlers'.*did you mean 'n_filters'"),
         ({"conv_kernel_size": 4}, "describes no network.*odd kernel_size"),
         ({"n_blocks": 10**9}, "describes no network.*weights"),
+        ({"n_src": 10**9}, "num_sources=1000000000, which is more than 1000"),
+        ({"sample_rate": 10**400}, "which is more than 1000000"),
+        ({"causal": None}, "causal=None.*False, True"),
+        ({"in_chan": torch.zeros(3)}, "in_chan=a Tensor"),
+        ({"mask_act": ["relu"] * 10**6}, "mask_act=a list, "),
         ({"hid_chan": 10**9}, r"\[12, 8, 1\], where \[1000000000, 8\]"),
         ({"n_blocks": "3"}, "describes no network|no network"),
         ({"sample_rate": None}, "describes no network.*sample_rate"),
@@ -112,6 +120,10 @@ def changed(weights, remove=None, **values):
         ({"masker__mask_net__1__bias": torch.zeros(3)}, r"mask_net.1.bias is \[3\], where \[48\]"),
         ({"masker__mask_net__1__bias": torch.full([48], torch.nan)}, "no finite number"),
         ({"masker__mask_net__1__bias": "text"}, "damaged"),
+        ({"masker__mask_net__1__bias": torch.full([48], 1e300, dtype=torch.float64)}, "no finite number in float32"),
+        ({"masker__mask_net__1__bias": torch.zeros(48).to_sparse()}, "sparse"),
+        ({"masker__mask_net__1__bias": torch.zeros(48, dtype=torch.complex64)}, "complex64"),
+        ({"masker__mask_net__1__bias": torch.zeros(48, device="meta")}, "stored as"),
     ],
 )
 def test_weights_must_be_exactly_the_networks(changes, message):
@@ -126,18 +138,28 @@ def torchaudios(**sizes):
     return shaken(models.ConvTasNet(**(arguments | dict(msk_num_stacks=2, msk_activate="relu") | sizes)))
 
 
-@pytest.mark.parametrize("num_sources", [2, 3])
-def test_a_state_dict_of_torchaudio_gives_what_torchaudio_gives(num_sources, tmp_path):
-    theirs = torchaudios(num_sources=num_sources)
-    torch.save(theirs.state_dict(), tmp_path / "conv_tasnet.pt")
-    assert_same(separator.load(tmp_path / "conv_tasnet.pt"), lambda mixture: theirs(mixture[:, None]))
+@pytest.mark.parametrize("sizes", [{}, {"num_sources": 3}, {"enc_num_feats": 16}, {"msk_num_layers": 3}])
+@pytest.mark.parametrize("mask", ["relu", "sigmoid"])
+def test_a_state_dict_of_torchaudio_gives_what_torchaudio_gives(sizes, mask):
+    theirs = torchaudios(msk_activate=mask, **sizes)
+    ours = torchaudio.convert(theirs.state_dict(), "here", 16000, sizes.get("msk_num_layers", 8), mask)
+    assert ours.sample_rate == 16000
+    assert_same(ours, lambda mixture: theirs(mixture[:, None]))
 
 
-def test_a_state_dict_of_torchaudio_that_leaves_it_open_how_blocks_repeat_is_refused():
-    with pytest.raises(CheckpointError, match="6 blocks; a state dict does not tell how many make a repeat"):
-        torchaudio.convert(torchaudios(msk_num_layers=3).state_dict(), "here")
+def test_what_torchaudio_has_and_we_have_not_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="6 blocks, which repeats of 4"):
+        torchaudio.convert(torchaudios(msk_num_layers=3).state_dict(), "here", 8000, 4, "relu")
+    with pytest.raises(CheckpointError, match="15 samples, an odd number"):
+        torchaudio.convert(torchaudios(enc_kernel_size=15).state_dict(), "here", 8000, 8, "relu")
     with pytest.raises(CheckpointError, match="not a state dict of torchaudio's"):
-        torchaudio.convert({"mask_generator.input_norm.weight": torch.zeros(3)}, "here")
+        torchaudio.convert({"mask_generator.input_norm.weight": torch.zeros(3)}, "here", 8000, 8, "relu")
+
+
+def test_a_file_with_a_state_dict_of_torchaudio_leaves_open_what_it_computes(tmp_path):
+    torch.save(torchaudios().state_dict(), tmp_path / "conv_tasnet.pt")
+    with pytest.raises(CheckpointError, match=r"does not tell its masks.*separator\.foreign\.torchaudio\.convert"):
+        separator.load(tmp_path / "conv_tasnet.pt")
 
 
 @pytest.mark.parametrize("kind", [SpeechBrainRecipe, SpeechBrainOwn])
@@ -208,24 +230,25 @@ def test_frames_of_another_project_cannot_stream():
 class Runs:
     """A pickle that writes a file when it is loaded."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path, by=Path.touch):
+        self.path, self.by = path, by
 
     def __reduce__(self):
-        return Path.touch, (self.path,)
+        return (os.system, (f"touch {self.path}",)) if self.by is os.system else (self.by, (self.path,))
 
 
-def test_a_pickle_that_wants_to_run_something_is_refused_and_does_not(tmp_path):
+@pytest.mark.parametrize("by", [Path.touch, os.system, os.mkdir])
+def test_a_pickle_that_wants_to_run_something_is_refused_and_does_not(tmp_path, by):
     victim = tmp_path / "ran"
-    file = shaken(AsteroidConvTasNet()).file(infos=Runs(victim))
+    file = shaken(AsteroidConvTasNet()).file(infos=Runs(victim, by))
     torch.save(file, tmp_path / "pytorch_model.bin")
     torch.save(file, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Runs(victim)))
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Runs(victim, by)))
     for name in ("pytorch_model.bin", "old.pth", "bare.pt"):
         with pytest.raises(CheckpointError, match=f"{name}: .*(to be run|not a separator checkpoint)"):
             separator.load(tmp_path / name)
     folder = write_speechbrain(shaken(SpeechBrainRecipe()), tmp_path / "brain")
-    torch.save({"weight": Runs(victim)}, folder / "masknet.ckpt")
+    torch.save({"weight": Runs(victim, by)}, folder / "masknet.ckpt")
     with pytest.raises(CheckpointError, match="to be run"):
         separator.load(folder)
     assert not victim.exists()
@@ -253,7 +276,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=f"{name}.pth: ") as caught:
             separator.load(path)
-        assert "\n" not in str(caught.value), name
+        assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value), name
 
 
 def test_a_file_that_unpacks_to_more_than_it_holds_is_not_opened(tmp_path):

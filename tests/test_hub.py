@@ -41,13 +41,16 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if found[3] not in files:
             return self._refuse(404, "EntryNotFound")
         content = files[found[3]]
-        checksum = hashlib.sha256(content).hexdigest()
+        is_small = len(content) < 10_000  # not in LFS
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        checksum = git if is_small else hashlib.sha256(content).hexdigest()
         start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
         part = self.server.sent(content)[start:]
         self.send_response(206 if start else 200)
         self.send_header("ETag", f'"{checksum}"')
-        self.send_header("X-Linked-Etag", f'"{checksum}"')
-        self.send_header("X-Linked-Size", str(self.server.claimed or len(content)))
+        if not is_small:
+            self.send_header("X-Linked-Etag", f'"{checksum}"')
+            self.send_header("X-Linked-Size", str(self.server.claimed or len(content)))
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Content-Length", str(len(content) - start))
         if start:
@@ -192,11 +195,40 @@ def test_a_download_that_fails_leaves_nothing_half(asteroid, server, tmp_path):
 
 def test_a_file_with_another_checksum_is_refused_and_leaves_the_cache(asteroid, server, tmp_path):
     server.sent = lambda content: bytes(len(content))
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin was damaged: its SHA-256 .*again"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin was damaged: its checksum .*again"):
         separator.load("hf:me/model")
     assert not list((tmp_path / "cache").rglob("pytorch_model.bin"))
     server.sent = lambda content: content
     assert_same(separator.load("hf:me/model"), asteroid)
+
+
+def test_a_damaged_small_file_is_got_anew(server, tiny_checkpoint):
+    facts = {"format": "separator", "format_version": 1, "architecture": "ConvTasNet", "arguments": {}}
+    facts |= {"sample_rate": 8000, "sources": [], "training": {}}
+    server.repositories["me/ours"] = {
+        "config.json": json.dumps(facts).encode(),
+        "model.safetensors": tiny_checkpoint.read_bytes(),
+    }
+    server.sent = lambda content: b" " * len(content)
+    with pytest.raises(CheckpointError, match=r"config\.json was damaged"):
+        separator.load("hf:me/ours")
+    server.sent = lambda content: content
+    separator.load("hf:me/ours")
+
+
+def test_an_answer_that_is_none_is_no_missing_file(asteroid, server, monkeypatch):
+    """A captive portal answers everything with a page of its own."""
+    monkeypatch.setattr(Hub, "_answer", lambda self, body: self._page())
+
+    def page(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"<html>")
+
+    monkeypatch.setattr(Hub, "_page", page, raising=False)
+    with pytest.raises(CheckpointError, match=r"could not be downloaded|cannot be reached"):
+        separator.load("hf:me/model")
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_got_anew(asteroid, server, tmp_path):
@@ -211,9 +243,11 @@ def test_a_file_that_was_damaged_in_the_cache_is_got_anew(asteroid, server, tmp_
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.json": b'{"model_type": "bert"}', "pytorch_model.bin": b"x"}, "a bert model"),
-        ({"config.json": b'{"architectures": ["Demucs"]}'}, "a Demucs model"),
+        ({"config.json": b'{"model_type": "bert"}', "pytorch_model.bin": b"x"}, "another kind .'bert'"),
+        ({"config.json": b'{"architectures": ["Demucs"]}'}, r"another kind .*Demucs"),
+        ({"config.json": b'{"architectures": 5}'}, "another kind .'5'"),
         ({"config.json": b"{"}, "damaged"),
+        ({"config.json": b"[" * 100000}, "damaged"),
         (
             {"hyperparams.yaml": b"a: !new:x.dual_path.Dual_Path_Model {b: 1}\n", "masknet.ckpt": b"x"},
             "Dual_Path_Model",
@@ -246,6 +280,9 @@ def test_names_that_do_not_exist(asteroid, server):
         ("me/gated", CheckpointError, "agree to something first"),
         ("nonsense", ConfigError, "expected hf:OWNER/NAME"),
         ("me/../model", ConfigError, "expected hf:OWNER/NAME"),
+        ("me/..", ConfigError, "expected hf:OWNER/NAME"),
+        ("me/model@", ConfigError, "expected hf:OWNER/NAME"),
+        ("me/" + 99 * "x", ConfigError, "expected hf:OWNER/NAME"),
     ):
         with pytest.raises(kind, match=message):
             separator.load(f"hf:{name}")
@@ -277,7 +314,7 @@ def test_torchaudios_real_bundle_is_as_large_as_ours():
     pipelines = pytest.importorskip("torchaudio.pipelines", exc_type=(ImportError, OSError))
     made = pipelines.CONVTASNET_BASE_LIBRI2MIX
     theirs = made._model_factory_func()
-    ours = hub.foreign.torchaudio.convert(theirs.state_dict(), "here", made.sample_rate)
+    ours = hub.foreign.torchaudio.convert(theirs.state_dict(), "here", made.sample_rate, hub.BUNDLE_BLOCKS, "relu")
     assert sum(value.numel() for value in ours.parameters()) == sum(value.numel() for value in theirs.parameters())
 
 
@@ -291,12 +328,18 @@ def test_what_torchaudio_cannot_give_is_told(tmp_path, monkeypatch):
         return answer
 
     for error, message in (
-        (URLError("Name or service not known"), "cannot be downloaded .Name or service"),
-        (RuntimeError("PytorchStreamReader failed"), r"x\.pt is damaged.*remove it"),
+        (URLError("Name or service not known"), "cannot be downloaded .*Name or service"),
+        (TimeoutError("timed out"), "cannot be downloaded .timed out"),
+        (PermissionError(13, "Permission denied"), r"x\.pt cannot be written"),
+        (RuntimeError("weights_only=False will likely succeed"), r"x\.pt is damaged; remove it and run the same again"),
     ):
         bundle(tmp_path, monkeypatch, fails(error))
+        if isinstance(error, RuntimeError):
+            (tmp_path / "torchaudio" / "models").mkdir(parents=True)
+            (tmp_path / "torchaudio" / "models" / "x.pt").write_bytes(b"x")
         with pytest.raises(CheckpointError, match=message):
             separator.load("torchaudio:CONVTASNET_BASE_LIBRI2MIX")
+    (tmp_path / "torchaudio" / "models" / "x.pt").unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(CheckpointError, match="not in the cache"):
         separator.load("torchaudio:CONVTASNET_BASE_LIBRI2MIX")

@@ -12,7 +12,7 @@ from separator.errors import CheckpointError, ConfigError
 
 SUMMARY = {
     "model": "tiny",
-    "data": "the list test.csv",
+    "data": "/home/me/test.csv",
     "mixtures": 12,
     "si_snri": {"mean": 7.1234, "confidence": 0.5, "median": 7.5, "count": 12},
     "stoi": {"mean": 0.81, "confidence": None, "median": 0.82, "count": 1},
@@ -20,10 +20,11 @@ SUMMARY = {
 
 
 @pytest.fixture
-def evaluation(tmp_path):
+def evaluation(tmp_path, tiny_checkpoint):
     folder = tmp_path / "evaluation"
     folder.mkdir()
-    (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    weights = checkpoint.fingerprint(separator.load(tiny_checkpoint))
+    (folder / "summary.json").write_text(json.dumps(SUMMARY | {"weights": weights}))
     return folder
 
 
@@ -48,7 +49,7 @@ def test_the_card_says_what_the_checkpoint_and_the_evaluation_say(tiny_checkpoin
         "2 speakers at 8000 Hz",
         "separate mix.wav -m hf:me/tiny",
         "| SI-SNRi | 7.12 +- 0.50 dB | 7.50 dB |",
-        "12 mixtures of the list test.csv",
+        "12 mixtures of test.csv",
         "num_filters: ",
     ):
         assert part in text
@@ -57,7 +58,7 @@ def test_the_card_says_what_the_checkpoint_and_the_evaluation_say(tiny_checkpoin
 
 def test_facts_of_training_are_in_the_card_without_folders_of_the_machine(tiny_checkpoint, tmp_path):
     net = separator.load(tiny_checkpoint)
-    settings = {"data": {"root": "/home/me/voices", "recipes": ["/a/b.csv", "c"]}, "seed": 3}
+    settings = {"data": {"root": "/home/me/voices", "lists": ["../home/me/b.csv", "s3://home/me/c"]}, "seed": 3}
     facts = {"step": 12000, "minutes": 90.0, "valid_si_snri": 5.25, "settings": settings}
     separator.save(net, tmp_path / "best.safetensors", facts)
     publish.publish(tmp_path, tmp_path / "out")
@@ -65,7 +66,7 @@ def test_facts_of_training_are_in_the_card_without_folders_of_the_machine(tiny_c
     assert "12,000 steps, 1.5 hours; SI-SNRi on its validation mixtures 5.25 dB." in text
     assert "root: voices" in text and "seed: 3" in text and "None was given" in text
     for name in publish.FILES:
-        assert b"/home/me" not in (tmp_path / "out" / name).read_bytes()
+        assert b"home/me" not in (tmp_path / "out" / name).read_bytes()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -94,9 +95,19 @@ def test_what_cannot_be_published_is_told_and_leaves_nothing(
     tiny_checkpoint, evaluation, tmp_path, monkeypatch, capsys
 ):
     (evaluation / "other.json").write_text('{"data": 1}')
+    (evaluation / "another.json").write_text(json.dumps(SUMMARY | {"weights": "0123456789abcdef"}))
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "README.md").write_text("mine")
     for kind, message, arguments in (
         (ConfigError, "unknown dtype 'int8'.*'float16'", {"dtype": "int8"}),
         (ConfigError, "unknown model", {"model": "defualt"}),
+        (ConfigError, "licence '' is no name", {"licence": ""}),
+        (ConfigError, r"README\.md: already exists; use -f", {"folder": tmp_path / "project"}),
+        (
+            CheckpointError,
+            "an evaluation of 'tiny', whose weights are others",
+            {"evaluation": evaluation / "another.json"},
+        ),
         (CheckpointError, "not an evaluation's summary", {"evaluation": tmp_path / "nothing"}),
         (CheckpointError, "not an evaluation's summary", {"evaluation": evaluation / "other.json"}),
     ):
@@ -107,7 +118,18 @@ def test_what_cannot_be_published_is_told_and_leaves_nothing(
         publish.publish(tiny_checkpoint, tmp_path / "file" / "out")
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr("sys.argv", ["publish", "defualt", str(tmp_path / "out")])
-    assert publish.main() == 1 and capsys.readouterr().err.startswith("error: unknown model")
+    assert publish.main() == 2 and capsys.readouterr().err.startswith("error: unknown model")
+    assert (tmp_path / "project" / "README.md").read_text() == "mine"
+
+
+def test_weights_that_are_too_large_for_half_are_not_stored_so(tiny_checkpoint, tmp_path):
+    net = separator.load(tiny_checkpoint)
+    with torch.no_grad():
+        net.to_masks.bias[0] = 1e5
+    separator.save(net, tmp_path / "large.safetensors")
+    with pytest.raises(CheckpointError, match=r"to_masks\.bias is too large for torch\.float16; store it as float32"):
+        publish.publish(tmp_path / "large.safetensors", tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()
 
 
 class Hub:
@@ -137,5 +159,6 @@ def test_it_is_uploaded_when_asked_for(tiny_checkpoint, tmp_path, monkeypatch, c
     assert Hub.uploaded == ("me/tiny", sorted(publish.FILES), sorted(publish.FILES))
     assert re.search(r"huggingface\.co/me/tiny$", capsys.readouterr().out.strip())
     monkeypatch.setattr(Hub, "fails", "401 Client Error\nmore")
-    assert publish.main() == 1
+    monkeypatch.setattr("sys.argv", [*arguments, "-f"])
+    assert publish.main() == 2
     assert "the hub did not take it (401 Client Error); log in" in capsys.readouterr().err

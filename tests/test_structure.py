@@ -60,8 +60,8 @@ ALLOWED = {
     "summary": set(),
     "evaluation_page": {"data", "report", "summary"},
     "evaluate": {
-        "bounds", "config", "data", "errors", "evaluation_page", "files", "measures", "objectives", "separation",
-        "summary",
+        "bounds", "checkpoint", "config", "data", "errors", "evaluation_page", "files", "measures", "objectives",
+        "separation", "summary",
     },
     "demo": {"cli", "data", "errors", "objectives", "report", "stem_files"},
 }

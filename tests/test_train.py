@@ -591,6 +591,9 @@ SAYS = {
     "one_to_three_speakers": {"model.num_sources": 3, "objective": "silence_safe_mean"},
     "noisy_reverberant": {"model.mixture_consistency": False, "data.rooms.target": "dry"},
     "speech_enhancement": {"model.sources": ["speech", "noise"], "data.noise.is_source": True},
+    "default_1": {"optimizer._target_": "separator.optimizers.Muon", "objective": "si_snr"},
+    "default_2": {"start_from": None, "data.mixing.active": [0.15, 0.85], "objective": "silence_safe_mean"},
+    "default_causal_2": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
     "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
     "libri2mix_8k": {
         "model.sample_rate": 8000, "model.filter_length": 16, "model.num_filters": 512, "model.mask": "relu",
@@ -611,8 +614,10 @@ SAYS = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains(tmp_path, recipe):
+def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
     root = [f"data.root={TREES[recipe](tmp_path)}"] if recipe in TREES else []
+    if recipe.startswith("default"):
+        root = [f"data.root={corpus_folder}", "data.valid_list=null", "start_from=null"]
     settings = compose(f"+recipe={recipe}", f"run={tmp_path / 'run'}", *root)
     flat = config.flat(settings)
     assert settings["name"].startswith(recipe)
@@ -625,7 +630,8 @@ def test_every_recipe_trains(tmp_path, recipe):
     if recipe in TREES:
         data["segment_seconds"] = 0.3
     else:
-        data |= {"num_speakers": 12, "valid_mixtures": 1, "valid_seconds": 0.5}
+        speakers = "generated_speakers" if recipe.startswith("default") else "num_speakers"
+        data |= {speakers: 12, "valid_mixtures": 1, "valid_seconds": 0.5}
         data["mixing"]["segment_seconds"] = 0.5
         for part in ("rooms", "noise"):
             if data.get(part):
@@ -641,7 +647,7 @@ def test_every_recipe_trains(tmp_path, recipe):
 
 def test_every_recipe_has_its_page():
     pages = {path.parent.name for path in (Path(__file__).parent.parent / "recipes").glob("*/README.md")}
-    assert set(RECIPES) == pages
+    assert {recipe.rstrip("_12") if recipe.startswith("default") else recipe for recipe in RECIPES} == pages
 
 
 def test_a_folder_of_voices_trains(tmp_path, corpus_folder):

@@ -27,7 +27,7 @@ UNSURE = 0.7
 def run(options: argparse.Namespace) -> int:
     """Separates what the options name and returns the exit code."""
     _check(options)
-    options.model = options.model or "default"
+    options.model = "default" if options.model is None else options.model
     standard_output, reports = sys.stdout, []
     try:
         with contextlib.closing((_with_ray if options.engine == "ray" else _here)(options)) as separated:

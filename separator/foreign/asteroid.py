@@ -52,14 +52,14 @@ def convert(content: Mapping[str, Any], where: Any) -> ConvTasNet:
                 f"{where}: asteroid's ConvTasNet with an unknown argument {key!r}{suggestion(key, DEFAULTS)}"
             )
     arguments = DEFAULTS | given
+    if not isinstance(arguments["causal"], bool):
+        raise unlike(where, "causal", arguments["causal"], (False, True))
     causal, norm = arguments["causal"], arguments["norm_type"]
     if causal and norm not in ("cLN", "cgLN"):
         norm = "cLN"  # as asteroid does, with a warning
-    for key, only in (("fb_name", ("free", "FreeFB")), ("in_chan", (None, arguments["n_filters"]))):
-        if arguments[key] not in only:
-            raise unlike(where, key, arguments[key], only)
-    if arguments["out_chan"] not in (None, arguments["n_filters"]):
-        raise unlike(where, "out_chan", arguments["out_chan"], (None, arguments["n_filters"]))
+    known(where, "fb_name", arguments["fb_name"], {"free": "free", "FreeFB": "free"})
+    for key in ("in_chan", "out_chan"):  # others than n_filters are for filterbanks of other kinds
+        known(where, key, arguments[key], dict.fromkeys((None, arguments["n_filters"]), ""))
     wanted = {
         "num_sources": given["n_src"],
         "sample_rate": whole(arguments["sample_rate"]),

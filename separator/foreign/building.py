@@ -34,6 +34,8 @@ def build(
         unused: names of theirs that are nothing in ours.
         missing: end of a name of ours -> its value, where theirs has none.
     """
+    for name, value in theirs.items():
+        checkpoint.check_storage(name, value, where)
     net = checkpoint.blueprint(arguments, len(theirs), where)
     weights, taken = {}, set(unused)
     for name, parameter in net.named_parameters():
@@ -42,7 +44,7 @@ def build(
         found = [key for key in (f"{source}.{other}" for other in SAME[kind]) if key in theirs]
         if found:
             taken.add(found[0])
-            weights[name] = _shaped(theirs[found[0]], parameter.shape, found[0], where)
+            weights[name] = _shaped(theirs[found[0]], parameter.shape, part.endswith("temporal"), found[0], where)
             continue
         values = [value for end, value in (missing or {}).items() if name.endswith(end)]
         if not values:
@@ -53,12 +55,11 @@ def build(
     return checkpoint.fill(net, weights, where)
 
 
-def _shaped(value: Tensor, shape: torch.Size, name: str, where: Any) -> Tensor:
-    """A weight in our shape: `[out, in, 1]` is `[out, in]`, `[channel, 1, tap]` is `[tap, channel]`."""
-    if value.ndim == 3 and value.shape[1] == 1 and tuple(shape) == (value.shape[2], value.shape[0]) and shape[0] != 1:
+def _shaped(value: Tensor, shape: torch.Size, is_temporal: bool, name: str, where: Any) -> Tensor:
+    """A weight in our shape: `[out, in, 1]` is `[out, in]`, a temporal `[channel, 1, tap]` is `[tap, channel]`."""
+    if is_temporal and value.ndim == 3 and value.shape[1] == 1:
         value = value[:, 0].T
-    squeezed = [size for size in value.shape if size != 1]
-    if squeezed != [size for size in shape if size != 1]:
+    if [size for size in value.shape if size != 1] != [size for size in shape if size != 1]:
         raise CheckpointError(f"{where}: {name} is {list(value.shape)}, where {list(shape)} are needed")
     return value.reshape(shape)
 
@@ -75,7 +76,9 @@ def blocks(arguments: dict[str, Any], theirs: Mapping[str, Tensor], where: Any) 
 
 def is_state_dict(value: Any) -> bool:
     """Whether it maps names to tensors."""
-    return isinstance(value, Mapping) and all(isinstance(item, Tensor) for item in value.values())
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items()
+    )
 
 
 def whole(value: Any) -> Any:
@@ -93,6 +96,8 @@ def known(where: Any, key: str, value: Any, table: Mapping[Any, str]) -> str:
 
 def unlike(where: Any, key: str, value: Any, known: tuple) -> CheckpointError:
     """The error for a setting whose value we do not have."""
+    # Of anything larger the text would grow without bounds.
+    shown = repr(value)[:60] if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
     return CheckpointError(
-        f"{where}: {key}={value!r}, which separator's ConvTasNet does not have; it has {', '.join(map(repr, known))}"
+        f"{where}: {key}={shown}, which separator's ConvTasNet does not have; it has {', '.join(map(repr, known))}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ def read_tensors(path: Path) -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 if sum(member.file_size for member in archive.infolist()) > size:
                     raise CheckpointError(f"{path}: holds more than its size; torch.save does not compress: not opened")
-        with torch.serialization.safe_globals([torch.torch_version.TorchVersion]):  # among asteroid's `infos`
+        # A version of torch is among asteroid's `infos`; what torch warns of is refused below.
+        with torch.serialization.safe_globals([torch.torch_version.TorchVersion]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
         if _bytes(content) > size:
             raise CheckpointError(f"{path}: its tensors are larger than the file; not used")
@@ -46,13 +49,15 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # torch raises many kinds for a damaged file
         text = str(error)
-        if found := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", text):
+        if found := re.search(r"(?:unsupported|global:) GLOBAL ([\w.]+)", text):
             raise CheckpointError(
                 f"{path}: it wants {found[1]} to be run, which no model needs; nothing of it was. Use weights that "
                 "were saved as tensors alone"
             ) from error
-        reason = text.splitlines()[0] if text else type(error).__name__
-        raise CheckpointError(f"{path}: damaged, or no model ({reason}); get the file again") from error
+        # Not torch's own words, which are many, and advise to run what is in it.
+        raise CheckpointError(
+            f"{path}: damaged, or no dictionary of tensors and plain values; get the file again"
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected a dictionary of a model's weights")
     return content

@@ -58,7 +58,11 @@ def convert(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], where: An
         kernel = theirs[f"{body}0_0.layers.DSconv.conv_0.conv.weight"].shape[-1]
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where}: not the parameters of SpeechBrain's Conv-TasNet ({error})") from error
-    places = [tuple(map(int, found)) for key in theirs for found in re.findall(rf"^{body}(\d+)_(\d+)\.", key)]
+    if not filters or length < 4:
+        raise CheckpointError(f"{where}: {filters} filters of {length} samples; expected some, of 4 samples or more")
+    places = [
+        tuple(map(int, found)) for key in theirs for found in re.findall(rf"^{body}(\d{{1,4}})_(\d{{1,4}})\.", key)
+    ]
     wanted = {
         "num_sources": outputs // filters,
         "sample_rate": whole(settings.get("sample_rate")),
@@ -113,13 +117,13 @@ def read_hyperparams(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.load(path.read_text(), Loader=_TagsAsText)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
     content = content if isinstance(content, dict) else {}
     tagged = {str(item["!"]): item for item in content.values() if isinstance(item, dict) and "!" in item}
     found = [item for tag, item in tagged.items() if tag.endswith("conv_tasnet.MaskNet")]
     if not found:
-        others = ", ".join(tag.rpartition(":")[2] for tag in tagged) or "none"
+        others = ", ".join(repr(tag.rpartition(":")[2])[1:-1] for tag in list(tagged)[:9]) or "none"
         raise CheckpointError(
             f"{path}: no lobes.models.conv_tasnet.MaskNet among its networks ({others}); of SpeechBrain's models only "
             "Conv-TasNet can be used here"
@@ -133,7 +137,7 @@ def read_hyperparams(path: Path) -> dict[str, Any]:
     settings = {key: resolved(value) for key, value in found[0].items() if key != "!"}
     if "sample_rate" not in content:
         raise CheckpointError(f"{path}: no sample_rate in it; add the rate that the model was trained at")
-    return settings | {"sample_rate": content["sample_rate"]}
+    return settings | {"sample_rate": resolved(content["sample_rate"])}
 
 
 class _TagsAsText(yaml.SafeLoader):

@@ -11,18 +11,22 @@ from separator.errors import CheckpointError
 from separator.foreign.building import blocks, build
 from separator.models import ConvTasNet
 
-# What a state dict does not tell: those of its bundle, and of its `conv_tasnet_base`.
-RATE, BLOCKS, MASK = 8000, 8, "relu"
-
 
 def convert(
     theirs: Mapping[str, Tensor],
     where: Any,
-    sample_rate: int = RATE,
-    num_blocks: int = BLOCKS,
-    mask: str = MASK,
+    sample_rate: int,
+    num_blocks: int,
+    mask: str,
 ) -> ConvTasNet:
-    """Torchaudio's `ConvTasNet`, from its state dict, which tells all other sizes.
+    """Torchaudio's `ConvTasNet`, from its state dict, and what that leaves open.
+
+    Args:
+        theirs: the state dict.
+        where: it comes from, for errors.
+        sample_rate: Hz that it was trained at.
+        num_blocks: blocks in a repeat, torchaudio's `msk_num_layers`.
+        mask: torchaudio's `msk_activate`: "sigmoid" if it was not given, "relu" in its bundle.
 
     Raises:
         CheckpointError: if it is not, or leaves open what it must tell; `where` it came from is named.
@@ -38,9 +42,10 @@ def convert(
         raise CheckpointError(f"{where}: not a state dict of torchaudio's ConvTasNet ({error})") from error
     count = len({key.split(".")[2] for key in theirs if key.startswith(f"{body}.")})
     if count % num_blocks:
+        raise CheckpointError(f"{where}: {count} blocks, which repeats of {num_blocks} blocks do not divide")
+    if length % 2:
         raise CheckpointError(
-            f"{where}: {count} blocks; a state dict does not tell how many make a repeat, and {num_blocks}, as in "
-            "torchaudio's conv_tasnet_base, do not divide them"
+            f"{where}: filters of {length} samples, an odd number, which torchaudio places otherwise; not known here"
         )
     wanted = {
         "num_sources": outputs // filters,

@@ -273,7 +273,7 @@ def _checked_sources(sources: Sequence[str], num_sources: int) -> list[str]:
     if isinstance(sources, str) or len(sources) != num_sources or len(set(sources)) != len(sources):
         raise ConfigError(f"expected {num_sources} different source names, got {sources!r}")
     for name in sources:
-        if not isinstance(name, str) or not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
+        if not isinstance(name, str) or not name.isprintable() or name[:1] in ("", ".") or set(name) & set("/\\"):
             raise ConfigError(f"source name {name!r} cannot be part of a file name")
     return list(sources)
 
