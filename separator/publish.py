@@ -64,7 +64,7 @@ def publish(
     if there and not overwrite:
         raise ConfigError(f"{there[0]}: already exists; use -f (overwrite=True) to replace it, or another folder")
     net = zoo.load(model)
-    training = _without_paths(_facts(model))
+    training = _facts(model)
     if licence is not None:
         training["licence"] = licence
     if evaluation is not None:
@@ -90,8 +90,8 @@ def _facts(model: str | Path) -> dict[str, Any]:
     if not str(model).startswith("torchaudio:"):
         path = zoo.find(model)
         if path.is_file() and checkpoint.is_safetensors(path):
-            return checkpoint.read_facts(path)["training"]
-    return {"converted_from": str(model)}
+            return _without_paths(checkpoint.read_facts(path)["training"])
+    return {"converted_from": str(model) if ":" in str(model) else Path(model).name}
 
 
 def _writer(text: str) -> files.Write:

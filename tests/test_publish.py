@@ -88,7 +88,7 @@ def test_a_model_of_another_project_can_be_published_as_ours(tmp_path):
     mixture = torch.randn(1, 1600)
     with torch.no_grad():
         torch.testing.assert_close(separator.load(tmp_path / "out")(mixture), theirs(mixture), rtol=0, atol=1e-4)
-    assert "converted from" in (tmp_path / "out" / "README.md").read_text()
+    assert "Not by separator: converted from pytorch_model.bin." in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_cannot_be_published_is_told_and_leaves_nothing(
