@@ -269,3 +269,21 @@ def test_formants_are_drawn_in_training_only():
     warped, same = (Mixtures(corpus, 2, chosen, 3)[0].sources for chosen in (mixing, mixing.only(0.5)))
     reference = Mixtures(corpus, 2, plain, 3)[0].sources
     assert torch.equal(same, reference) and not torch.allclose(warped, reference, atol=1e-3)
+
+
+def test_an_equalizer_gives_its_gains_and_no_delay():
+    time = np.arange(RATE) / RATE
+    for frequency, gain in ((125, 6.0), (500, 0.0), (2000, -12.0)):
+        tone = np.sin(2 * np.pi * frequency * time).astype(np.float32)
+        out = augment.equalize(tone, RATE, np.array([0.0, 6.0, 0.0, 0.0, 0.0, -12.0, 0.0]))
+        assert out.shape == tone.shape and out.dtype == np.float32
+        middle = slice(RATE // 4, 3 * RATE // 4)
+        np.testing.assert_allclose(out[middle], 10 ** (gain / 20) * tone[middle], atol=0.03)
+
+
+def test_each_voice_has_its_own_equalizer_in_training_only():
+    corpus = [(GeneratedCorpus(4, 1, 1.0, RATE, seed=0), 1.0)]
+    mixing = Mixing(segment_seconds=0.5, equalizer_db=6.0)
+    reference = Mixtures(corpus, 2, Mixing(segment_seconds=0.5), 3)[0].sources
+    assert torch.equal(Mixtures(corpus, 2, mixing.only(0.5), 3)[0].sources, reference)
+    assert not torch.allclose(Mixtures(corpus, 2, mixing, 3)[0].sources, reference, atol=1e-2)

@@ -73,6 +73,16 @@ def warp_formants(samples: np.ndarray, sample_rate: int, factor: float) -> np.nd
     return total[length : length + len(samples)]
 
 
+def equalize(samples: np.ndarray, sample_rate: int, gains_db: np.ndarray) -> np.ndarray:
+    """Through an equalizer without delay: gains at 62.5 Hz and every octave above, between them smooth."""
+    length = scipy.fft.next_fast_len(len(samples) + sample_rate // 10, real=True)  # room for what the filter smears
+    frequencies = scipy.fft.rfftfreq(length, 1 / sample_rate)
+    octaves = np.log2(np.maximum(frequencies, 62.5) / 62.5)
+    gains = 10 ** (np.interp(octaves, np.arange(len(gains_db)), gains_db) / 20)
+    filtered = scipy.fft.irfft(scipy.fft.rfft(samples, length) * gains.astype(np.float32), length)
+    return filtered[: len(samples)]
+
+
 def limit_band(samples: np.ndarray, sample_rate: int, lowest: float, highest: float) -> np.ndarray:
     """Without what lies outside `lowest` to `highest` Hz: Butterworth filters, forwards only, as a telephone's."""
     nyquist = sample_rate / 2

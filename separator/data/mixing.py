@@ -110,6 +110,8 @@ class Mixing:
             that the corpus does not have.
         semitones: shift of each voice's pitch, its speed kept.
         formants: factors of each voice's formants, its pitch kept: vocal tracts of other lengths.
+        equalizer_db: standard deviation of the gains, an octave each, of an equalizer that each voice goes through:
+            microphones and places that the corpus does not have.
         band_share: of the voices that come through a narrow band.
         band_low_hz: where such a band begins.
         band_high_hz: where it ends.
@@ -127,6 +129,7 @@ class Mixing:
     speeds: tuple[float, float] = (1.0, 1.0)
     semitones: tuple[float, float] = (0.0, 0.0)
     formants: tuple[float, float] = (1.0, 1.0)
+    equalizer_db: float = 0.0
     band_share: float = 0.0
     band_low_hz: tuple[float, float] = (0.0, 300.0)
     band_high_hz: tuple[float, float] = (3400.0, 8000.0)
@@ -138,6 +141,7 @@ class Mixing:
     def __post_init__(self) -> None:
         check_number("data.mixing.segment_seconds", self.segment_seconds, 0.01)
         check_number("data.mixing.level_db", self.level_db, 0, 60)
+        check_number("data.mixing.equalizer_db", self.equalizer_db, 0, 30)
         for name, least, most in RANGES:
             value = getattr(self, name)
             if value is not None or name not in ("loudness_lufs", "peak_db"):
@@ -157,7 +161,9 @@ class Mixing:
     def only(self, seconds: float) -> Mixing:
         """The same in `seconds`, with voices and recordings as they are: for validation."""
         plain = Mixing()
-        changes = {name: getattr(plain, name) for name in ("speeds", "semitones", "formants", "band_share")}
+        changes = {
+            name: getattr(plain, name) for name in ("speeds", "semitones", "formants", "equalizer_db", "band_share")
+        }
         return replace(self, segment_seconds=seconds, **changes)
 
 
@@ -265,6 +271,9 @@ class Mixtures(Dataset):
             voice = augment.shift_pitch(voice, self.sample_rate, generator.uniform(*mixing.semitones))
         if tuple(mixing.formants) != (1.0, 1.0):
             voice = augment.warp_formants(voice, self.sample_rate, generator.uniform(*mixing.formants))
+        if mixing.equalizer_db:
+            octaves = 1 + int(np.ceil(np.log2(self.sample_rate / 2 / 62.5)))
+            voice = augment.equalize(voice, self.sample_rate, generator.normal(0, mixing.equalizer_db, octaves))
         if mixing.band_share and generator.random() < mixing.band_share:
             band = generator.uniform(*mixing.band_low_hz), generator.uniform(*mixing.band_high_hz)
             voice = augment.limit_band(voice, self.sample_rate, *band)
