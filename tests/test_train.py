@@ -553,7 +553,7 @@ def test_a_misspelt_key_inside_a_recipe_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["+recipe=two_speaker"], "there is no recipe 'two_speaker'; there are libri2mix_16k, "),
+        (["+recipe=two_speaker"], "there is no recipe 'two_speaker'; there are default_1, "),
         (["recipe=two_speakers"], "no recipe is chosen yet, so that there is none to replace: write +recipe=NAME"),
         (["+data/noise=generated"], "there is a data/noise already: to choose another one write data/noise=NAME, wi"),
         (["data=foldr"], "there is no data 'foldr'; there are dns, folder, "),
