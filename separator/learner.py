@@ -22,6 +22,7 @@ from separator.settings import TrainerSettings
 OBJECTIVES: dict[str, Callable[[Tensor], objectives.Metric]] = {
     "si_snr": lambda mixture: objectives.si_snr,
     "snr": lambda mixture: objectives.snr,
+    "silence_safe_si_snr": functools.partial(objectives.silence_safe, objectives.si_snr),
     "silence_safe_snr": functools.partial(objectives.silence_safe, objectives.snr),
     "silence_safe_mean": functools.partial(objectives.silence_safe, objectives.mean_snr),
 }

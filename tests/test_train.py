@@ -592,7 +592,7 @@ SAYS = {
     "noisy_reverberant": {"model.mixture_consistency": False, "data.rooms.target": "dry"},
     "speech_enhancement": {"model.sources": ["speech", "noise"], "data.noise.is_source": True},
     "default_1": {"optimizer._target_": "separator.optimizers.Muon", "objective": "si_snr"},
-    "default_2": {"start_from": None, "data.mixing.active": [0.15, 0.85], "objective": "silence_safe_mean"},
+    "default_2": {"start_from": None, "data.mixing.active": [0.05, 0.95], "objective": "silence_safe_si_snr"},
     "default_causal_2": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
     "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
     "libri2mix_8k": {
