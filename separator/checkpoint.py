@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from separator import files
-from separator.errors import CheckpointError, ConfigError, check_whole
+from separator.errors import CheckpointError, ConfigError, check_whole, first_line
 from separator.models import ConvTasNet
 
 FORMAT = "separator"
@@ -96,7 +96,7 @@ def blueprint(arguments: dict[str, Any], num_weights: int, where: Any) -> ConvTa
         with torch.device("meta"):
             return ConvTasNet(**arguments)
     except (ConfigError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{where}: describes no network that can be built ({_first_line(error)})") from error
+        raise CheckpointError(f"{where}: describes no network that can be built ({first_line(error)})") from error
 
 
 def count_blocks(arguments: dict[str, Any], num_weights: int) -> int:
@@ -152,10 +152,6 @@ def fingerprint(net: ConvTasNet) -> str:
     return found.hexdigest()[:16]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def read_facts(path: str | Path) -> dict[str, Any]:
     """The header of a checkpoint: format, architecture, arguments, sample_rate, sources, training.
 
@@ -172,7 +168,7 @@ def read_facts(path: str | Path) -> dict[str, Any]:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a separator checkpoint, or a damaged one ({str(error).splitlines()[0]}); "
+            f"{path}: not a separator checkpoint, or a damaged one ({first_line(error)}); "
             "expected a .safetensors file that training wrote; get the file again"
         ) from error
     try:
@@ -218,8 +214,9 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: cannot be resumed from ({reason}); remove it to start anew") from error
+        raise CheckpointError(
+            f"{path}: cannot be resumed from ({first_line(error)}); remove it to start anew"
+        ) from error
 
 
 def _write(path: Path, write: files.Write) -> None:

@@ -49,6 +49,11 @@ def reason(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
 
 
+def first_line(error: BaseException) -> str:
+    """An error in one line: torch and the libraries for networks have many lines to say."""
+    return (str(error) or type(error).__name__).splitlines()[0].strip()
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The end of a message, "; did you mean 'x'?", for the nearest of `known`; empty if none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1)

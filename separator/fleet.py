@@ -32,9 +32,15 @@ FAILURES = "failures.csv"
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with every recording: arguments of `Separator` and of `separate_file`."""
+    """What is done with every recording: arguments of `Separator` and of `separate_file`.
+
+    Attributes:
+        sources: names of the model's stems.
+        separator: further arguments of `Separator`.
+    """
 
     model: str
+    sources: tuple[str, ...]
     separator: dict[str, Any]
     out: str
     filename: str
@@ -53,9 +59,9 @@ def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
     return inputs.told_apart(items)
 
 
-def sources_of(model: str) -> list[str]:
-    """Names of a model's stems, without loading it."""
-    return list(zoo.load(model).sources)
+def sources_of(model: str) -> tuple[str, ...]:
+    """Names of a model's stems."""
+    return zoo.load(model).sources
 
 
 def is_url(name: str) -> bool:
@@ -76,11 +82,10 @@ def run(items: Sequence[Item], job: Job, workers: int | None = None, cores: int 
         ConfigError: if Ray is missing.
         FleetError: if the workers cannot go on.
     """
-    sources = sources_of(job.model)
     there = None if job.overwrite else _existing(job.out)
     left = []
     for item in items:
-        names = _stem_names(sources, job, item)
+        names = _stem_names(job, item)
         if there is not None and all(map(there, names.values())):
             yield {"path": str(item.path), "status": "skipped", "stems": names}
         else:
@@ -243,9 +248,9 @@ def _in_url(url: str) -> list[Item]:
     return inputs.some(items, url)
 
 
-def _stem_names(sources: Sequence[str], job: Job, item: Item) -> dict[str, str]:
+def _stem_names(job: Job, item: Item) -> dict[str, str]:
     base = "." if is_url(job.out) else job.out
-    names = stem_paths.fill_in(sources, base, job.filename, item.track, job.extension)
+    names = stem_paths.fill_in(job.sources, base, job.filename, item.track, job.extension)
     return {name: _joined(job.out, path, base) if is_url(job.out) else str(path) for name, path in names.items()}
 
 

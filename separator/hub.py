@@ -16,7 +16,7 @@ from typing import Any
 from urllib.error import URLError
 
 from separator import checkpoint, foreign
-from separator.errors import CheckpointError, ConfigError, SeparatorError, choose
+from separator.errors import CheckpointError, ConfigError, SeparatorError, choose, first_line
 from separator.models import ConvTasNet
 
 # An entry of the cache whose content is known by its checksum is named so.
@@ -62,7 +62,7 @@ def check_description(path: Path, where: str) -> bool:
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: config.json is damaged ({_in_a_line(error)}); get it again") from error
+        raise CheckpointError(f"{where}: config.json is damaged ({first_line(error)}); get it again") from error
     if not isinstance(facts, dict):
         return False
     if facts.get("format") == checkpoint.FORMAT:
@@ -106,7 +106,7 @@ class _Repository:
             if self._unreachable:
                 return None
             raise CheckpointError(
-                f"hf:{self.name}: {file} could not be downloaded ({_in_a_line(error.__cause__ or error)}); try again"
+                f"hf:{self.name}: {file} could not be downloaded ({first_line(error.__cause__ or error)}); try again"
             ) from error
         except errors.EntryNotFoundError:
             return None
@@ -126,7 +126,7 @@ class _Repository:
             raise
         except Exception as error:  # of the network, of the file system, or of the hub
             raise CheckpointError(
-                f"hf:{self.name}: {file} could not be downloaded ({_in_a_line(error)}); try again"
+                f"hf:{self.name}: {file} could not be downloaded ({first_line(error)}); try again"
             ) from error
         _check_sum(path, f"hf:{self.name}: {file}")
         return path
@@ -165,16 +165,12 @@ class _Repository:
         except (errors.EntryNotFoundError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
             raise
         except Exception as error:  # no network, no answer in time, an answer that is none
-            self._unreachable = _in_a_line(error)
+            self._unreachable = first_line(error)
         else:
             if size > foreign.MOST_BYTES:
                 raise CheckpointError(
                     f"hf:{self.name}: {file} has {size / 2**20:.0f} MB, as no Conv-TasNet has; not downloaded"
                 )
-
-
-def _in_a_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].strip()
 
 
 def _check_sum(path: Path, what: str) -> None:
@@ -213,7 +209,7 @@ def load_torchaudio(name: str) -> ConvTasNet:
         from torchaudio import pipelines
     except (ImportError, OSError, RuntimeError) as error:  # its binary goes with one torch only
         raise ConfigError(
-            f"torchaudio:{name} needs torchaudio, which cannot be imported here ({_in_a_line(error)}); install the "
+            f"torchaudio:{name} needs torchaudio, which cannot be imported here ({first_line(error)}); install the "
             "release that goes with this torch: pip install 'separator[torchaudio]'"
         ) from error
     bundles = {item: getattr(pipelines, item) for item in dir(pipelines) if item.startswith("CONVTASNET")}
@@ -227,11 +223,11 @@ def load_torchaudio(name: str) -> ConvTasNet:
         net = bundle.get_model()
     except (URLError, TimeoutError) as error:
         raise CheckpointError(
-            f"torchaudio:{name}: it cannot be downloaded ({_in_a_line(error)}); connect once, it is kept in {cached}"
+            f"torchaudio:{name}: it cannot be downloaded ({first_line(error)}); connect once, it is kept in {cached}"
         ) from error
     except Exception as error:  # torch raises many kinds for a damaged file, and has much to say of it
         if not cached.is_file():
-            raise CheckpointError(f"torchaudio:{name}: {cached} cannot be written ({_in_a_line(error)})") from error
+            raise CheckpointError(f"torchaudio:{name}: {cached} cannot be written ({first_line(error)})") from error
         raise CheckpointError(f"torchaudio:{name}: {cached} is damaged; remove it and run the same again") from error
     finally:
         socket.setdefaulttimeout(before)

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from separator import __version__, checkpoint, files, zoo
-from separator.errors import CheckpointError, ConfigError, SeparatorError, choose, reason
+from separator.errors import CheckpointError, ConfigError, SeparatorError, choose, first_line, reason
 from separator.models import ConvTasNet
 
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -63,8 +63,8 @@ def publish(
     there = [str(folder / name) for name in FILES if (folder / name).exists()]
     if there and not overwrite:
         raise ConfigError(f"{there[0]}: already exists; use -f (overwrite=True) to replace it, or another folder")
-    net = zoo.load(model)
-    training = _facts(model)
+    net, facts_of = zoo.load_described(model)
+    training = _without_paths(facts_of)
     if licence is not None:
         training["licence"] = licence
     if evaluation is not None:
@@ -83,15 +83,6 @@ def publish(
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written to ({reason(error)}); choose another place") from error
     return [folder / name for name in FILES]
-
-
-def _facts(model: str | Path) -> dict[str, Any]:
-    """What a checkpoint of ours says of its training; of others, where they are from."""
-    if not str(model).startswith("torchaudio:"):
-        path = zoo.find(model)
-        if path.is_file() and checkpoint.is_safetensors(path):
-            return _without_paths(checkpoint.read_facts(path)["training"])
-    return {"converted_from": str(model) if ":" in str(model) else Path(model).name}
 
 
 def _writer(text: str) -> files.Write:
@@ -116,10 +107,9 @@ def upload(folder: str | Path, repository: str, private: bool = False) -> str:
             commit_message=f"separator {__version__}",
         )
     except Exception as error:  # of the network, of the account, of the hub
-        text = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"{repository}: the hub did not take it ({text}); log in with hf auth login, and give --upload "
-            f"OWNER/NAME with a name of yours. The files are in {folder}"
+            f"{repository}: the hub did not take it ({first_line(error)}); log in with hf auth login, and give "
+            f"--upload OWNER/NAME with a name of yours. The files are in {folder}"
         ) from error
     return f"https://huggingface.co/{repository}"
 

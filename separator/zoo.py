@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from separator import checkpoint, foreign, hub
 from separator.errors import CheckpointError, ConfigError, SeparatorError, suggestion
@@ -105,15 +105,23 @@ def load(model: str | Path) -> ConvTasNet:
         ConfigError: if nothing has this name.
         CheckpointError: if it cannot be got, is damaged, or is a network of another kind.
     """
+    return load_described(model)[0]
+
+
+def load_described(model: str | Path) -> tuple[ConvTasNet, dict[str, Any]]:
+    """As `load`, and what is known of its training: what its checkpoint says; of others' models, where they are from.
+
+    Raises:
+        ConfigError, CheckpointError: as `load`.
+    """
     if str(model).startswith("torchaudio:"):
-        return hub.load_torchaudio(str(model).partition(":")[2])
+        return hub.load_torchaudio(str(model).partition(":")[2]), {"converted_from": str(model)}
     path = find(model)
     try:
-        if path.is_dir():
-            return foreign.speechbrain.load(path)
         if path.suffix == ".safetensors" or checkpoint.is_safetensors(path):
-            return checkpoint.load(path)
-        return foreign.load_file(path)
+            return checkpoint.load(path), checkpoint.read_facts(path)["training"]
+        net = foreign.speechbrain.load(path) if path.is_dir() else foreign.load_file(path)
+        return net, {"converted_from": str(model) if ":" in str(model) else Path(model).name}
     except SeparatorError:
         raise
     except (Exception, RecursionError, MemoryError) as error:  # of a file that somebody made to be wrong

@@ -80,7 +80,9 @@ def test_a_killed_worker_loses_and_doubles_nothing(calls, tiny_checkpoint, tmp_p
 
 def job(tiny_checkpoint, out, **changes):
     settings = dict(filename="{track}/{stem}.{ext}", extension="wav", subtype=None, overwrite=False) | changes
-    return fleet.Job(str(tiny_checkpoint), {"device": "cpu"}, str(out), **settings)
+    return fleet.Job(
+        str(tiny_checkpoint), fleet.sources_of(str(tiny_checkpoint)), {"device": "cpu"}, str(out), **settings
+    )
 
 
 class NoLedger:

@@ -132,14 +132,20 @@ def test_a_model_of_speechbrain_is_downloaded(server, tmp_path):
     assert_same(separator.load("hf:me/brain"), theirs)
 
 
-def test_our_own_model_is_downloaded(server, tiny_checkpoint):
+@pytest.fixture
+def ours(server, tiny_checkpoint):
+    """The checkpoint that the hub has as me/ours."""
     facts = {"format": "separator", "format_version": 1, "architecture": "ConvTasNet", "arguments": {}}
     facts |= {"sample_rate": 8000, "sources": [], "training": {}}
     server.repositories["me/ours"] = {
         "config.json": json.dumps(facts).encode(),
         "model.safetensors": tiny_checkpoint.read_bytes(),
     }
-    assert_same(separator.load("hf:me/ours"), separator.load(tiny_checkpoint))
+    return tiny_checkpoint
+
+
+def test_our_own_model_is_downloaded(ours):
+    assert_same(separator.load("hf:me/ours"), separator.load(ours))
 
 
 def test_what_is_in_the_cache_needs_no_network(asteroid, server, monkeypatch):
@@ -202,13 +208,7 @@ def test_a_file_with_another_checksum_is_refused_and_leaves_the_cache(asteroid, 
     assert_same(separator.load("hf:me/model"), asteroid)
 
 
-def test_a_damaged_small_file_is_got_anew(server, tiny_checkpoint):
-    facts = {"format": "separator", "format_version": 1, "architecture": "ConvTasNet", "arguments": {}}
-    facts |= {"sample_rate": 8000, "sources": [], "training": {}}
-    server.repositories["me/ours"] = {
-        "config.json": json.dumps(facts).encode(),
-        "model.safetensors": tiny_checkpoint.read_bytes(),
-    }
+def test_a_damaged_small_file_is_got_anew(ours, server):
     server.sent = lambda content: b" " * len(content)
     with pytest.raises(CheckpointError, match=r"config\.json was damaged"):
         separator.load("hf:me/ours")

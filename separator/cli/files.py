@@ -60,9 +60,11 @@ def _with_ray(options: argparse.Namespace) -> Generator[dict]:
     from separator import fleet
 
     items = fleet.find(options.tracks, [Path(name) for name in options.list], options.out)
-    _check_names(fleet.sources_of(options.model), options)
+    sources = fleet.sources_of(options.model)
+    _check_names(sources, options)
     job = fleet.Job(
         options.model,
+        sources,
         _settings(options),
         options.out,
         options.filename,

@@ -6,6 +6,7 @@ Every function takes float32 `[time]` and returns another array of the same leng
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import scipy.fft
@@ -26,6 +27,8 @@ CODECS = {
 # What Opus and GSM were made for; the others take any rate.
 CODEC_RATES = {"OPUS": (8000, 16000, 48000)}
 FILTER_ORDER = 4
+# Where an equalizer's octaves begin.
+LOWEST_OCTAVE_HZ = 62.5
 # Windows in which a voice's spectrum is taken, and the part of their cepstrum that is its envelope.
 ENVELOPE_SECONDS, ENVELOPE_QUEFRENCY = 0.032, 0.002
 # Nothing is made louder or quieter by more (nepers): 26 dB.
@@ -73,11 +76,16 @@ def warp_formants(samples: np.ndarray, sample_rate: int, factor: float) -> np.nd
     return total[length : length + len(samples)]
 
 
+def num_octaves(sample_rate: int) -> int:
+    """Gains that `equalize` takes up to half of the sample rate."""
+    return 1 + math.ceil(math.log2(sample_rate / 2 / LOWEST_OCTAVE_HZ))
+
+
 def equalize(samples: np.ndarray, sample_rate: int, gains_db: np.ndarray) -> np.ndarray:
-    """Through an equalizer without delay: gains at 62.5 Hz and every octave above, between them smooth."""
+    """Through an equalizer without delay: gains for `num_octaves`, at 62.5 Hz and above, between them smooth."""
     length = scipy.fft.next_fast_len(len(samples) + sample_rate // 10, real=True)  # room for what the filter smears
     frequencies = scipy.fft.rfftfreq(length, 1 / sample_rate)
-    octaves = np.log2(np.maximum(frequencies, 62.5) / 62.5)
+    octaves = np.log2(np.maximum(frequencies / LOWEST_OCTAVE_HZ, 1))
     gains = 10 ** (np.interp(octaves, np.arange(len(gains_db)), gains_db) / 20)
     filtered = scipy.fft.irfft(scipy.fft.rfft(samples, length) * gains.astype(np.float32), length)
     return filtered[: len(samples)]

@@ -272,8 +272,8 @@ class Mixtures(Dataset):
         if tuple(mixing.formants) != (1.0, 1.0):
             voice = augment.warp_formants(voice, self.sample_rate, generator.uniform(*mixing.formants))
         if mixing.equalizer_db:
-            octaves = 1 + int(np.ceil(np.log2(self.sample_rate / 2 / 62.5)))
-            voice = augment.equalize(voice, self.sample_rate, generator.normal(0, mixing.equalizer_db, octaves))
+            gains_db = generator.normal(0, mixing.equalizer_db, augment.num_octaves(self.sample_rate))
+            voice = augment.equalize(voice, self.sample_rate, gains_db)
         if mixing.band_share and generator.random() < mixing.band_share:
             band = generator.uniform(*mixing.band_low_hz), generator.uniform(*mixing.band_high_hz)
             voice = augment.limit_band(voice, self.sample_rate, *band)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from separator.errors import CheckpointError, suggestion
-from separator.foreign.building import blocks, build, is_state_dict, known, unlike, whole
+from separator.foreign.building import block_parts, build, is_state_dict, known, numbered, unlike, whole
 from separator.models import ConvTasNet
 
 # What asteroid's ConvTasNet takes for what a file does not say.
@@ -51,37 +51,7 @@ def convert(content: Mapping[str, Any], where: Any) -> ConvTasNet:
             raise CheckpointError(
                 f"{where}: asteroid's ConvTasNet with an unknown argument {key!r}{suggestion(key, DEFAULTS)}"
             )
-    arguments = DEFAULTS | given
-    if not isinstance(arguments["causal"], bool):
-        raise unlike(where, "causal", arguments["causal"], (False, True))
-    causal, norm = arguments["causal"], arguments["norm_type"]
-    if causal and norm not in ("cLN", "cgLN"):
-        norm = "cLN"  # as asteroid does, with a warning
-    known(where, "fb_name", arguments["fb_name"], {"free": "free", "FreeFB": "free"})
-    for key in ("in_chan", "out_chan"):  # others than n_filters are for filterbanks of other kinds
-        known(where, key, arguments[key], dict.fromkeys((None, arguments["n_filters"]), ""))
-    wanted = {
-        "num_sources": given["n_src"],
-        "sample_rate": whole(arguments["sample_rate"]),
-        "num_filters": arguments["n_filters"],
-        "filter_length": arguments["kernel_size"],
-        "stride": arguments["stride"] or arguments["kernel_size"] // 2,
-        "bottleneck_channels": arguments["bn_chan"],
-        "skip_channels": arguments["skip_chan"] or 0,
-        "hidden_channels": arguments["hid_chan"],
-        "kernel_size": arguments["conv_kernel_size"],
-        "num_blocks": arguments["n_blocks"],
-        "num_repeats": arguments["n_repeats"],
-        "norm": known(where, "norm_type", norm, NORMS),
-        "mask": known(where, "mask_act", arguments["mask_act"], MASKS),
-        "causal": causal,
-        "encoder_activation": known(where, "encoder_activation", arguments["encoder_activation"], ACTIVATIONS),
-        "framing": "inside",
-    }
-    infos = content.get("infos")
-    if given["n_src"] == 1:
-        task = str(infos.get("task", "")) if isinstance(infos, dict) else ""
-        wanted["sources"] = ["speech" if "enh" in task else "source1"]
+    wanted = _arguments(DEFAULTS | given, content.get("infos"), where)
     parts = {
         "encoder": "encoder.filterbank",
         "decoder": "decoder.filterbank",
@@ -90,13 +60,46 @@ def convert(content: Mapping[str, Any], where: Any) -> ConvTasNet:
         "prelu": "masker.mask_net.0",
         "to_masks": "masker.mask_net.1",
     }
-    for ours, index in blocks(wanted, theirs, where):
-        block = f"masker.TCN.{index}"
-        for number, part in enumerate(("expand", "prelu1", "norm1", "temporal", "prelu2", "norm2")):
-            parts[f"{ours}.{part}"] = f"{block}.shared_block.{number}" + ".0" * (causal and part == "temporal")
-        parts[f"{ours}.residual"], parts[f"{ours}.skip"] = f"{block}.res_conv", f"{block}.skip_conv"
+    names = numbered("shared_block") | {"residual": "res_conv", "skip": "skip_conv"}
+    if wanted["causal"]:  # the convolution, and what cuts off its future
+        names["temporal"] += ".0"
+    parts |= block_parts(wanted, theirs, "masker.TCN.{}".format, names, where)
     unused = set()
     if wanted["skip_channels"]:  # nobody reads the last block's residual
         last = wanted["num_blocks"] * wanted["num_repeats"] - 1
         unused = {f"masker.TCN.{last}.res_conv.{name}" for name in ("weight", "bias")}
     return build(wanted, theirs, parts, where, unused)
+
+
+def _arguments(theirs: Mapping[str, Any], infos: Any, where: Any) -> dict[str, Any]:
+    """Of our network."""
+    if not isinstance(theirs["causal"], bool):
+        raise unlike(where, "causal", theirs["causal"], (False, True))
+    norm = theirs["norm_type"]
+    if theirs["causal"] and norm not in ("cLN", "cgLN"):
+        norm = "cLN"  # as asteroid does, with a warning
+    known(where, "fb_name", theirs["fb_name"], {"free": "free", "FreeFB": "free"})
+    for key in ("in_chan", "out_chan"):  # others than n_filters are for filterbanks of other kinds
+        known(where, key, theirs[key], dict.fromkeys((None, theirs["n_filters"]), ""))
+    wanted = {
+        "num_sources": theirs["n_src"],
+        "sample_rate": whole(theirs["sample_rate"]),
+        "num_filters": theirs["n_filters"],
+        "filter_length": theirs["kernel_size"],
+        "stride": theirs["stride"] or theirs["kernel_size"] // 2,
+        "bottleneck_channels": theirs["bn_chan"],
+        "skip_channels": theirs["skip_chan"] or 0,
+        "hidden_channels": theirs["hid_chan"],
+        "kernel_size": theirs["conv_kernel_size"],
+        "num_blocks": theirs["n_blocks"],
+        "num_repeats": theirs["n_repeats"],
+        "norm": known(where, "norm_type", norm, NORMS),
+        "mask": known(where, "mask_act", theirs["mask_act"], MASKS),
+        "causal": theirs["causal"],
+        "encoder_activation": known(where, "encoder_activation", theirs["encoder_activation"], ACTIVATIONS),
+        "framing": "inside",
+    }
+    if theirs["n_src"] == 1:
+        task = str(infos.get("task", "")) if isinstance(infos, dict) else ""
+        wanted["sources"] = ["speech" if "enh" in task else "source1"]
+    return wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -64,14 +64,29 @@ def _shaped(value: Tensor, shape: torch.Size, is_temporal: bool, name: str, wher
     return value.reshape(shape)
 
 
-def blocks(arguments: dict[str, Any], theirs: Mapping[str, Tensor], where: Any) -> Iterator[tuple[str, int]]:
-    """Our name of each block, and its number."""
+def block_parts(
+    arguments: dict[str, Any],
+    theirs: Mapping[str, Tensor],
+    block: Callable[[int], str],
+    names: Mapping[str, str],
+    where: Any,
+) -> dict[str, str]:
+    """The parts of all blocks, ours -> theirs: `block` names the one of a number, `names` what is in each."""
     try:
         count = checkpoint.count_blocks(arguments, len(theirs))
     except ConfigError as error:
         raise CheckpointError(f"{where}: describes no network that can be built ({error})") from error
-    for index in range(count):
-        yield f"stack.blocks.{index}", index
+    return {
+        f"stack.blocks.{index}.{ours}": f"{block(index)}.{part}"
+        for index in range(count)
+        for ours, part in names.items()
+    }
+
+
+def numbered(sequence: str) -> dict[str, str]:
+    """The parts of a block that stand in an `nn.Sequential` of theirs, in the paper's order."""
+    parts = ("expand", "prelu1", "norm1", "temporal", "prelu2", "norm2")
+    return {part: f"{sequence}.{number}" for number, part in enumerate(parts)}
 
 
 def is_state_dict(value: Any) -> bool:

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from separator.errors import CheckpointError
-from separator.foreign.building import blocks, build, is_state_dict, known, unlike, whole
+from separator.foreign.building import block_parts, build, is_state_dict, known, unlike, whole
 from separator.foreign.reading import read_tensors
 from separator.models import ConvTasNet
 
@@ -98,9 +98,10 @@ def convert(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], where: An
         "norm2": "DSconv.act_0",
         "residual": "DSconv.conv_1.conv",
     }
-    for ours, index in blocks(wanted, theirs, where):
-        block = f"{body}{index // wanted['num_blocks']}_{index % wanted['num_blocks']}.layers"
-        parts |= {f"{ours}.{part}": f"{block}.{name}" for part, name in names.items()}
+    per_repeat = wanted["num_blocks"]
+    parts |= block_parts(
+        wanted, theirs, lambda index: f"{body}{index // per_repeat}_{index % per_repeat}.layers", names, where
+    )
     if own and "decoder.basis_signals.w.weight" in theirs:
         theirs = {**theirs, "decoder.basis_signals.w.weight": theirs["decoder.basis_signals.w.weight"].T}
     # Neither biases nor a PReLU before the masks, which with a slope of 1 is none.

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from separator.errors import CheckpointError
-from separator.foreign.building import blocks, build
+from separator.foreign.building import block_parts, build, numbered
 from separator.models import ConvTasNet
 
 
@@ -69,9 +69,6 @@ def convert(
         "prelu": "mask_generator.output_prelu",
         "to_masks": "mask_generator.output_conv",
     }
-    for ours, index in blocks(wanted, theirs, where):
-        block = f"{body}.{index}"
-        for number, part in enumerate(("expand", "prelu1", "norm1", "temporal", "prelu2", "norm2")):
-            parts[f"{ours}.{part}"] = f"{block}.conv_layers.{number}"
-        parts[f"{ours}.residual"], parts[f"{ours}.skip"] = f"{block}.res_out", f"{block}.skip_out"
+    names = numbered("conv_layers") | {"residual": "res_out", "skip": "skip_out"}
+    parts |= block_parts(wanted, theirs, lambda index: f"{body}.{index}", names, where)
     return build(wanted, theirs, parts, where)

@@ -22,13 +22,14 @@ LONGEST_PIECE_SECONDS = 10.0
 
 def check_can_stream(net: ConvTasNet) -> None:
     """Raises `StreamError` unless a network takes a recording block by block: it must be causal, its framing "full"."""
+    if net.can_stream:
+        return
     if not net.causal:
         raise StreamError("this model looks ahead and cannot stream; use a causal one, such as 'default-causal'")
-    if net.encoder.framing != "full":
-        raise StreamError(
-            f"this model's frames lie on whole recordings (framing={net.encoder.framing!r}, of another project); use "
-            "one that was trained here, such as 'default-causal'"
-        )
+    raise StreamError(
+        f"this model's frames lie on whole recordings (framing={net.encoder.framing!r}, of another project); use "
+        "one that was trained here, such as 'default-causal'"
+    )
 
 
 class NetworkStream:
