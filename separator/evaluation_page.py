@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import soundfile
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from separator import report
+from separator import lanes, player, report
 from separator.data import Mixture
+from separator.page import page, table
+from separator.player import Track
 from separator.summary import Row
 
 # Peak at which a recording is played.
@@ -31,17 +32,6 @@ ROWS = {
 COLUMNS = ("SI-SNR, dB", "SI-SNRi, dB", "SDR, dB", "SDRi, dB", "PESQ", "STOI")
 # Column -> what it is, and its unit.
 GROUPS = {"sources": ("sources", ""), "level_difference_db": ("level difference", "dB"), "seconds": ("duration", "s")}
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; }
-figure { margin: 1rem 0; }
-audio { height: 2rem; vertical-align: middle; }
-small { color: #666; }
-.players td { border: 0; padding: .1rem .8rem .1rem 0; text-align: left; }
-"""
 
 
 def make(
@@ -77,11 +67,7 @@ def make(
     for title, number in _chosen(order):
         item = mixtures[number]
         parts.append(_example(title, rows[number], item, separate(item), sources))
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{model} on {data}</title><style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
-    )
+    return page(f"{facts['model']} on {facts['data']}", parts)
 
 
 def _chosen(order: Sequence[int]) -> list[tuple[str, int]]:
@@ -104,14 +90,7 @@ def _table(facts: Mapping[str, Any], model: str) -> str:
     note = ""
     if "silent_db" in facts:
         note = f"<p>Stems of silent sources: {_value(facts['silent_db'])} dB beside the mixture.</p>"
-    return _html_table(COLUMNS, rows) + note
-
-
-def _html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of HTML, each beginning with what it is about."""
-    lines = ["".join(f"<th>{column}</th>" for column in ("", *columns))]
-    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    return table(COLUMNS, rows) + note
 
 
 def _value(summary: Mapping[str, float] | None) -> str:
@@ -135,7 +114,7 @@ def _against(facts: Mapping[str, Any]) -> str:
     ]
     name = html.escape(str(facts["baseline"]["model"]))
     columns = ("difference, dB", "better on", "p, paired t-test", "p, Wilcoxon")
-    return f"<h2>Against {name}</h2>{_html_table(columns, rows)}"
+    return f"<h2>Against {name}</h2>{table(columns, rows)}"
 
 
 def _sources(facts: Mapping[str, Any]) -> str:
@@ -145,7 +124,7 @@ def _sources(facts: Mapping[str, Any]) -> str:
         [html.escape(name), *(_value(facts.get(f"{measure}_{name}")) for measure in ("si_snri", "sdri"))]
         for name in facts["named_sources"]
     ]
-    return f"<h2>By source</h2>{_html_table(('SI-SNRi, dB', 'SDRi, dB'), rows)}"
+    return f"<h2>By source</h2>{table(('SI-SNRi, dB', 'SDRi, dB'), rows)}"
 
 
 def _made_with(facts: Mapping[str, Any]) -> str:
@@ -166,7 +145,7 @@ def _groups(facts: Mapping[str, Any]) -> str:
             ]
             for group in facts[f"by_{column}"]
         ]
-        tables.append(f"<h2>By {title}</h2>{_html_table(('mixtures', *COLUMNS[:4]), rows)}")
+        tables.append(f"<h2>By {title}</h2>{table(('mixtures', *COLUMNS[:4]), rows)}")
     return "".join(tables)
 
 
@@ -180,27 +159,25 @@ def span(group: Mapping[str, Any], title: str, unit: str) -> str:
 
 
 def _example(title: str, row: Row, item: Mixture, stems: Tensor, sources: Sequence[str]) -> str:
-    """Players and spectrograms of one mixture."""
-    waveforms = {"mixture": item.mixture}
+    """One mixture, its estimates and its sources, to be seen and heard."""
+    waveforms = {"mixture": (item.mixture, True)}
     for name, stem, source in zip(sources, stems, item.sources, strict=True):
-        waveforms |= {f"{name}, estimate": stem, f"{name}, reference": source}
+        waveforms |= {f"{name}, estimate": (stem, False), f"{name}, reference": (source, True)}
     # One gain for all: how loud an estimate is, is part of how good it is.
-    gain = PEAK / max(max(float(waveform.abs().max()) for waveform in waveforms.values()), 1e-9)
-    players = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{_player(gain * waveform.numpy(), item.sample_rate)}</td></tr>"
-        for name, waveform in waveforms.items()
-    )
-    figure = report.spectrograms({name: waveform.numpy() for name, waveform in waveforms.items()}, item.sample_rate)
-    return (
-        f"<h2>{title}: {row['si_snri']:.2f} dB</h2><p>{html.escape(str(row['id']))}</p>"
-        f'<table class="players">{players}</table>' + _picture(figure, f"{title}: spectrograms")
+    gain = PEAK / max(max(float(waveform.abs().max()) for waveform, _ in waveforms.values()), 1e-9)
+    tracks = [
+        _track(name, gain * np.atleast_2d(waveform.numpy()), item.sample_rate, muted)
+        for name, (waveform, muted) in waveforms.items()
+    ]
+    heading = f"{title}: {row['si_snri']:.2f} dB"
+    return f"<h2>{heading}</h2><p>{html.escape(str(row['id']))}</p>" + player.fragment(
+        tracks, item.sample_rate, label=heading
     )
 
 
-def _player(samples: np.ndarray, sample_rate: int) -> str:
-    file = io.BytesIO()
-    soundfile.write(file, np.atleast_2d(samples).T, sample_rate, "PCM_16", format="FLAC")
-    return f'<audio controls preload="metadata" src="data:audio/flac;base64,{_base64(file)}"></audio>'
+def _track(name: str, samples: np.ndarray, sample_rate: int, muted: bool) -> Track:
+    lane = lanes.measure([samples], samples.shape[1], sample_rate)
+    return Track(name, lane, player.embedded(samples, sample_rate), muted=muted)
 
 
 def _picture(figure: Any, text: str) -> str:
@@ -209,8 +186,5 @@ def _picture(figure: Any, text: str) -> str:
     file = io.BytesIO()
     figure.savefig(file, dpi=90, format="png")
     pyplot.close(figure)
-    return f'<figure><img alt="{html.escape(text)}" src="data:image/png;base64,{_base64(file)}"></figure>'
-
-
-def _base64(file: io.BytesIO) -> str:
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    picture = base64.b64encode(file.getvalue()).decode("ascii")
+    return f'<figure><img alt="{html.escape(text)}" src="data:image/png;base64,{picture}"></figure>'

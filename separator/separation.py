@@ -31,6 +31,8 @@ SEGMENT_RANGE = (0.01, 86_400.0)
 MOST_OVERLAP = 0.95
 # A stem that has so much less energy than the loudest one carries no voice of its own, dB.
 INACTIVE_DB = 20.0
+# A join of two pieces that is less sure than this is one that a listener should know of.
+UNSURE = 0.7
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class FileResult:
     def real_time_factor(self) -> float:
         """Seconds of work for a second of audio."""
         return self.work_seconds / self.seconds
+
+    @property
+    def unsure_joins(self) -> list[tuple[float, float]]:
+        """Those of `joins` at which voices may have changed their stems."""
+        return [join for join in self.joins if join[1] < UNSURE]
 
     def report(self) -> dict[str, Any]:
         """All of it for JSON; `status` is "partial" if there is damage, else "done"."""

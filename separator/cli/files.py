@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from separator.inputs import Item
     from separator.separation import Separator
 
-# A join of two pieces that is less sure than this is one that a listener should know of.
-UNSURE = 0.7
-
 
 def run(options: argparse.Namespace) -> int:
     """Separates what the options name and returns the exit code."""
@@ -138,6 +135,8 @@ def _check(options: argparse.Namespace) -> None:
         wrong("--workers and --cores are for --engine ray")
     if (options.workers is not None and options.workers < 1) or options.cores < 1:
         wrong("--workers and --cores are whole numbers from 1 on")
+    if options.engine == "ray" and options.report:
+        wrong("--report is for --engine local; see where the stems are")
     if options.engine == "ray" and options.skip_existing:
         wrong("--engine ray leaves out what is finished by itself; --skip-existing is not needed")
     if options.out == "-":
@@ -151,34 +150,50 @@ def _check(options: argparse.Namespace) -> None:
 
 def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> dict:
     """Separates one file; a failure is a report too, so that the others get their turn."""
+    from separator import stem_paths
+
     extension = _extension(options)
+    # Stems that are not all there are none, and what another run has written by now is the same.
+    overwrite = options.force or options.skip_existing
     bar = _bar(separator, str(item.path), options)
     try:
+        page = _report_path(item, options) if options.report else None
         if options.skip_existing:
-            from separator import stem_paths
-
             paths = stem_paths.fill_in(separator.sources, options.out, options.filename, item.track, extension)
-            if all(path.exists() for path in paths.values()):
+            if all(path.exists() for path in [*paths.values(), *([page] if page else [])]):
                 return {
                     "path": str(item.path),
                     "status": "skipped",
                     "stems": {name: str(path) for name, path in paths.items()},
                 }
+        if page:
+            stem_paths.check_free([page], overwrite, Path(item.path))
         result = separator.separate_file(
             item.path,
             options.out,
             options.filename,
             extension,
             _subtype(options),
-            # Stems that are not all there are none, and what another run has written by now is the same.
-            overwrite=options.force or options.skip_existing,
+            overwrite=overwrite,
             track=item.track,
         )
+        if page:
+            from separator import separation_page
+
+            separation_page.write(result, page)
     except SeparatorError as error:
         return {"path": str(item.path), "status": "failed", "error": str(error)}
     finally:
         bar.close()
-    return result.report()
+    return result.report() | ({"report": str(page)} if page else {})
+
+
+def _report_path(item: Item, options: argparse.Namespace) -> Path:
+    """Where the page of a recording goes: among its stems."""
+    from separator import stem_paths
+
+    (path,) = stem_paths.fill_in(("report",), options.out, options.filename, item.track, "html").values()
+    return path.with_suffix(".html")
 
 
 def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) -> None:
@@ -188,6 +203,8 @@ def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) ->
     elif report["status"] != "skipped" and not options.json:
         for path in report["stems"].values():
             say(path, standard_output)
+        if "report" in report:
+            say(report["report"], standard_output)
         if report["gain_db"] < 0:
             print(f"  all stems lowered by {-report['gain_db']:.1f} dB so that none clips", file=sys.stderr)
         if silent := [name for name in report["stems"] if name not in report["active"]]:
@@ -205,6 +222,8 @@ def _without_voice(silent: Sequence[str], report: dict) -> str:
 
 
 def _details(report: dict) -> str:
+    from separator.separation import UNSURE
+
     unsure = sum(join["confidence"] < UNSURE for join in report["joins"])
     joined = f"{report['chunks']} chunk(s)" + (f", {unsure} of their joins uncertain" if unsure else "")
     rate = f"{report['sample_rate']} Hz"

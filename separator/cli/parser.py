@@ -112,6 +112,9 @@ def _add_many(options: argparse.ArgumentParser) -> None:
 def _add_told(options: argparse.ArgumentParser) -> None:
     told = options.add_argument_group("what is said")
     told.add_argument("--list-models", action="store_true", help="list the models that there are, and exit")
+    told.add_argument(
+        "--report", action="store_true", help="write an HTML page with pictures and players beside the stems"
+    )
     told.add_argument("--json", action="store_true", help="print the results as JSON")
     told.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
     told.add_argument("--version", action="version", version=f"separate {__version__}")

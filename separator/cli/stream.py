@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
         parser().error("--stream takes one source; a --list is for recordings in files")
     if options.skip_existing:
         parser().error("--stream does not know what is there; --skip-existing is for recordings in files")
+    if options.report:
+        parser().error("--stream writes what may have no end; --report is for recordings in files")
     if options.flac or options.ogg:
         parser().error("--stream writes WAV: a FLAC or Ogg file is not valid before its end")
     if options.segment is not None or options.overlap is not None:

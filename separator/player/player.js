@@ -1,0 +1,266 @@
+// Plays the tracks of a `.player` together, sample for sample: what sounds is cut into blocks, and the blocks of all
+// tracks that belong together start at the same moment of the browser's audio clock.
+(() => {
+  "use strict";
+  const BLOCK_SECONDS = 4;
+  // Blocks are asked for so long before they sound.
+  const AHEAD_SECONDS = 8;
+  const FADE_SECONDS = 0.015;
+
+  function clock(seconds) {
+    const whole = Math.max(0, Math.floor(seconds));
+    const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+    const padded = (value) => String(value).padStart(2, "0");
+    return hours ? `${hours}:${padded(minutes)}:${padded(rest)}` : `${minutes}:${padded(rest)}`;
+  }
+
+  // Where the samples of a track come from: `load(start, count)` gives a Float32Array for each channel.
+  class Embedded {
+    constructor(track, context) {
+      this.track = track;
+      this.context = context;
+    }
+    async load(start, count) {
+      if (!this.buffer) {
+        const bytes = Uint8Array.from(atob(this.track.data), (letter) => letter.charCodeAt(0));
+        this.buffer = this.context.decodeAudioData(bytes.buffer);
+      }
+      const buffer = await this.buffer;
+      const channels = Array.from({ length: buffer.numberOfChannels }, (_, index) => buffer.getChannelData(index));
+      return channels.map((samples) => samples.subarray(start, start + count));
+    }
+  }
+
+  class Served {
+    constructor(track) {
+      this.track = track;
+    }
+    async load(start, count) {
+      const answer = await fetch(`${this.track.url}?start=${start}&count=${count}`);
+      if (!answer.ok) throw new Error(`${answer.status}`);
+      const samples = new Int16Array(await answer.arrayBuffer());
+      const channels = this.track.channels;
+      return Array.from({ length: channels }, (_, channel) => {
+        const own = new Float32Array(samples.length / channels);
+        for (let index = 0; index < own.length; index += 1) own[index] = samples[index * channels + channel] / 32768;
+        return own;
+      });
+    }
+  }
+
+  class Player {
+    constructor(root) {
+      this.root = root;
+      this.facts = JSON.parse(root.dataset.player);
+      this.rows = [...root.querySelectorAll(".track")];
+      this.states = this.facts.tracks.map((track) => ({ muted: track.muted, solo: false, level: 0 }));
+      this.position = 0;
+      this.end = this.facts.heard; // pictures may be longer than what is heard
+      this.playing = false;
+      this.run = 0;
+      this.find = (name) => root.querySelector(name);
+      this.find(".play").addEventListener("click", () => (this.playing ? this.pause() : this.play()));
+      this.find(".seek").addEventListener("input", (event) => this.seek(Number(event.target.value)));
+      this.rows.forEach((row, index) => this.wire(row, index));
+      root.addEventListener("keydown", (event) => this.key(event));
+      this.show();
+    }
+
+    wire(row, index) {
+      const state = this.states[index];
+      const changed = () => {
+        this.mix();
+        this.show();
+      };
+      row.querySelector(".mute").addEventListener("click", () => {
+        state.muted = !state.muted;
+        changed();
+      });
+      row.querySelector(".solo").addEventListener("click", () => {
+        state.solo = !state.solo;
+        changed();
+      });
+      row.querySelector(".level").addEventListener("input", (event) => {
+        state.level = Number(event.target.value);
+        changed();
+      });
+      row.querySelector(".alone").addEventListener("click", () => {
+        const isOn = this.playing && this.states.every((other) => other.solo === (other === state));
+        this.states.forEach((other) => (other.solo = other === state));
+        changed();
+        if (isOn) this.pause();
+        else if (!this.playing) this.play();
+      });
+      const lane = row.querySelector(".lane");
+      lane.addEventListener("pointerdown", (event) => {
+        const at = (event) => {
+          const box = lane.getBoundingClientRect();
+          this.seek(Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)) * this.facts.seconds);
+        };
+        at(event);
+        lane.setPointerCapture(event.pointerId);
+        lane.onpointermove = at;
+        lane.onpointerup = lane.onpointercancel = () => (lane.onpointermove = null);
+      });
+    }
+
+    key(event) {
+      if (event.target.matches("input, a")) return;
+      const step = { ArrowLeft: -5, ArrowRight: 5 }[event.key];
+      if (event.key === " " && !event.target.matches("button")) this.playing ? this.pause() : this.play();
+      else if (step) this.seek(this.now() + step);
+      else return;
+      event.preventDefault();
+    }
+
+    // Gain of a track: a solo silences all that are none.
+    gain(index) {
+      const state = this.states[index];
+      const anySolo = this.states.some((other) => other.solo);
+      return (anySolo ? !state.solo : state.muted) ? 0 : 10 ** (state.level / 20);
+    }
+
+    mix() {
+      if (!this.context) return;
+      this.gains.forEach((node, index) => {
+        node.gain.setTargetAtTime(this.gain(index), this.context.currentTime, FADE_SECONDS);
+      });
+    }
+
+    open() {
+      if (this.context) return;
+      try {
+        this.context = new AudioContext({ sampleRate: this.facts.rate });
+      } catch {
+        this.context = new AudioContext(); // a rate that this browser does not play: it converts block by block
+      }
+      this.gains = this.facts.tracks.map((_, index) => {
+        const node = this.context.createGain();
+        node.gain.value = this.gain(index);
+        node.connect(this.context.destination);
+        return node;
+      });
+      this.sources = this.facts.tracks.map((track) => (track.url ? new Served(track) : new Embedded(track, this.context)));
+    }
+
+    now() {
+      if (!this.playing || this.begun === null) return this.position;
+      return Math.min(this.end, this.position + Math.max(0, this.context.currentTime - this.begun));
+    }
+
+    async play() {
+      this.open();
+      if (this.position >= this.end - 0.05) this.position = 0;
+      this.playing = true;
+      this.begun = null;
+      this.run += 1;
+      this.show();
+      const run = this.run;
+      document.querySelectorAll(".player").forEach((other) => {
+        if (other !== this.root && other.separatorPlayer) other.separatorPlayer.pause();
+      });
+      try {
+        await this.context.resume();
+        await this.feed(run);
+      } catch (error) {
+        if (run !== this.run) return;
+        this.pause();
+        this.find(".trouble").textContent = "The sound cannot be loaded any more. Separate the recording again.";
+      }
+    }
+
+    async feed(run) {
+      const rate = this.facts.rate;
+      const end = Math.round(this.end * rate);
+      let at = Math.round(this.position * rate);
+      const first = at;
+      this.nodes = [];
+      const tick = () => {
+        if (run !== this.run) return;
+        if (!this.root.isConnected) return this.pause();
+        this.show();
+        if (this.now() >= this.end) {
+          this.position = this.end;
+          this.stop();
+          this.show();
+        } else requestAnimationFrame(tick);
+      };
+      requestAnimationFrame(tick);
+      while (at < end && run === this.run) {
+        const count = Math.min(end - at, Math.round(BLOCK_SECONDS * rate));
+        const blocks = await Promise.all(this.sources.map((source) => source.load(at, count)));
+        if (run !== this.run) return;
+        const soonest = this.context.currentTime + 0.05;
+        if (this.begun === null) this.begun = soonest;
+        const late = soonest - (this.begun + (at - first) / rate);
+        if (late > 0.05) this.begun += late; // all tracks wait for it together
+        const when = this.begun + (at - first) / rate;
+        blocks.forEach((channels, index) => {
+          if (!channels.length || !channels[0].length) return;
+          const buffer = this.context.createBuffer(channels.length, channels[0].length, rate);
+          channels.forEach((samples, channel) => buffer.copyToChannel(samples, channel));
+          const node = this.context.createBufferSource();
+          node.buffer = buffer;
+          node.connect(this.gains[index]);
+          node.onended = () => (this.nodes = this.nodes.filter((other) => other !== node));
+          node.start(when);
+          this.nodes.push(node);
+        });
+        at += count;
+        while (run === this.run && when + count / rate - this.context.currentTime > AHEAD_SECONDS)
+          await new Promise((done) => setTimeout(done, 200));
+      }
+    }
+
+    stop() {
+      this.playing = false;
+      this.run += 1;
+      (this.nodes || []).forEach((node) => {
+        node.onended = null;
+        node.stop();
+      });
+      this.nodes = [];
+    }
+
+    pause() {
+      this.position = this.now();
+      this.stop();
+      this.show();
+    }
+
+    seek(seconds) {
+      const wasPlaying = this.playing;
+      if (wasPlaying) this.stop();
+      this.position = Math.min(this.facts.seconds, Math.max(0, seconds));
+      this.show();
+      if (wasPlaying) this.play();
+    }
+
+    show() {
+      const now = this.now();
+      this.root.style.setProperty("--at", String(now / this.facts.seconds));
+      this.root.classList.toggle("is-playing", this.playing);
+      this.find(".play").setAttribute("aria-label", this.playing ? "Pause" : "Play");
+      this.find(".clock").textContent = `${clock(now)} / ${clock(this.facts.seconds)}`;
+      const seek = this.find(".seek");
+      seek.value = String(now);
+      seek.setAttribute("aria-valuetext", `${clock(now)} of ${clock(this.facts.seconds)}`);
+      if (this.playing) this.find(".trouble").textContent = "";
+      this.rows.forEach((row, index) => {
+        const state = this.states[index];
+        row.querySelector(".mute").setAttribute("aria-pressed", String(state.muted));
+        row.querySelector(".solo").setAttribute("aria-pressed", String(state.solo));
+        row.querySelector(".decibels").textContent = `${state.level > 0 ? "+" : ""}${state.level} dB`;
+        row.classList.toggle("is-silent", this.gain(index) === 0);
+      });
+    }
+  }
+
+  function begin() {
+    document.querySelectorAll(".player[data-player]").forEach((root) => {
+      if (!root.separatorPlayer) root.separatorPlayer = new Player(root);
+    });
+  }
+  new MutationObserver(begin).observe(document.documentElement, { childList: true, subtree: true });
+  begin();
+})();

@@ -1,0 +1,106 @@
+"""A separated recording as one HTML page that needs nothing else: pictures, players and figures."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from separator import __version__, files, lanes, player, readers
+from separator.errors import AudioError, reason
+from separator.page import page, table
+from separator.player import Track
+from separator.separation import FileResult
+
+# Samples that a page holds of all its tracks, about 40 MB; of a longer recording it holds the beginning.
+MOST_SAMPLES = 40_000_000
+NO_VOICE = "no voice of its own: 20 dB and more below the others"
+
+
+def write(result: FileResult, path: Path) -> None:
+    """Writes `make` of it to a file, whole or not at all; a file that is there is replaced.
+
+    Raises:
+        AudioError: as `make`, or if it cannot be written.
+    """
+    text = make(result)
+    try:
+        files.write_together({path: lambda to: to.write_text(text, encoding="utf-8")})
+    except OSError as error:
+        raise AudioError(f"{path}: the report cannot be written ({reason(error)}); the stems are there") from error
+
+
+def make(result: FileResult) -> str:
+    """The page of what `Separator.separate_file` did.
+
+    Raises:
+        AudioError: if the recording or a stem cannot be read any more.
+    """
+    wide = result.sample_rate * result.channels * (1 + len(result.paths))
+    heard = min(result.seconds, float(MOST_SAMPLES // wide))
+    tracks = [_track(name, path, result, heard) for name, path in {"recording": result.path, **result.paths}.items()]
+    name = result.path.name
+    return page(
+        f"{name}, separated",
+        [
+            f"<h1>{html.escape(name)}</h1>",
+            player.fragment(
+                tracks,
+                result.sample_rate,
+                result.unsure_joins,
+                label=f"{name} and its stems",
+                heard=heard if heard < result.seconds else None,
+            ),
+            "<h2>Figures</h2>",
+            figures(result),
+            f'<p class="faint">Made by separator {__version__}.</p>',
+        ],
+    )
+
+
+def note(name: str, result: FileResult) -> str:
+    """A remark on a stem."""
+    return "" if name not in result.paths or name in result.active else NO_VOICE
+
+
+def figures(result: FileResult) -> str:
+    """What was measured, as a table."""
+    resampled = (
+        "" if result.sample_rate == result.model_sample_rate else f", by the model at {result.model_sample_rate} Hz"
+    )
+    channels = {1: "mono", 2: "stereo"}.get(result.channels, f"{result.channels} channels")
+    unsure = len(result.unsure_joins)
+    joins = f", {unsure} of their joins uncertain" if unsure else ""
+    rows = [
+        ("model", html.escape(result.model)),
+        ("recording", f"{player.clock(result.seconds)} at {result.sample_rate} Hz{resampled}, {channels}"),
+        ("work", f"{result.work_seconds:.1f} s, {result.real_time_factor:.3f} for a second of it"),
+        ("pieces", f"{result.num_chunks}{joins}"),
+        ("stems' format", result.subtype),
+        ("gain against clipping", f"{result.gain_db:.1f} dB"),
+        ("of the recording in no stem", f"{result.residual_db:.0f} dB"),
+    ]
+    if result.damage:
+        rows.append(("damage", html.escape(result.damage)))
+    return table((), rows).replace("<td>", '<td style="text-align:left;white-space:normal">')
+
+
+def _track(name: str, path: Path, result: FileResult, heard: float) -> Track:
+    num_samples = round(result.seconds * result.sample_rate)
+    kept: list[np.ndarray] = []
+    with readers.open_recording(path) as recording:
+        blocks = _kept(recording.blocks(), kept, round(heard * result.sample_rate))
+        lane = lanes.measure(blocks, num_samples, result.sample_rate)
+    sound = player.embedded(np.clip(np.concatenate(kept, axis=1), -1, 1), result.sample_rate)
+    return Track(name, lane, sound, note(name, result), muted=name not in result.paths)
+
+
+def _kept(blocks: Iterable[np.ndarray], kept: list[np.ndarray], num_samples: int) -> Iterator[np.ndarray]:
+    """The blocks, of which the first samples are put into `kept`."""
+    for block in blocks:
+        if num_samples > 0:
+            kept.append(block[:, :num_samples])
+            num_samples -= block.shape[1]
+        yield block

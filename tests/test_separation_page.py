@@ -1,0 +1,90 @@
+import json
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+import soundfile
+
+import separator
+from separator import cli, separation_page
+from separator.errors import AudioError
+
+
+@pytest.fixture
+def mix(tmp_path):
+    samples = 0.1 * np.random.default_rng(0).standard_normal(16000)
+    soundfile.write(tmp_path / "mix & match.wav", samples, 8000)
+    return tmp_path / "mix & match.wav"
+
+
+def facts(text):
+    return json.loads(unescape(re.search(r'data-player="([^"]*)"', text)[1]))
+
+
+def test_it_shows_the_recording_and_its_stems(mix, tiny_checkpoint, tmp_path):
+    result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
+    text = separation_page.make(result)
+    assert re.findall(r'class="name">([^<]*)<', text) == ["recording", "speaker1", "speaker2"]
+    found = facts(text)
+    assert found["seconds"] == found["heard"] == 2 and [track["muted"] for track in found["tracks"]] == [
+        True,
+        False,
+        False,
+    ]
+    assert "<h1>mix &amp; match.wav</h1>" in text and "0:02 at 8000 Hz, mono" in text
+    assert not re.findall(r"https?://", text)
+
+
+def test_of_a_long_recording_it_holds_the_beginning(mix, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(separation_page, "MOST_SAMPLES", 3 * 8000)
+    result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
+    text = separation_page.make(result)
+    assert facts(text)["heard"] == 1 and facts(text)["seconds"] == 2 and "Only the first 0:01" in text
+
+
+def test_a_stem_without_a_voice_and_unsure_joins_are_told(mix, tiny_checkpoint, tmp_path):
+    result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
+    from dataclasses import replace
+
+    result = replace(result, active=("speaker1",), joins=((0.5, 0.9), (1.0, 0.6)), num_chunks=3)
+    text = separation_page.make(result)
+    assert text.count(separation_page.NO_VOICE) == 1
+    assert "at 0:01 (60% sure" in text and "90%" not in text and "3, 1 of their joins uncertain" in text
+
+
+def test_the_command_writes_it_beside_the_stems(mix, tiny_checkpoint, tmp_path, capsys):
+    arguments = [str(mix), "-m", str(tiny_checkpoint), "-o", str(tmp_path / "out")]
+    assert cli.main([*arguments, "--report"]) == 0
+    page = tmp_path / "out" / "mix & match" / "report.html"
+    assert capsys.readouterr().out.splitlines()[-1] == str(page) and page.read_text().endswith("</html>\n")
+    assert cli.main([*arguments, "--report", "--skip-existing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"][0]["status"] == "skipped"
+    page.unlink()
+    assert cli.main([*arguments, "--report", "--skip-existing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"][0]["report"] == str(page)
+    assert page.exists()
+
+
+def test_it_does_not_replace_a_page(mix, tiny_checkpoint, tmp_path, capsys):
+    page = tmp_path / "mix & match_report.html"
+    page.write_text("mine")
+    arguments = [str(mix), "-m", str(tiny_checkpoint), "-o", str(tmp_path), "--filename", "{track}_{stem}.wav"]
+    assert cli.main([*arguments, "--report"]) == 1
+    assert page.read_text() == "mine" and not list(tmp_path.glob("*speaker*"))
+    assert f"{page}: already exists" in capsys.readouterr().err
+    assert cli.main([*arguments, "--report", "--force"]) == 0 and page.read_text() != "mine"
+
+
+def test_a_page_that_cannot_be_written_is_told(mix, tiny_checkpoint, tmp_path):
+    result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AudioError, match=r"the report cannot be written .*the stems are there"):
+        separation_page.write(result, tmp_path / "file" / "report.html")
+
+
+@pytest.mark.parametrize("others", [["--engine", "ray"], ["--stream"]])
+def test_it_is_for_files_on_this_machine(others, mix, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([str(mix), "--report", *others])
+    assert "--report" in capsys.readouterr().err
