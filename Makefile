@@ -38,6 +38,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 
 $(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[test]"
+	@sh .ci/get-chromium
 	@touch $@ $(VENV)/.installed
 
 $(PYTHON):

@@ -43,7 +43,7 @@ class Lane:
 def measure(blocks: Iterable[np.ndarray], num_samples: int, sample_rate: int) -> Lane:
     """The lane of a recording of `num_samples` that comes in blocks `[channel, time]`; what is missing is silent."""
     size = max(1, -(-num_samples // COLUMNS))
-    window = 2 ** round(np.log2(0.064 * sample_rate))
+    window = _window(sample_rate)
     per_column = int(np.clip(4 * size // window, 1, MOST_WINDOWS))
     starts = (np.arange(GROUP * per_column) * size) // per_column
     shape, filters = np.hanning(window).astype(np.float32), _mel_filters(sample_rate, window)
@@ -56,12 +56,11 @@ def measure(blocks: Iterable[np.ndarray], num_samples: int, sample_rate: int) ->
         frames = np.lib.stride_tricks.sliding_window_view(group.mean(0), window)[starts[: count * per_column]]
         power = np.abs(np.fft.rfft(frames * shape)) ** 2
         bands.append(filters @ power.reshape(count, per_column, -1).mean(1).T)
-    power = np.concatenate(bands, axis=1)
     return Lane(
         num_samples / sample_rate,
         np.concatenate(lowest),
         np.concatenate(highest),
-        10 * np.log10(np.maximum(power, 1e-12)).astype(np.float32),
+        _decibels(np.concatenate(bands, axis=1)),
     )
 
 
@@ -99,20 +98,58 @@ def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
 
 def spectrograms(lanes: Sequence[Lane]) -> list[bytes]:
     """PNG pictures on one scale, in which the loudest point of all is the brightest."""
-    import matplotlib
     from PIL import Image
 
     loudest = max(QUIETEST_DB, *(float(lane.bands_db.max()) for lane in lanes))
-    colours = (matplotlib.colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
     pictures = []
     for lane in lanes:
         levels = np.clip(1 + (lane.bands_db - loudest) / RANGE_DB, 0, 1)
         picture = Image.fromarray((255 * levels[::-1]).astype(np.uint8), mode="P")
-        picture.putpalette(colours.tobytes())
+        picture.putpalette(palette().tobytes())
         file = io.BytesIO()
         picture.save(file, "PNG", optimize=True)
         pictures.append(file.getvalue())
     return pictures
+
+
+def palette() -> np.ndarray:
+    """`[256, 3]`, the colours of a spectrogram from silent to loud, in bytes."""
+    import matplotlib
+
+    return (matplotlib.colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
+
+
+class Columns:
+    """The columns of stems while they come.
+
+    Args:
+        num_stems: how many.
+        sample_rate: Hz.
+        hop: samples from column to column.
+    """
+
+    def __init__(self, num_stems: int, sample_rate: int, hop: int) -> None:
+        self._hop, self._window = hop, _window(sample_rate)
+        self._filters = _mel_filters(sample_rate, self._window)
+        self._waiting = np.zeros((num_stems, self._window), np.float32)
+
+    def push(self, stems: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of `[stem, time]`, each column's peaks `[stem]` and bands `[stem, band]`, dB."""
+        self._waiting = np.concatenate([self._waiting, stems], axis=1)
+        while self._waiting.shape[1] >= self._window + self._hop:
+            self._waiting = self._waiting[:, self._hop :]
+            frames = self._waiting[:, : self._window]
+            power = np.abs(np.fft.rfft(frames * np.hanning(self._window))) ** 2
+            yield _decibels(np.abs(frames[:, -self._hop :]).max(1) ** 2), _decibels(power @ self._filters.T)
+
+
+def _window(sample_rate: int) -> int:
+    """64 ms, as a power of two."""
+    return 2 ** round(np.log2(0.064 * sample_rate))
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return (10 * np.log10(np.maximum(power, 1e-12))).astype(np.float32)
 
 
 def outline(lane: Lane, peak: float) -> str:

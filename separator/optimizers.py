@@ -29,6 +29,8 @@ class Muon(Optimizer):
         momentum: of the matrices, with Nesterov's look ahead.
         betas: Adam's.
         eps: Adam's.
+        weight_decay: of the matrices: times the learning rate, the part of each weight that a step takes away. Steps of
+            one size let weights grow without bounds, and with them the features, which bfloat16 then rounds.
     """
 
     def __init__(
@@ -38,12 +40,15 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         named = list(parameters)
         matrices = [value for name, value in named if _is_matrix(name, value)]
         others = [value for name, value in named if not _is_matrix(name, value)]
         groups = [{"params": matrices, "orthogonal": True}, {"params": others, "orthogonal": False}]
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps})
+        super().__init__(
+            groups, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -63,6 +68,8 @@ class Muon(Optimizer):
         gradients = _gradients(matrices)
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         # Those of one shape at once: small products are all overhead.
         for shape in {value.shape for value in matrices}:
             chosen = [index for index, value in enumerate(matrices) if value.shape == shape]

@@ -17,6 +17,7 @@ from separator.separation import FileResult
 # Samples that a page holds of all its tracks, about 40 MB; of a longer recording it holds the beginning.
 MOST_SAMPLES = 40_000_000
 NO_VOICE = "no voice of its own: 20 dB and more below the others"
+SILENCE = "silence"
 
 
 def write(result: FileResult, path: Path) -> None:
@@ -62,7 +63,9 @@ def make(result: FileResult) -> str:
 
 def note(name: str, result: FileResult) -> str:
     """A remark on a stem."""
-    return "" if name not in result.paths or name in result.active else NO_VOICE
+    if name not in result.paths or name in result.active:
+        return ""
+    return NO_VOICE if result.active else SILENCE
 
 
 def figures(result: FileResult) -> str:

@@ -36,11 +36,12 @@ def test_vectors_and_filters_take_adams_steps():
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
-def test_matrices_take_torchs_muons_steps():
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_matrices_take_torchs_muons_steps(decay):
     names, shapes = ["a.weight", "b.weight", "c.weight"], [(16, 8), (16, 8), (4, 12)]
     ours, theirs = copies(shapes), copies(shapes)
-    mine = stepped(Muon(zip(names, ours, strict=True), lr=0.01), ours)
-    other = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    mine = stepped(Muon(zip(names, ours, strict=True), lr=0.01, weight_decay=decay), ours)
+    other = torch.optim.Muon(theirs, lr=0.01, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
     for value, expected in zip(mine, stepped(other, theirs), strict=True):
         torch.testing.assert_close(value, expected, rtol=0, atol=2e-3)
 

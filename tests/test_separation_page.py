@@ -49,7 +49,8 @@ def test_a_stem_without_a_voice_and_unsure_joins_are_told(mix, tiny_checkpoint, 
 
     result = replace(result, active=("speaker1",), joins=((0.5, 0.9), (1.0, 0.6)), num_chunks=3)
     text = separation_page.make(result)
-    assert text.count(separation_page.NO_VOICE) == 1
+    assert text.count(separation_page.NO_VOICE) == 1 and f">{separation_page.SILENCE}<" not in text
+    assert separation_page.make(replace(result, active=())).count(f">{separation_page.SILENCE}<") == 2
     assert "at 0:01 (60% sure" in text and "90%" not in text and "3, 1 of their joins uncertain" in text
 
 

@@ -67,6 +67,10 @@ ALLOWED = {
         "bounds", "checkpoint", "config", "data", "errors", "evaluation_page", "files", "measures", "objectives",
         "separation", "summary",
     },
+    "web": {
+        "demo", "errors", "estimation", "inputs", "lanes", "player", "readers", "separation", "separation_page",
+        "sinks", "zoo",
+    },
     "demo": {"cli", "data", "errors", "objectives", "report", "stem_files"},
 }
 # fmt: on

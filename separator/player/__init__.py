@@ -25,7 +25,7 @@ STYLE = (_HERE / "player.css").read_text(encoding="utf-8")
 SCRIPT = (_HERE / "player.js").read_text(encoding="utf-8")
 # Steps of a time axis, in seconds, of which the first that gives no more than MOST_TICKS is taken.
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-MOST_TICKS = 10
+MOST_TICKS = 8
 LEVEL_DB = (-30, 6)
 
 

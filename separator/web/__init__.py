@@ -1,0 +1,1 @@
+"""`python -m separator.web`: a page in the browser where recordings are dropped, separated, seen and heard."""

@@ -1,0 +1,100 @@
+"""`python -m separator.web`: the page, on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+
+from separator.errors import ConfigError, SeparatorError, check_number
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m separator.web",
+        description="A page in the browser where recordings are separated, seen and heard.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, for this machine only)")
+    add("--port", type=int, default=7860, help="(default: 7860)")
+    add("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add("-m", "--model", action="append", default=[], type=Path, metavar="PATH", help="a checkpoint to choose, too")
+    add("--max-megabytes", type=float, default=2000, metavar="MB", help="of an upload (default: 2000)")
+    add("--max-minutes", type=float, default=180, metavar="MIN", help="of a recording (default: 180)")
+    add("--no-browser", action="store_true", help="only serve the page; do not open it")
+    options = parser.parse_args()
+    try:
+        return serve(options)
+    except SeparatorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serves the page until Ctrl-C.
+
+    Raises:
+        ConfigError: if Gradio is missing, the address cannot be listened at, or a limit is none.
+        CheckpointError: for a checkpoint that cannot be used.
+    """
+    check_number("--max-megabytes", options.max_megabytes, 1)
+    check_number("--max-minutes", options.max_minutes, 0.1)
+    listening = _listen(options.host, options.port)
+    # Before Gradio is imported, which is when it looks.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio
+        import uvicorn
+    except ImportError as error:
+        raise ConfigError("the page needs Gradio: pip install 'separator[web]'") from error
+    from separator import player, zoo
+    from separator.estimation import find_device
+    from separator.web.layout import HEAD, STYLE, make_page, theme
+    from separator.web.site import Site, make_app
+
+    find_device(options.device)
+    for path in options.model:
+        zoo.load(path)
+    site = Site.open(options.device, 60 * options.max_minutes)
+    os.environ["GRADIO_TEMP_DIR"] = str(site.store.root / "uploads")
+    app = gradio.mount_gradio_app(
+        make_app(site),
+        make_page(site, options.model, options.max_megabytes),
+        path="",
+        max_file_size=int(options.max_megabytes * 1e6),
+        footer_links=[],
+        run_history=False,
+        theme=theme(),
+        css=player.STYLE + STYLE,
+        head=HEAD,
+        show_error=False,
+    )
+    address = f"http://{options.host}:{options.port}/"
+    print(f"open {address} (Ctrl-C ends it)", flush=True)
+    if not options.no_browser:
+        threading.Timer(1.0, webbrowser.open, [address]).start()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
+    try:
+        server.run(sockets=[listening])
+    finally:
+        site.store.close()
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at an address, before anything else is done."""
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened at ({error}); is it taken by another program? Choose one with --port"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

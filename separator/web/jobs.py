@@ -1,0 +1,231 @@
+"""Visitors' separations, one after the other in a thread of their own."""
+
+from __future__ import annotations
+
+import enum
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from separator import readers
+from separator.errors import ConfigError, SeparatorError
+from separator.separation import FileResult, Separator
+
+# A visitor of whom nothing was heard for so long is gone.
+GONE_SECONDS = 30.0
+# Visitors that may wait.
+MOST_WAITING = 50
+# Models that stay loaded.
+MOST_MODELS = 2
+
+
+class State(enum.Enum):
+    """What becomes of a job."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file of a visitor: where it is, and what it is called."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a visitor chose: arguments of `Separator` and of `separate_file`."""
+
+    model: str
+    segment_seconds: float
+    overlap: float
+    extension: str = "wav"
+    subtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a recording: a result, or in words why there is none."""
+
+    recording: Recording
+    result: FileResult | None = None
+    error: str = ""
+
+
+@dataclass(eq=False)
+class Job:
+    """A visitor's recordings and how far they are.
+
+    Attributes:
+        done_seconds, total_seconds: of the recording that is worked on.
+        outcomes: of the recordings that are finished.
+    """
+
+    recordings: Sequence[Recording]
+    options: Options
+    folder: Path
+    state: State = State.WAITING
+    done_seconds: float = 0.0
+    total_seconds: float = 0.0
+    started: float = 0.0
+    outcomes: list[Outcome] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _heard: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in (State.DONE, State.STOPPED)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """For the recording that is worked on, by how it went so far; None if that is not known yet."""
+        if self.state is not State.RUNNING or self.done_seconds <= 0:
+            return None
+        return (time.monotonic() - self.started) * (self.total_seconds / self.done_seconds - 1)
+
+    def stop(self) -> None:
+        """Ends it as soon as it can be; of the recording that is worked on nothing stays."""
+        self._stop.set()
+        if self.state is State.WAITING:
+            self.state = State.STOPPED
+
+    def hear(self) -> None:
+        """Says that its visitor is still there."""
+        self._heard = time.monotonic()
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it was stopped, or its visitor is gone."""
+        return self._stop.is_set() or time.monotonic() - self._heard > GONE_SECONDS
+
+
+class _Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """A job is not wanted any more."""
+
+
+class Worker:
+    """Does jobs in the order in which they came.
+
+    Args:
+        device: as of `Separator`.
+        longest_seconds: of a recording.
+
+    Attributes:
+        after: called with the job and the outcome when a recording is separated; what it takes is part of the work.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        longest_seconds: float = 10_800.0,
+    ) -> None:
+        self.device, self.longest_seconds = device, longest_seconds
+        self.after: Callable[[Job, Outcome], Any] = lambda job, outcome: None
+        self._queue: queue.Queue[Job] = queue.Queue()
+        self._unfinished: list[Job] = []
+        self._lock = threading.Lock()
+        self._models: dict[tuple, Separator] = {}
+        threading.Thread(target=self._work, daemon=True, name="separator").start()
+
+    def submit(self, job: Job) -> None:
+        """Puts a job at the end of the queue.
+
+        Raises:
+            ConfigError: if too many wait already.
+        """
+        with self._lock:
+            self._unfinished = [other for other in self._unfinished if not other.is_finished]
+            if sum(other.state is State.WAITING for other in self._unfinished) >= MOST_WAITING:
+                raise ConfigError("Too many others are waiting already. Please try again in some minutes.")
+            self._unfinished.append(job)
+        self._queue.put(job)
+
+    def ahead(self, job: Job) -> int:
+        """How many jobs come before one that waits, the one that is worked on among them."""
+        with self._lock:
+            unfinished = [other for other in self._unfinished if not other.is_finished]
+        return unfinished.index(job) if job in unfinished else 0
+
+    def model(self, options: Options) -> Separator:
+        """The model of a job, which stays loaded. Raises what `Separator` raises."""
+        key = (options.model, options.segment_seconds, options.overlap)
+        if key not in self._models:
+            while len(self._models) >= MOST_MODELS:
+                del self._models[next(iter(self._models))]
+            self._models[key] = Separator(
+                options.model, self.device, segment_seconds=options.segment_seconds, overlap=options.overlap
+            )
+        return self._models[key]
+
+    def _work(self) -> None:
+        while True:
+            job = self._queue.get()
+            if job.is_unwanted:
+                job.state = State.STOPPED
+                continue
+            job.state, job.started = State.RUNNING, time.monotonic()
+            try:
+                for number, recording in enumerate(job.recordings):
+                    outcome = self._separate(job, recording, number)
+                    self.after(job, outcome)
+                    job.outcomes.append(outcome)
+                job.state = State.DONE
+            except _Stopped:
+                job.state = State.STOPPED
+            except Exception as error:  # one visitor's trouble is not that of all others
+                job.outcomes.append(Outcome(job.recordings[len(job.outcomes)], error=_in_words(error)))
+                job.state = State.DONE
+
+    def _separate(self, job: Job, recording: Recording, number: int) -> Outcome:
+        job.done_seconds, job.total_seconds, job.started = 0.0, 0.0, time.monotonic()
+
+        def callback(_: float, done: float, total: float) -> None:
+            job.done_seconds, job.total_seconds = done, total
+            if job.is_unwanted:
+                raise _Stopped
+            if total > self.longest_seconds:
+                raise ConfigError(too_long(total, self.longest_seconds))
+
+        try:
+            with readers.open_recording(recording.path) as opened:
+                seconds = (opened.promised or 0) / opened.sample_rate
+            if seconds > self.longest_seconds:
+                raise ConfigError(too_long(seconds, self.longest_seconds))
+            job.total_seconds = seconds
+            model = self.model(job.options)
+            model.callback = callback
+            result = model.separate_file(
+                recording.path,
+                job.folder / f"stems{number}",
+                "{stem}.{ext}",
+                job.options.extension,
+                job.options.subtype,
+            )
+        except SeparatorError as error:
+            # Paths of the server say nothing to a visitor.
+            text = str(error).removeprefix(f"{recording.path}: ").replace(str(recording.path), recording.name)
+            return Outcome(recording, error=text[:1].upper() + text[1:])
+        return Outcome(recording, result)
+
+
+def too_long(seconds: float, longest: float) -> str:
+    """The sentence for a recording that is too long."""
+    return (
+        f"It is {seconds / 60:.0f} minutes long; this page takes up to {longest / 60:.0f}. Cut it, or use the separate "
+        "command, which takes any length."
+    )
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, (OSError, MemoryError)):
+        return "There is no room for it on this machine any more. Please try a shorter recording."
+    return f"Something went wrong that should not have ({type(error).__name__}). Other recordings may work."

@@ -1,0 +1,240 @@
+"""The page: what is on it, and what happens when something is pressed."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import soundfile
+
+from separator import player, zoo
+from separator.demo import SAMPLE_RATE, make_example
+from separator.errors import ConfigError
+from separator.separation import OVERLAP, SEGMENT_SECONDS
+from separator.web import live
+from separator.web.jobs import Job, Options, Recording, State
+from separator.web.results import save_all
+from separator.web.site import Site
+
+STYLE = (Path(__file__).parent / "layout.css").read_text(encoding="utf-8")
+HEAD = (
+    '<script src="separator/player.js" defer></script><script src="separator/live.js" defer></script>'
+    '<meta name="color-scheme" content="light dark"><meta name="description" content="Voices of a recording, apart">'
+)
+# How often a visitor is told how far it is.
+TICK_SECONDS = 0.3
+FORMATS = {"WAV": "wav", "FLAC": "flac", "Ogg Vorbis": "ogg"}
+DEPTHS = {"as the recording": None, "24 bit": "PCM_24", "32-bit float": "FLOAT"}
+EXAMPLE, MICROPHONE = "example.wav", "microphone.wav"
+
+
+def theme() -> gr.themes.Base:
+    """Colours, and the fonts of the reader's own machine."""
+    return gr.themes.Default(
+        primary_hue="blue",
+        neutral_hue="slate",
+        font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"),
+        font_mono=("ui-monospace", "Consolas", "monospace"),
+    )
+
+
+def make_page(site: Site, checkpoints: Sequence[Path], largest_megabytes: float) -> gr.Blocks:
+    """The page of a site.
+
+    Args:
+        site: what all visitors share.
+        checkpoints: models of this machine, beside those that have a name.
+        largest_megabytes: of an upload.
+    """
+    models = model_names(checkpoints)
+    site.live_models = live_models(checkpoints)
+    visit = Visit(site, models)
+    with gr.Blocks(title="separator", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.HTML(
+            '<div class="intro"><h1>Voices apart</h1><p>Drop a recording in which people talk at once, and get one '
+            "file for each. Files stay on this machine, for an hour at most.</p></div>"
+        )
+        with gr.Tabs():
+            with gr.Tab("Recordings"):
+                what, how = _choices(list(models), site.worker.longest_seconds / 60, largest_megabytes)
+                with gr.Row(elem_classes="buttons"):
+                    start = gr.Button("Separate", variant="primary", elem_id="start")
+                    example = gr.Button("Try an example", elem_id="example")
+                    stop = gr.Button("Stop", interactive=False, elem_id="stop")
+                told = gr.HTML(elem_classes="told", elem_id="told")
+                shown = gr.HTML(elem_classes="results", elem_id="results")
+            with gr.Tab("Live"):
+                gr.HTML(live.markup(list(site.live_models)))
+        outputs = [told, shown, start, example, stop]
+        # Visitors wait in our own queue, which can say who is before them.
+        start.click(visit.separate, [*what, *how], outputs, show_progress="hidden", concurrency_limit=None)
+        example.click(visit.separate_example, how, outputs, show_progress="hidden", concurrency_limit=None)
+        stop.click(visit.stop, None, None, show_progress="hidden", concurrency_limit=None)
+        page.unload(visit.stop)
+    return page
+
+
+def _choices(models: list[str], longest_minutes: float, largest_megabytes: float) -> tuple[list, list]:
+    """What is separated, and how."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3):
+            files = gr.File(
+                label=f"Up to {largest_megabytes:g} MB, {longest_minutes:g} minutes each",
+                file_count="multiple",
+                height=170,
+                elem_id="files",
+            )
+            with gr.Accordion("Record with the microphone", open=False):
+                microphone = gr.Audio(sources=["microphone"], type="filepath", label="Microphone", elem_id="microphone")
+        with gr.Column(scale=2):
+            model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model", filterable=False)
+            with gr.Accordion("More options", open=False):
+                container = gr.Dropdown(list(FORMATS), label="Format of the stems", filterable=False)
+                depth = gr.Dropdown(list(DEPTHS), label="Bits of a sample", filterable=False)
+                segment = gr.Number(
+                    SEGMENT_SECONDS, label="Segment, seconds", info="longest piece separated at a time", minimum=1
+                )
+                overlap = gr.Number(
+                    OVERLAP, label="Overlap", info="part of it that neighbouring pieces share", minimum=0, maximum=0.9
+                )
+    return [files, microphone], [model, container, depth, segment, overlap]
+
+
+class Visit:
+    """What happens when a visitor presses something. What it gives is what is told, what is shown, and the buttons."""
+
+    def __init__(self, site: Site, models: Mapping[str, str]) -> None:
+        self.site, self.models = site, models
+        # The last job of each visitor.
+        self.jobs: dict[str, Job] = {}
+
+    def stop(self, request: gr.Request) -> None:
+        """Ends what is worked on; what is finished stays."""
+        job = self.jobs.get(request.session_hash or "")
+        if job is not None and not job.is_finished:
+            job.stop()
+
+    async def separate(
+        self, request: gr.Request, paths: list[str] | None, recorded: str | None, *chosen: Any
+    ) -> AsyncIterator[tuple]:
+        """Separates what was dropped and recorded."""
+        uploads = [(path, Path(path).name) for path in paths or []]
+        uploads += [(recorded, MICROPHONE)] if recorded else []
+        if not uploads:
+            yield _note("Choose a recording first, or press <b>Try an example</b>."), "", *_buttons(True)
+            return
+        folder = self.site.store.new()
+        kept = [
+            Recording(self.site.store.keep(path, folder, number), name) for number, (path, name) in enumerate(uploads)
+        ]
+        async for update in self._run(request, folder, kept, chosen):
+            yield update
+
+    async def separate_example(self, request: gr.Request, *chosen: Any) -> AsyncIterator[tuple]:
+        """Separates two generated voices."""
+        folder = self.site.store.new()
+        soundfile.write(folder / EXAMPLE, make_example().mixture.numpy(), SAMPLE_RATE)
+        async for update in self._run(request, folder, [Recording(folder / EXAMPLE, EXAMPLE)], chosen):
+            yield update
+
+    async def _run(
+        self, request: gr.Request, folder: Path, recordings: Sequence[Recording], chosen: Sequence[Any]
+    ) -> AsyncIterator[tuple]:
+        visitor = request.session_hash or ""
+        if (old := self.jobs.pop(visitor, None)) is not None:
+            self.site.discard(old)
+        try:
+            job = Job(recordings, self._options(*chosen), folder)
+            self.site.submit(job)
+        except ConfigError as error:
+            self.site.store.discard(folder)
+            yield _note(html.escape(str(error)), "alert"), "", *_buttons(True)
+            return
+        self.jobs[visitor] = job
+        told, finished = "", -1
+        while not job.is_finished:
+            job.hear()
+            text = progress(self.site, job)
+            if (text, len(job.outcomes)) != (told, finished):
+                told, finished = text, len(job.outcomes)
+                yield text, self._shown(job), *_buttons(False)
+            await asyncio.sleep(TICK_SECONDS)
+        yield progress(self.site, job), self._shown(job), *_buttons(True)
+
+    def _options(self, model: str, container: str, depth: str, segment: float | None, overlap: float | None) -> Options:
+        """Raises `ConfigError` in plain words for what does not go together."""
+        extension, subtype = FORMATS[container], DEPTHS[depth]
+        if extension == "flac" and subtype == "FLOAT":
+            raise ConfigError("FLAC holds integers: choose 24 bit, or WAV.")
+        if extension == "ogg" and subtype is not None:
+            raise ConfigError('Ogg Vorbis has no bits for each sample: choose "as the recording", or another format.')
+        if segment is None or overlap is None:
+            raise ConfigError("Segment and overlap are numbers: write them again.")
+        return Options(self.models[model], segment, overlap, extension, subtype)
+
+    def _shown(self, job: Job) -> str:
+        shelves = self.site.shelves.get(job.folder.name, [])
+        parts = [shelf.page for shelf in shelves]
+        if job.is_finished and any(shelf.stems for shelf in shelves):
+            parts.append(save_all(job.folder))
+        return "".join(parts)
+
+
+def model_names(checkpoints: Sequence[Path]) -> dict[str, str]:
+    """What can be chosen: how it is called on the page, and what `separator.load` takes."""
+    found = {}
+    for name, known in {**zoo.bundled(), **zoo.DOWNLOADABLE}.items():
+        what = f"{len(known.sources)} speakers" if known.sources[0] == "speaker1" else ", ".join(known.sources)
+        where = "" if name in zoo.names() else f"; {known.megabytes:.0f} MB, downloaded once"
+        found[f"{name} ({what}, {known.sample_rate // 1000} kHz{where})"] = name
+    return found | local_names(checkpoints)
+
+
+def local_names(checkpoints: Sequence[Path]) -> dict[str, str]:
+    """Checkpoints of this machine, by the end of their paths."""
+    return {f"{path.resolve().parent.name}/{path.name}": str(path) for path in checkpoints}
+
+
+def live_models(checkpoints: Sequence[Path]) -> dict[str, str]:
+    """Models that can separate a stream, likewise."""
+    found = {name: name for name, known in zoo.bundled().items() if known.is_causal}
+    return found | {name: path for name, path in local_names(checkpoints).items() if zoo.load(path).can_stream}
+
+
+def progress(site: Site, job: Job) -> str:
+    """How far a job is, in words and as a bar."""
+    count = len(job.recordings)
+    if job.state is State.STOPPED:
+        return _note("Stopped. What was not finished is not kept.")
+    if job.state is State.DONE:
+        failed = sum(outcome.result is None for outcome in job.outcomes)
+        if failed:
+            text = "This could not be separated:" if count == 1 else f"{failed} of {count} could not be separated."
+            return _note(text, "alert")
+        return _note(f"Done in {sum(outcome.result.work_seconds for outcome in job.outcomes if outcome.result):.1f} s.")
+    if job.state is State.WAITING:
+        ahead = site.worker.ahead(job)
+        others = "one visitor is" if ahead == 1 else f"{ahead} visitors are"
+        return _note(f"Waiting: {others} before you." if ahead else "It begins.") + "<progress></progress>"
+    which = f"Recording {len(job.outcomes) + 1} of {count}: " if count > 1 else ""
+    done, total = job.done_seconds, job.total_seconds
+    if not total:
+        return _note(f"{which}reading it") + "<progress></progress>"
+    if done >= total:
+        return _note(f"{which}drawing the pictures") + "<progress></progress>"
+    rest = "" if job.seconds_left is None else f", {player.clock(job.seconds_left + 1)} left"
+    text = f"{which}{player.clock(done)} of {player.clock(total)} done{rest}"
+    return _note(text) + f'<progress max="{total:.2f}" value="{done:.2f}" aria-label="{html.escape(text)}"></progress>'
+
+
+def _note(text: str, role: str = "status") -> str:
+    return f'<p role="{role}">{text}</p>'
+
+
+def _buttons(is_idle: bool) -> tuple:
+    """Start, example, stop."""
+    return gr.Button(interactive=is_idle), gr.Button(interactive=is_idle), gr.Button(interactive=not is_idle)

@@ -1,0 +1,166 @@
+// The tab "Live": the microphone's samples go to the server, the stems' levels and spectrograms come back.
+(() => {
+  "use strict";
+  const COLUMNS = 400;
+  const HEIGHT = 80;
+  const WORKLET = `registerProcessor("samples", class extends AudioWorkletProcessor {
+    constructor() { super(); this.kept = []; this.count = 0; }
+    process([input]) {
+      if (input.length) { this.kept.push(input[0].slice()); this.count += input[0].length; }
+      if (this.count >= 0.04 * sampleRate) {
+        const all = new Float32Array(this.count);
+        let at = 0;
+        for (const part of this.kept) { all.set(part, at); at += part.length; }
+        this.port.postMessage(all, [all.buffer]);
+        this.kept = []; this.count = 0;
+      }
+      return true;
+    }
+  });`;
+
+  class Live {
+    constructor(root) {
+      this.root = root;
+      this.find = (name) => root.querySelector(name);
+      this.find(".live-start").addEventListener("click", () => (this.socket ? this.stop() : this.start()));
+    }
+
+    tell(text) {
+      this.find(".live-told").textContent = text;
+    }
+
+    async start() {
+      this.find(".live-page").innerHTML = "";
+      if (!navigator.mediaDevices) {
+        this.tell("This browser gives the microphone only to pages of this machine, or over https.");
+        return;
+      }
+      try {
+        this.microphone = await navigator.mediaDevices.getUserMedia({
+          audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+        });
+      } catch (error) {
+        this.tell(
+          error.name === "NotFoundError"
+            ? "No microphone was found."
+            : "The microphone may not be used. Allow it in the browser, and press Start again.",
+        );
+        return;
+      }
+      this.context = new AudioContext();
+      const place = URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" }));
+      await this.context.audioWorklet.addModule(place);
+      URL.revokeObjectURL(place);
+      const address = new URL("live", document.baseURI);
+      address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+      this.socket = new WebSocket(address);
+      this.socket.binaryType = "arraybuffer";
+      this.socket.onopen = () => {
+        const model = this.find(".live-model").value;
+        this.socket.send(JSON.stringify({ model, rate: this.context.sampleRate }));
+        this.tell("Loading the model…");
+      };
+      this.socket.onmessage = (event) => this.hear(event.data);
+      this.socket.onclose = () => this.end("The connection was lost. What was said is not kept.");
+      this.find(".live-start").textContent = "Stop";
+      this.find(".live-model").disabled = true;
+    }
+
+    hear(data) {
+      if (typeof data !== "string") return this.draw(new Uint8Array(data));
+      const message = JSON.parse(data);
+      if (message.error) this.end(message.error);
+      else if (message.page) {
+        this.find(".live-stems").innerHTML = "";
+        this.find(".live-page").innerHTML = message.page;
+        this.end("");
+      } else this.begin(message);
+    }
+
+    begin({ sources, palette, bands }) {
+      const bytes = Uint8Array.from(atob(palette), (letter) => letter.charCodeAt(0));
+      this.colours = bytes;
+      this.bands = bands;
+      this.count = sources.length;
+      this.seconds = 0;
+      this.find(".live-stems").innerHTML = "";
+      this.lanes = sources.map((name) => {
+        const row = document.createElement("div");
+        row.className = "live-stem";
+        const label = document.createElement("b");
+        label.textContent = name;
+        const meter = document.createElement("meter");
+        meter.max = 255;
+        meter.setAttribute("aria-label", `Level of ${name}`);
+        const canvas = document.createElement("canvas");
+        canvas.width = COLUMNS;
+        canvas.height = HEIGHT;
+        canvas.setAttribute("role", "img");
+        canvas.setAttribute("aria-label", `Spectrogram of ${name}, moving`);
+        row.append(label, meter, canvas);
+        this.find(".live-stems").append(row);
+        const paper = canvas.getContext("2d", { willReadFrequently: true });
+        paper.fillRect(0, 0, COLUMNS, HEIGHT);
+        return { meter, paper };
+      });
+      const source = this.context.createMediaStreamSource(this.microphone);
+      const node = new AudioWorkletNode(this.context, "samples", { numberOfOutputs: 0 });
+      node.port.onmessage = (event) => {
+        if (!this.socket || this.socket.readyState !== WebSocket.OPEN || this.ending) return;
+        this.seconds += event.data.length / this.context.sampleRate;
+        this.socket.send(event.data);
+        const whole = Math.floor(this.seconds);
+        this.tell(`Live for ${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`);
+      };
+      source.connect(node);
+    }
+
+    draw(bytes) {
+      const size = this.count * (1 + this.bands);
+      const columns = Math.floor(bytes.length / size);
+      this.lanes.forEach(({ meter, paper }, stem) => {
+        const old = paper.getImageData(columns, 0, COLUMNS - columns, HEIGHT);
+        paper.putImageData(old, 0, 0);
+        const image = paper.createImageData(columns, HEIGHT);
+        for (let column = 0; column < columns; column += 1) {
+          const start = column * size + stem * (1 + this.bands);
+          meter.value = bytes[start];
+          for (let band = 0; band < this.bands; band += 1) {
+            const colour = 3 * bytes[start + 1 + band];
+            const point = 4 * ((HEIGHT - 1 - band) * columns + column);
+            image.data.set(this.colours.subarray(colour, colour + 3), point);
+            image.data[point + 3] = 255;
+          }
+        }
+        paper.putImageData(image, COLUMNS - columns, 0);
+      });
+    }
+
+    stop() {
+      this.ending = true;
+      this.tell("Drawing the pictures…");
+      this.socket.send(JSON.stringify({ stop: true }));
+    }
+
+    end(text) {
+      if (!this.socket) return;
+      this.socket.onclose = null;
+      this.socket.close();
+      this.socket = null;
+      this.ending = false;
+      this.microphone.getTracks().forEach((track) => track.stop());
+      this.context.close();
+      this.find(".live-start").textContent = "Start";
+      this.find(".live-model").disabled = false;
+      this.tell(text);
+    }
+  }
+
+  function begin() {
+    document.querySelectorAll(".live").forEach((root) => {
+      if (!root.separatorLive) root.separatorLive = new Live(root);
+    });
+  }
+  new MutationObserver(begin).observe(document.documentElement, { childList: true, subtree: true });
+  begin();
+})();

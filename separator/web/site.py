@@ -1,0 +1,140 @@
+"""The server: the page, what it asks for, and nothing from anywhere else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse
+
+from separator import player
+from separator.web import live, results
+from separator.web.jobs import Job, Outcome, Worker
+from separator.web.store import Store
+
+# A browser that keeps to it asks no other host for anything.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' ws: wss: data: blob:; frame-ancestors 'self'"
+)
+NEVER = {"Cache-Control": "no-store"}
+SCRIPTS = {"player": player.SCRIPT, "live": live.SCRIPT}
+
+
+@dataclass
+class Site:
+    """What all visitors share.
+
+    Attributes:
+        shelves: by the name of a visitor's folder, what became of the recordings in it so far.
+        live_models: those that can separate a stream: their names on the page, and what `separator.load` takes.
+    """
+
+    store: Store
+    worker: Worker
+    shelves: dict[str, list[results.Shelf]] = field(default_factory=dict)
+    live_models: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, device: str, longest_seconds: float, age_seconds: float = 3600.0) -> Site:
+        """A site without visitors."""
+        site = cls(Store(age_seconds), Worker(device, longest_seconds))
+        site.worker.after = site._shelve
+        return site
+
+    def submit(self, job: Job) -> None:
+        """Puts a job into the queue. Raises `ConfigError` if too many wait."""
+        self.begin(job.folder)
+        self.worker.submit(job)
+
+    def begin(self, folder: Path) -> list[results.Shelf]:
+        """Room for what becomes of the recordings in a folder; forgets folders that are gone."""
+        for token in [token for token in self.shelves if self.store.find(token) is None]:
+            self.shelves.pop(token, None)
+        return self.shelves.setdefault(folder.name, [])
+
+    def discard(self, job: Job) -> None:
+        """Ends a job and removes what is left of it."""
+        job.stop()
+        self.store.discard(job.folder)
+        self.shelves.pop(job.folder.name, None)
+
+    def _shelve(self, job: Job, outcome: Outcome) -> None:
+        shelves = self.shelves.get(job.folder.name)
+        if shelves is not None:  # its visitor has not gone
+            shelves.append(results.shelve(outcome, job.folder, len(shelves)))
+            self.store.touch(job.folder)
+
+
+def add_routes(app: FastAPI, site: Site) -> None:
+    """What the page asks for beside itself."""
+
+    def find(token: str, number: int = 0) -> results.Shelf:
+        folder, shelves = site.store.find(token), site.shelves.get(token, [])
+        if folder is None or not 0 <= number < len(shelves):
+            raise HTTPException(404, "It is not there any more: files are kept for an hour.")
+        site.store.touch(folder)
+        return shelves[number]
+
+    def there(path: Path | None) -> Path:
+        if path is None or not path.is_file():
+            raise HTTPException(404, "There is no such stem.")
+        return path
+
+    @app.get("/separator/{name}.js")
+    def script(name: str) -> Response:
+        if name not in SCRIPTS:
+            raise HTTPException(404)
+        return Response(SCRIPTS[name], media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/jobs/{token}/{number}/stem/{name}")
+    def stem(token: str, number: int, name: str) -> FileResponse:
+        shelf = find(token, number)
+        path = there(shelf.stems.get(name))
+        return FileResponse(path, filename=f"{results.safe_name(shelf.name)}_{path.name}", headers=NEVER)
+
+    @app.get("/jobs/{token}/{number}/sound/{name}")
+    def sound(token: str, number: int, name: str, start: int, count: int) -> Response:
+        path = there(find(token, number).file(name))
+        return Response(results.sound(path, start, count), media_type="application/octet-stream", headers=NEVER)
+
+    @app.get("/jobs/{token}/stems.zip")
+    def everything(token: str) -> FileResponse:
+        find(token)
+        shelves = [shelf for shelf in site.shelves[token] if shelf.stems]
+        # Named by their number: while a job goes on, there are more and more.
+        path = site.store.root / token / f"stems{len(shelves)}.zip"
+        if not path.exists():
+            beside = path.with_suffix(f".{secrets.token_hex(4)}")
+            results.write_zip(shelves, beside)
+            beside.rename(path)
+        return FileResponse(path, filename="stems.zip", headers=NEVER)
+
+
+def make_app(site: Site) -> FastAPI:
+    """The application without its page, which sends only what is its own."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        site.store.close()
+
+    app = FastAPI(title="separator", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+
+    @app.middleware("http")
+    async def keep_to_itself(request: Request, call_next: Any) -> Response:
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    add_routes(app, site)
+    live.add_route(app, site)
+    return app

@@ -1,0 +1,344 @@
+"""The page as a visitor has it: a server of its own, and a browser without a window."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+
+from separator import cli
+
+pytest.importorskip("gradio", reason="the extra web is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium")
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Recordings of all kinds."""
+    folder = tmp_path_factory.mktemp("recordings")
+    random = np.random.default_rng(0)
+    soundfile.write(folder / "call.wav", 0.1 * random.standard_normal((3 * 8000, 2)), 8000)
+    soundfile.write(folder / "Ünïcode & <b>.flac", 0.1 * random.standard_normal(8000), 8000)
+    soundfile.write(folder / "silent.wav", np.zeros(8000), 8000)
+    soundfile.write(folder / "long.flac", 0.1 * random.standard_normal(1200 * 8000), 8000)
+    soundfile.write(folder / "beyond.flac", np.zeros(1300 * 8000), 8000)
+    (folder / "notes.wav").write_text("this is no audio")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, causal_checkpoint, recordings):
+    """A page of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    command = [sys.executable, "-m", "separator.web", "--port", str(port), "-d", "cpu", "-m", str(causal_checkpoint)]
+    with log.open("w") as file:
+        server = subprocess.Popen([*command, "--max-minutes", "21", "--no-browser"], stdout=file, stderr=file)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(SECONDS * 10):
+            try:
+                urllib.request.urlopen(url).close()
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.1)
+        yield url
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser(recordings):
+    with playwright.sync_playwright() as driver:
+        arguments = ["--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream"]
+        arguments += ["--use-fake-ui-for-media-stream", f"--use-file-for-fake-audio-capture={recordings / 'call.wav'}"]
+        if os.getuid() == 0:
+            arguments.append("--no-sandbox")
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Opens the page as another visitor; in the end nobody has asked for anything outside, and no script failed."""
+    contexts, asked, errors = [], [], []
+
+    def open_page(**settings):
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}} | settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SECONDS * 1000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector("#start")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {"127.0.0.1"} and not errors
+
+
+def give(page, *paths):
+    page.set_input_files("#files input[type=file]", [str(path) for path in paths])
+    for path in paths:
+        page.wait_for_selector(f"#files :text('{path.stem[:4]}')")
+
+
+def tell(page):
+    return page.inner_text("#told")
+
+
+def choose_tiny(page):
+    page.click("#model input")
+    page.click("[role=option]:has-text('.safetensors')")
+
+
+def separate(page, *paths):
+    give(page, *paths)
+    page.click("#start")
+    page.wait_for_selector("#told :text('Done')")
+
+
+def saved(page, selector, folder):
+    with page.expect_download() as download:
+        page.click(selector)
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_a_recording_is_separated_heard_and_saved(visit, recordings, tmp_path, causal_checkpoint):
+    page = visit()
+    choose_tiny(page)
+    separate(page, recordings / "call.wav")
+    assert page.locator(".player .track .name").all_inner_texts() == ["recording", "speaker1", "speaker2"]
+    path = saved(page, ".track:has-text('speaker2') .download", tmp_path)
+    assert path.name == "call_speaker2.wav"
+    assert (
+        cli.main([str(recordings / "call.wav"), "-m", str(causal_checkpoint), "-o", str(tmp_path / "cli"), "-d", "cpu"])
+        == 0
+    )
+    assert path.read_bytes() == (tmp_path / "cli" / "call" / "speaker2.wav").read_bytes()
+    with zipfile.ZipFile(saved(page, ".all", tmp_path)) as archive:
+        assert sorted(archive.namelist()) == ["call/speaker1.wav", "call/speaker2.wav"]
+        assert archive.read("call/speaker2.wav") == path.read_bytes()
+    page.click("text=Figures")
+    figures = page.inner_text(".results details")
+    assert "0:03 at 8000 Hz, stereo" in figures and "gain against clipping" in figures
+
+
+def test_the_tracks_play_in_step_and_are_mixed(visit, recordings):
+    page = visit()
+    page.evaluate(
+        """() => {
+            window.started = [];
+            const start = AudioBufferSourceNode.prototype.start;
+            AudioBufferSourceNode.prototype.start = function (when) {
+                window.started.push([when, this.buffer.length, this.buffer.sampleRate]);
+                return start.call(this, when);
+            };
+        }"""
+    )
+    choose_tiny(page)
+    separate(page, recordings / "call.wav")
+    page.click(".player .play")
+    page.wait_for_function("document.querySelector('.player .clock').textContent.startsWith('0:01')")
+    started = page.evaluate("window.started")
+    assert len(started) == 3 and len({tuple(one) for one in started}) == 1 and started[0][1:] == [24000, 8000]
+
+    def gains():
+        page.wait_for_timeout(300)
+        return page.evaluate("document.querySelector('.player').separatorPlayer.gains.map((node) => node.gain.value)")
+
+    assert gains() == pytest.approx([0, 1, 1], abs=0.01)
+    page.click(".track:has-text('speaker1') .mute")
+    assert gains() == pytest.approx([0, 0, 1], abs=0.01)
+    page.click(".track:has-text('recording') .solo")
+    assert gains() == pytest.approx([1, 0, 0], abs=0.01)
+    page.click(".track:has-text('recording') .solo")
+    page.locator(".track:has-text('speaker2') .level").fill("-20")
+    assert gains() == pytest.approx([0, 0, 0.1], abs=0.01)
+    page.wait_for_function("!document.querySelector('.player').classList.contains('is-playing')")
+    assert page.inner_text(".player .clock") == "0:03 / 0:03"
+    page.locator(".player .seek").fill("2")
+    page.click(".track:has-text('speaker1') .alone")
+    assert gains() == pytest.approx([0, 1, 0], abs=0.01)
+    assert page.inner_text(".player .clock").startswith("0:02")
+
+
+def test_the_example_is_one_click_away(visit, tmp_path):
+    page = visit()
+    page.click("#example")
+    page.wait_for_selector("#told :text('Done')")
+    heard, rate = soundfile.read(saved(page, ".track:has-text('speaker1') .download", tmp_path))
+    assert rate == 16000 and len(heard) == 8 * 16000 and np.abs(heard).max() > 0.05
+
+
+def test_several_recordings_and_what_is_wrong_with_some(visit, recordings, tmp_path):
+    page = visit()
+    choose_tiny(page)
+    names = ["call.wav", "notes.wav", "silent.wav", "beyond.flac", "Ünïcode & <b>.flac"]
+    give(page, *(recordings / name for name in names))
+    page.click("#start")
+    page.wait_for_selector("#told :text('2 of 5 could not be separated')")
+    failed = page.locator(".failed").all_inner_texts()
+    assert failed[0].startswith("notes.wav: Cannot be read as audio")
+    assert "22 minutes long; this page takes up to 21" in failed[1]
+    assert page.locator(".player").count() == 3 and page.locator(".note").count() == 2  # of the silent one
+    with zipfile.ZipFile(saved(page, ".all", tmp_path)) as archive:
+        folders = {name.split("/")[0] for name in archive.namelist()}
+    assert len(folders) == 3 and {"call", "silent"} < folders
+
+
+def test_nothing_chosen_is_told(visit):
+    page = visit()
+    page.click("#start")
+    page.wait_for_selector("#told :text('Choose a recording first')")
+    assert page.is_enabled("#start") and page.is_disabled("#stop")
+
+
+def test_stop_stops_and_another_waits_meanwhile(visit, recordings):
+    first, second = visit(), visit()
+    give(first, recordings / "long.flac")
+    first.click("#start")
+    first.wait_for_function(r"/\d:\d\d of 20:00 done, .* left/.test(document.querySelector('#told').textContent)")
+    choose_tiny(second)
+    give(second, recordings / "call.wav")
+    second.click("#start")
+    second.wait_for_selector("#told :text('Waiting: one visitor is before you')")
+    assert second.is_disabled("#start")
+    first.click("#stop")
+    first.wait_for_selector("#told :text('Stopped')")
+    second.wait_for_selector("#told :text('Done')")
+    assert first.is_enabled("#start") and first.locator(".player").count() == 0
+
+
+def test_a_reload_in_the_middle_ends_it(visit, recordings):
+    page, other = visit(), visit()
+    give(page, recordings / "long.flac")
+    page.click("#start")
+    page.wait_for_function(r"/of 20:00 done/.test(document.querySelector('#told').textContent)")
+    page.reload()
+    page.wait_for_selector("#start")
+    assert tell(page).strip() == ""
+    choose_tiny(other)
+    separate(other, recordings / "call.wav")  # without waiting for what nobody wants any more
+    separate_again = time.monotonic()
+    choose_tiny(page)
+    separate(page, recordings / "call.wav")
+    assert time.monotonic() - separate_again < SECONDS
+
+
+def test_nobody_gets_the_files_of_another(visit, recordings, address):
+    page = visit()
+    choose_tiny(page)
+    separate(page, recordings / "call.wav")
+    link = page.get_attribute(".track:has-text('speaker1') .download", "href")
+    with urllib.request.urlopen(address + link) as answer:
+        assert answer.read(4) == b"RIFF"
+    token = link.split("/")[1]
+    assert len(token) > 20
+    for wrong in (
+        link.replace(token, token[::-1]),
+        link.replace("speaker1", "..%2f..%2frecording0.wav"),
+        link.replace("/0/", "/1/"),
+        f"jobs/{'a' * 22}/stems.zip",
+        "jobs/..%2f..%2fetc/0/stem/passwd",
+        "gradio_api/file=/etc/passwd",
+        "separator/nothing.js",
+    ):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(address + wrong)
+        assert error.value.code in (403, 404)
+        error.value.close()
+
+
+def test_live_shows_and_keeps_what_is_said(visit, tmp_path):
+    page = visit(permissions=["microphone"])
+    page.get_by_role("tab", name="Live").click()
+    page.select_option(".live-model", index=1)  # the bundled one is the first
+    page.click(".live-start")
+    page.wait_for_selector(".live-told:has-text('Live for 0:02')")
+    assert page.locator(".live-stem canvas").count() == 2
+    brightest = (
+        "(canvas) => Math.max(...canvas.getContext('2d').getImageData(360, 0, 40, 80).data.filter((_, i) => i % 4 < 3))"
+    )
+    assert page.eval_on_selector(".live-stem canvas", brightest) > 60
+    page.click(".live-start")
+    page.wait_for_selector(".live-page .player")
+    heard, rate = soundfile.read(saved(page, ".live-page .track:has-text('speaker2') .download", tmp_path))
+    assert rate >= 8000 and 1.5 < len(heard) / rate < 60 and np.abs(heard).max() > 0.001
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_or_hidden_from_the_keyboard(visit, width, scheme):
+    page = visit(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.click("#example")
+    page.wait_for_selector("#told :text('Done')")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll('.player button, .player input, .live button, .live select')].filter(
+            (one) => !(one.getAttribute('aria-label') || one.textContent.trim() || one.labels?.length)).length"""
+    )
+    assert unnamed == 0
+    page.focus(".player .play")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.player').classList.contains('is-playing')")
+    page.keyboard.press("Enter")
+    page.wait_for_function("!document.querySelector('.player').classList.contains('is-playing')")
+    before = page.evaluate("document.querySelector('.player').separatorPlayer.position")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.querySelector('.player').separatorPlayer.position") == pytest.approx(
+        min(8, before + 5), abs=0.1
+    )
+
+
+def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path):
+    assert cli.main([str(recordings / "call.wav"), "-m", str(tiny_checkpoint), "-o", str(tmp_path), "--report"]) == 0
+    page = browser.new_page()
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "call" / "report.html").as_uri())
+    page.click(".player .play")
+    page.wait_for_function("document.querySelector('.player .clock').textContent.startsWith('0:01')")
+    assert not errors and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+    page.close()
+
+
+def test_the_command_tells_what_is_wrong(tmp_path):
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "separator.web", *arguments], capture_output=True, text=True, timeout=SECONDS
+        )
+        return done.returncode, done.stderr
+
+    code, said = run("-m", str(tmp_path / "nothing.safetensors"))
+    assert code == 2 and said.startswith("error: ") and "no such file" in said and "Traceback" not in said
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, said = run("--port", str(taken.getsockname()[1]), "--no-browser")
+    assert code == 2 and "taken" in said and "Traceback" not in said
