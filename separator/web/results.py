@@ -6,7 +6,7 @@ import html
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,15 @@ def shelve(outcome: Outcome, folder: Path, number: int) -> Shelf:
         return Shelf(name, None, {}, page)
     heard = folder / f"heard{number}.caf"
     recording = _Recording(name, folder.name, number, result.sample_rate, result.channels, result.seconds)
+    # Where a checkpoint lies on this machine is nothing for visitors.
+    shown = replace(result, model=Path(result.model).name if Path(result.model).exists() else result.model)
     notes = {stem: separation_page.note(stem, result) for stem in result.paths}
     damage = f"{result.damage}; the stems hold that much." if result.damage else ""
     page = (
         f"<h2>{html.escape(name)}</h2>"
         + (f'<p class="damage" role="alert">{html.escape(damage)}</p>' if damage else "")
         + recording.player(result.path, result.paths, heard, notes, result.unsure_joins)
-        + f"<details><summary>Figures</summary>{separation_page.figures(result)}</details>"
+        + f"<details><summary>Figures</summary>{separation_page.figures(shown)}</details>"
     )
     return Shelf(name, heard, result.paths, page)
 

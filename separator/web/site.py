@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,13 +117,7 @@ def add_routes(app: FastAPI, site: Site) -> None:
 
 def make_app(site: Site) -> FastAPI:
     """The application without its page, which sends only what is its own."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        site.store.close()
-
-    app = FastAPI(title="separator", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(title="separator", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
     async def keep_to_itself(request: Request, call_next: Any) -> Response:
