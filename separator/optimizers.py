@@ -31,6 +31,7 @@ class Muon(Optimizer):
         eps: Adam's.
         weight_decay: of the matrices: times the learning rate, the part of each weight that a step takes away. Steps of
             one size let weights grow without bounds, and with them the features, which bfloat16 then rounds.
+        adam_scale: Adam's part of the learning rate.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        adam_scale: float = 1.0,
     ) -> None:
         named = list(parameters)
         matrices = [value for name, value in named if _is_matrix(name, value)]
         others = [value for name, value in named if not _is_matrix(name, value)]
         groups = [{"params": matrices, "orthogonal": True}, {"params": others, "orthogonal": False}]
-        super().__init__(
-            groups, {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
-        )
+        defaults = {"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps}
+        super().__init__(groups, defaults | {"weight_decay": weight_decay, "adam_scale": adam_scale})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -90,7 +91,7 @@ class Muon(Optimizer):
         scale = torch._foreach_sqrt(squares)
         torch._foreach_div_(scale, (1 - second**count) ** 0.5)
         torch._foreach_add_(scale, group["eps"])
-        torch._foreach_addcdiv_(others, means, scale, -group["lr"] / (1 - first**count))
+        torch._foreach_addcdiv_(others, means, scale, -group["lr"] * group["adam_scale"] / (1 - first**count))
 
     def _remembered(self, parameters: list[Tensor], name: str, scalar: bool = False) -> list[Tensor]:
         """What was kept of each parameter, zeros at first."""

@@ -26,11 +26,12 @@ def copies(shapes):
     return [nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(0))) for shape in shapes]
 
 
-def test_vectors_and_filters_take_adams_steps():
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_vectors_and_filters_take_adams_steps(scale):
     names, shapes = ["norm.weight", "encoder.weight", "decoder.weight", "prelu.weight"], [(7,), (8, 16), (8, 16), (1,)]
     ours, theirs = copies(shapes), copies(shapes)
-    mine = stepped(Muon(zip(names, ours, strict=True), lr=0.01), ours)
-    adam = stepped(torch.optim.Adam(theirs, lr=0.01), theirs)
+    mine = stepped(Muon(zip(names, ours, strict=True), lr=0.01, weight_decay=0.5, adam_scale=scale), ours)
+    adam = stepped(torch.optim.Adam(theirs, lr=scale * 0.01), theirs)
     for value, expected in zip(mine, adam, strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
