@@ -187,6 +187,24 @@ def test_the_tracks_play_in_step_and_are_mixed(visit, recordings):
     assert page.inner_text(".player .clock").startswith("0:02")
 
 
+def test_what_plays_goes_on_when_the_next_recording_is_done(visit, recordings):
+    page = visit()
+    give(page, recordings / "call.wav", recordings / "long.flac")
+    page.click("#start")
+    page.wait_for_selector(".player")
+    page.locator(".track:has-text('speaker1') .level").fill("-6")
+    page.click(".player .play")
+    first = page.evaluate_handle("document.querySelector('.player').separatorPlayer")
+    page.click("#stop")
+    page.wait_for_selector("#told :text('Stopped')")
+    page.evaluate("(first) => { const root = first.root; root.outerHTML = root.outerHTML; }", first)
+    page.wait_for_function(
+        """(first) => { const now = document.querySelector('.player').separatorPlayer;
+        return now !== first && now.playing && !first.playing && now.now() > 1 && now.states[1].level === -6; }""",
+        arg=first,
+    )
+
+
 def test_the_example_is_one_click_away(visit, tmp_path):
     page = visit()
     page.click("#example")

@@ -16,14 +16,15 @@
 
   // Where the samples of a track come from: `load(start, count)` gives a Float32Array for each channel.
   class Embedded {
-    constructor(track, context) {
+    constructor(track, rate) {
       this.track = track;
-      this.context = context;
+      this.rate = rate;
     }
     async load(start, count) {
       if (!this.buffer) {
         const bytes = Uint8Array.from(atob(this.track.data), (letter) => letter.charCodeAt(0));
-        this.buffer = this.context.decodeAudioData(bytes.buffer);
+        // Not by the context that plays: it may have another rate.
+        this.buffer = new OfflineAudioContext(1, 1, this.rate).decodeAudioData(bytes.buffer);
       }
       const buffer = await this.buffer;
       const channels = Array.from({ length: buffer.numberOfChannels }, (_, index) => buffer.getChannelData(index));
@@ -60,7 +61,8 @@
       this.run = 0;
       this.find = (name) => root.querySelector(name);
       this.find(".play").addEventListener("click", () => (this.playing ? this.pause() : this.play()));
-      this.find(".seek").addEventListener("input", (event) => this.seek(Number(event.target.value)));
+      this.find(".seek").addEventListener("input", (event) => this.hold(Number(event.target.value)));
+      this.find(".seek").addEventListener("change", () => this.release());
       this.rows.forEach((row, index) => this.wire(row, index));
       root.addEventListener("keydown", (event) => this.key(event));
       this.show();
@@ -95,12 +97,15 @@
       lane.addEventListener("pointerdown", (event) => {
         const at = (event) => {
           const box = lane.getBoundingClientRect();
-          this.seek(Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)) * this.facts.seconds);
+          this.hold(((event.clientX - box.left) / box.width) * this.facts.seconds);
         };
         at(event);
         lane.setPointerCapture(event.pointerId);
         lane.onpointermove = at;
-        lane.onpointerup = lane.onpointercancel = () => (lane.onpointermove = null);
+        lane.onpointerup = lane.onpointercancel = () => {
+          lane.onpointermove = lane.onpointerup = lane.onpointercancel = null;
+          this.release();
+        };
       });
     }
 
@@ -108,8 +113,10 @@
       if (event.target.matches("input, a")) return;
       const step = { ArrowLeft: -5, ArrowRight: 5 }[event.key];
       if (event.key === " " && !event.target.matches("button")) this.playing ? this.pause() : this.play();
-      else if (step) this.seek(this.now() + step);
-      else return;
+      else if (step) {
+        this.hold(this.now() + step);
+        this.release();
+      } else return;
       event.preventDefault();
     }
 
@@ -140,7 +147,7 @@
         node.connect(this.context.destination);
         return node;
       });
-      this.sources = this.facts.tracks.map((track) => (track.url ? new Served(track) : new Embedded(track, this.context)));
+      this.sources = this.facts.tracks.map((track) => (track.url ? new Served(track) : new Embedded(track, this.facts.rate)));
     }
 
     now() {
@@ -177,7 +184,7 @@
       this.nodes = [];
       const tick = () => {
         if (run !== this.run) return;
-        if (!this.root.isConnected) return this.pause();
+        if (!this.root.isConnected) return this.pause(); // the page shows something else
         this.show();
         if (this.now() >= this.end) {
           this.position = this.end;
@@ -228,10 +235,25 @@
       this.show();
     }
 
-    seek(seconds) {
-      const wasPlaying = this.playing;
-      if (wasPlaying) this.stop();
+    // Another position, silent until `release`: while it is dragged, nothing is loaded.
+    hold(seconds) {
+      this.goesOn = this.goesOn || this.playing;
+      if (this.playing) this.stop();
       this.position = Math.min(this.facts.seconds, Math.max(0, seconds));
+      this.show();
+    }
+
+    release() {
+      if (this.goesOn) this.play();
+      this.goesOn = false;
+    }
+
+    // Goes on where another one was, of the same recording, in whose place this one stands now.
+    follow(other) {
+      this.states = other.states;
+      this.position = other.now();
+      const wasPlaying = other.playing;
+      other.stop();
       this.show();
       if (wasPlaying) this.play();
     }
@@ -256,9 +278,16 @@
     }
   }
 
+  const players = new Map();
   function begin() {
     document.querySelectorAll(".player[data-player]").forEach((root) => {
-      if (!root.separatorPlayer) root.separatorPlayer = new Player(root);
+      if (root.separatorPlayer) return;
+      const player = (root.separatorPlayer = new Player(root));
+      const place = player.facts.tracks[0].url;
+      if (!place) return;
+      const before = players.get(place);
+      if (before && !before.root.isConnected) player.follow(before);
+      players.set(place, player);
     });
   }
   new MutationObserver(begin).observe(document.documentElement, { childList: true, subtree: true });

@@ -74,7 +74,7 @@ def make_page(site: Site, checkpoints: Sequence[Path], largest_megabytes: float)
         start.click(visit.separate, [*what, *how], outputs, show_progress="hidden", concurrency_limit=None)
         example.click(visit.separate_example, how, outputs, show_progress="hidden", concurrency_limit=None)
         stop.click(visit.stop, None, None, show_progress="hidden", concurrency_limit=None)
-        page.unload(visit.stop)
+        page.unload(visit.leave)
     return page
 
 
@@ -117,6 +117,11 @@ class Visit:
         job = self.jobs.get(request.session_hash or "")
         if job is not None and not job.is_finished:
             job.stop()
+
+    def leave(self, request: gr.Request) -> None:
+        """Ends what a visitor who closed the page need not have any more; what is finished stays its hour."""
+        self.stop(request)
+        self.jobs.pop(request.session_hash or "", None)
 
     async def separate(
         self, request: gr.Request, paths: list[str] | None, recorded: str | None, *chosen: Any

@@ -77,12 +77,13 @@
       } else this.begin(message);
     }
 
-    begin({ sources, palette, bands }) {
+    begin({ sources, palette, bands, column }) {
       const bytes = Uint8Array.from(atob(palette), (letter) => letter.charCodeAt(0));
       this.colours = bytes;
       this.bands = bands;
       this.count = sources.length;
-      this.seconds = 0;
+      this.seconds = this.shown = 0;
+      this.column = column;
       this.find(".live-stems").innerHTML = "";
       this.lanes = sources.map((name) => {
         const row = document.createElement("div");
@@ -110,7 +111,8 @@
         this.seconds += event.data.length / this.context.sampleRate;
         this.socket.send(event.data);
         const whole = Math.floor(this.seconds);
-        this.tell(`Live for ${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`);
+        const behind = this.seconds - this.shown > 2 ? `, ${Math.round(this.seconds - this.shown)} s behind` : "";
+        this.tell(`Live for ${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}${behind}`);
       };
       source.connect(node);
     }
@@ -118,6 +120,7 @@
     draw(bytes) {
       const size = this.count * (1 + this.bands);
       const columns = Math.floor(bytes.length / size);
+      this.shown += columns * this.column;
       this.lanes.forEach(({ meter, paper }, stem) => {
         const old = paper.getImageData(columns, 0, COLUMNS - columns, HEIGHT);
         paper.putImageData(old, 0, 0);

@@ -114,7 +114,11 @@ async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
     separator = await asyncio.to_thread(Separator, site.live_models[model], site.worker.device)
     live = Live(separator, folder, rate)
     try:
-        await socket.send_text(json.dumps({"sources": list(live.sources), "palette": palette(), "bands": lanes.BANDS}))
+        await socket.send_text(
+            json.dumps(
+                {"sources": list(live.sources), "palette": palette(), "bands": lanes.BANDS, "column": COLUMN_SECONDS}
+            )
+        )
         while True:
             message = await socket.receive()
             if message.get("bytes"):
