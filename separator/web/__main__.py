@@ -66,7 +66,7 @@ def serve(options: argparse.Namespace) -> int:
         make_app(site),
         make_page(site, options.model, options.max_megabytes),
         path="",
-        max_file_size=int(options.max_megabytes * 1e6),
+        max_file_size=int(options.max_megabytes * 2**20),
         footer_links=[],
         run_history=False,
         theme=theme(),
