@@ -184,29 +184,17 @@ def run(settings: dict[str, Any]) -> None:
     extra, missing = measures.available(settings["measures"])
     for text in missing:
         log.info(text)
-    names = [name for name in (settings["model"], settings["baseline"]) if name is not None]
-    models = [_load(name, settings) for name in names]
+    models = _load(settings)
     mixtures = data.mixtures(models[0].sample_rate, models[0].sources)
-    for other in models[1:]:
-        if (other.sources, other.sample_rate) != (models[0].sources, models[0].sample_rate):
-            raise ConfigError(
-                f"baseline={names[1]} separates {', '.join(other.sources)} at {other.sample_rate} Hz, model={names[0]} "
-                f"{', '.join(models[0].sources)} at {models[0].sample_rate} Hz; only the same can be compared"
-            )
     out = Path(settings["out"])
     rows, *others = [
         evaluate(model, mixtures, settings["limit"], extra, settings["bounds"] and model is models[0])
         for model in models
     ]
-    facts: dict[str, Any] = {"model": names[0], "data": data.name, "mixtures": len(rows), **summary.summarize(rows)}
-    facts["made_with"] = {"separator": __version__, "torch": torch.__version__, "settings": settings}
-    facts["weights"] = checkpoint.fingerprint(models[0].net)
-    facts["named_sources"] = [] if models[0].interchangeable else list(models[0].sources)
-    for column, edges in summary.GROUPS.items():
-        facts[f"by_{column}"] = summary.grouped(rows, column, edges)
+    facts = _facts(models[0], data.name, rows, settings)
     writes: dict[Path, files.Write] = {out / "mixtures.csv": lambda path: path.write_text(as_csv(rows))}
     if others:
-        facts["baseline"] = {"model": names[1], **summary.summarize(others[0])}
+        facts["baseline"] = {"model": models[1].model, **summary.summarize(others[0])}
         facts["against_baseline"] = {name: summary.compare(rows, others[0], name) for name in ("si_snri", "sdri")}
         writes[out / "baseline.csv"] = lambda path: path.write_text(as_csv(others[0]))
     writes[out / "summary.json"] = lambda path: path.write_text(json.dumps(_plain(facts), indent=2) + "\n")
@@ -225,10 +213,31 @@ def run(settings: dict[str, Any]) -> None:
         print(path)
 
 
-def _load(name: Any, settings: dict[str, Any]) -> Separator:
-    if not isinstance(name, str):
-        raise ConfigError(f"model must be a model's name or a checkpoint's path, got {name!r}")
-    return Separator(name, settings["device"], settings["precision"])
+def _load(settings: Mapping[str, Any]) -> list[Separator]:
+    """The model, and the baseline if there is one."""
+    names = [name for name in (settings["model"], settings["baseline"]) if name is not None]
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"model must be a model's name or a checkpoint's path, got {name!r}")
+    model, *others = (Separator(name, settings["device"], settings["precision"]) for name in names)
+    for other in others:
+        if (other.sources, other.sample_rate) != (model.sources, model.sample_rate):
+            raise ConfigError(
+                f"baseline={other.model} separates {', '.join(other.sources)} at {other.sample_rate} Hz, model="
+                f"{model.model} {', '.join(model.sources)} at {model.sample_rate} Hz; only the same can be compared"
+            )
+    return [model, *others]
+
+
+def _facts(model: Separator, data: str, rows: Sequence[Row], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `summary.json` says of a model."""
+    facts: dict[str, Any] = {"model": model.model, "data": data, "mixtures": len(rows), **summary.summarize(rows)}
+    facts["made_with"] = {"separator": __version__, "torch": torch.__version__, "settings": settings}
+    facts["weights"] = checkpoint.fingerprint(model.net)
+    facts["named_sources"] = [] if model.interchangeable else list(model.sources)
+    for column, edges in summary.GROUPS.items():
+        facts[f"by_{column}"] = summary.grouped(rows, column, edges)
+    return facts
 
 
 def _plain(facts: Any) -> Any:

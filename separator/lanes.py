@@ -6,11 +6,14 @@ Of any length, in the memory of one block: what a column shows is gathered while
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+
+from separator import readers
 
 # Width and height of a spectrogram, in points.
 COLUMNS, BANDS = 1200, 80
@@ -38,6 +41,25 @@ class Lane:
     lowest: np.ndarray
     highest: np.ndarray
     bands_db: np.ndarray
+
+
+def measure_file(
+    path: Path, num_samples: int, sample_rate: int, take: Callable[[np.ndarray], None] | None = None
+) -> Lane:
+    """As `measure`, of a file; `take` is given its blocks, for whoever wants more of them.
+
+    Raises:
+        AudioError: if it cannot be read.
+    """
+
+    def taken(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            if take is not None:
+                take(block)
+            yield block
+
+    with readers.open_recording(path) as recording:
+        return measure(taken(recording.blocks()), num_samples, sample_rate)
 
 
 def measure(blocks: Iterable[np.ndarray], num_samples: int, sample_rate: int) -> Lane:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Literal
 
 from separator import player
 
@@ -17,7 +18,8 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .text td { text-align: left; }
+.text td { white-space: normal; }
 figure { margin: 1rem 0; }
 figure img { max-width: 100%; border-radius: 8px; background: #fff; }
 small, .faint { color: var(--faint); }
@@ -36,8 +38,9 @@ def page(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], kind: Literal["numbers", "text"] = "numbers") -> str:
     """Rows of HTML, each beginning with what it is about."""
     head = "".join(f'<th scope="col">{column}</th>' for column in ("", *columns))
     lines = [f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) for first, *rest in rows]
-    return f'<div class="wide"><table>{"".join(f"<tr>{line}</tr>" for line in [head, *lines])}</table></div>'
+    body = "".join(f"<tr>{line}</tr>" for line in ([head] if columns else []) + lines)
+    return f'<div class="wide"><table class="{kind}">{body}</table></div>'

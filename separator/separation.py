@@ -31,6 +31,7 @@ SEGMENT_RANGE = (0.01, 86_400.0)
 MOST_OVERLAP = 0.95
 # A stem that has so much less energy than the loudest one carries no voice of its own, dB.
 INACTIVE_DB = 20.0
+TOO_QUIET = f"{INACTIVE_DB:.0f} dB and more below the others"
 # A join of two pieces that is less sure than this is one that a listener should know of.
 UNSURE = 0.7
 

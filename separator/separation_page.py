@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from separator import __version__, files, lanes, player, readers
+from separator import __version__, files, lanes, player
 from separator.errors import AudioError, reason
 from separator.page import page, table
 from separator.player import Track
-from separator.separation import FileResult
+from separator.separation import TOO_QUIET, FileResult
 
 # Samples that a page holds of all its tracks, about 40 MB; of a longer recording it holds the beginning.
 MOST_SAMPLES = 40_000_000
-NO_VOICE = "no voice of its own: 20 dB and more below the others"
+NO_VOICE = f"no voice of its own: {TOO_QUIET}"
 SILENCE = "silence"
 
 
@@ -87,23 +86,19 @@ def figures(result: FileResult) -> str:
     ]
     if result.damage:
         rows.append(("damage", html.escape(result.damage)))
-    return table((), rows).replace("<td>", '<td style="text-align:left;white-space:normal">')
+    return table((), rows, "text")
 
 
 def _track(name: str, path: Path, result: FileResult, heard: float) -> Track:
-    num_samples = round(result.seconds * result.sample_rate)
     kept: list[np.ndarray] = []
-    with readers.open_recording(path) as recording:
-        blocks = _kept(recording.blocks(), kept, round(heard * result.sample_rate))
-        lane = lanes.measure(blocks, num_samples, result.sample_rate)
-    sound = player.embedded(np.clip(np.concatenate(kept, axis=1), -1, 1), result.sample_rate)
+    missing = round(heard * result.sample_rate)
+
+    def keep(block: np.ndarray) -> None:
+        nonlocal missing
+        if missing:
+            kept.append(block[:, :missing])
+            missing -= kept[-1].shape[1]
+
+    lane = lanes.measure_file(path, round(result.seconds * result.sample_rate), result.sample_rate, keep)
+    sound = player.embedded(np.concatenate(kept, axis=1), result.sample_rate)
     return Track(name, lane, sound, note(name, result), muted=name not in result.paths)
-
-
-def _kept(blocks: Iterable[np.ndarray], kept: list[np.ndarray], num_samples: int) -> Iterator[np.ndarray]:
-    """The blocks, of which the first samples are put into `kept`."""
-    for block in blocks:
-        if num_samples > 0:
-            kept.append(block[:, :num_samples])
-            num_samples -= block.shape[1]
-        yield block

@@ -36,10 +36,10 @@ ALLOWED = {
         "audio", "errors", "estimation", "models", "pipeline", "readers", "stem_files", "stem_paths",
         "stream", "zoo",
     },
-    "lanes": set(),
+    "lanes": {"readers"},
     "player": {"lanes"},
     "page": {"player"},
-    "separation_page": {"errors", "files", "lanes", "page", "player", "readers", "separation"},
+    "separation_page": {"errors", "files", "lanes", "page", "player", "separation"},
     "sources": {"audio", "errors"},
     "sinks": {"errors", "files", "wav"},
     "live": {"errors", "sinks", "sources", "stream"},
@@ -69,7 +69,7 @@ ALLOWED = {
     },
     "web": {
         "demo", "errors", "estimation", "inputs", "lanes", "player", "readers", "separation", "separation_page",
-        "sinks", "zoo",
+        "sinks", "stem_files", "wav", "zoo",
     },
     "demo": {"cli", "data", "errors", "objectives", "report", "stem_files"},
 }

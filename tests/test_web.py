@@ -108,7 +108,7 @@ class TestWorker:
     def test_stopping_ends_it_and_nothing_stays(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
         job = self.job(shelf_room, upload, tiny_checkpoint)
         worker = jobs.Worker("cpu")
-        worker.model(job.options).separate  # noqa: B018 - loaded before
+        worker.model(job.options)  # loaded before
         monkeypatch.setattr(jobs.Job, "is_unwanted", property(lambda job: job.done_seconds > 0))
         worker.submit(job)
         until(lambda: job.is_finished)

@@ -200,9 +200,16 @@ def test_what_plays_goes_on_when_the_next_recording_is_done(visit, recordings):
     page.evaluate("(first) => { const root = first.root; root.outerHTML = root.outerHTML; }", first)
     page.wait_for_function(
         """(first) => { const now = document.querySelector('.player').separatorPlayer;
-        return now !== first && now.playing && !first.playing && now.now() > 1 && now.states[1].level === -6; }""",
+        return now !== first && now.now() > 1; }""",
         arg=first,
     )
+    now = page.evaluate_handle("document.querySelector('.player').separatorPlayer")
+    assert now.evaluate("(player) => player.playing") and not first.evaluate("(player) => player.playing")
+    assert page.locator(".track:has-text('speaker1') .level").input_value() == "-6"
+    page.click(".track:has-text('speaker2') .mute")
+    page.wait_for_timeout(300)
+    gains = now.evaluate("(player) => player.gains.map((node) => node.gain.value)")
+    assert gains == pytest.approx([0, 10 ** (-6 / 20), 0], abs=0.01)
 
 
 def test_the_example_is_one_click_away(visit, tmp_path):

@@ -218,7 +218,9 @@ def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) ->
 def _without_voice(silent: Sequence[str], report: dict) -> str:
     if not report["active"]:
         return "silence: nothing is in the stems"
-    return f"no voice of its own in {', '.join(silent)}: 20 dB and more below the others"
+    from separator.separation import TOO_QUIET
+
+    return f"no voice of its own in {', '.join(silent)}: {TOO_QUIET}"
 
 
 def _details(report: dict) -> str:

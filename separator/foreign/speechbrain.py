@@ -17,6 +17,17 @@ from separator.models import ConvTasNet
 
 PARTS = ("encoder", "masknet", "decoder")
 NORMS = {"gLN": "global", "cLN": "channel"}
+BLOCK = "masknet.temporal_conv_net.temporalblock_"
+# In a block: our part -> theirs.
+NAMES = {
+    "expand": "conv.conv",
+    "prelu1": "act",
+    "norm1": "norm",
+    "temporal": "DSconv.conv_0.conv",
+    "prelu2": "DSconv.act",
+    "norm2": "DSconv.act_0",
+    "residual": "DSconv.conv_1.conv",
+}
 
 
 def load(folder: Path) -> ConvTasNet:
@@ -45,25 +56,47 @@ def convert(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], where: An
     """
     if not is_state_dict(theirs):
         raise CheckpointError(f"{where}: damaged: expected state dicts of tensors")
+    own = "encoder.conv1d_U.conv.weight" in theirs
+    parts = {
+        "encoder": "encoder.conv1d_U.conv" if own else "encoder.conv1d",
+        "decoder": "decoder.basis_signals.w" if own else "decoder",
+        "norm": "masknet.layer_norm",
+        "bottleneck": "masknet.bottleneck_conv1x1.conv",
+        "to_masks": "masknet.mask_conv1x1.conv",
+    }
+    wanted = _arguments(theirs, settings, parts, where) | {"framing": "mirrored" if own else "inside"}
+    per_repeat = wanted["num_blocks"]
+    parts |= block_parts(
+        wanted, theirs, lambda index: f"{BLOCK}{index // per_repeat}_{index % per_repeat}.layers", NAMES, where
+    )
+    basis = f"{parts['decoder']}.weight"
+    if own and basis in theirs:
+        theirs = {**theirs, basis: theirs[basis].T}
+    # Neither biases nor a PReLU before the masks, which with a slope of 1 is none.
+    return build(wanted, theirs, parts, where, missing={"bias": 0.0, "prelu.weight": 1.0})
+
+
+def _arguments(
+    theirs: Mapping[str, Tensor], settings: Mapping[str, Any], parts: Mapping[str, str], where: Any
+) -> dict[str, Any]:
+    """Of our network: what the settings do not say, the shapes do."""
     if settings.get("causal", False):
         raise CheckpointError(f"{where}: causal=True of SpeechBrain, whose convolutions come late, is not known here")
     if settings.get("mask_nonlinear", "relu") != "relu":
         raise unlike(where, "mask_nonlinear", settings["mask_nonlinear"], ("relu",))  # its softmax is over filters
-    own = "encoder.conv1d_U.conv.weight" in theirs
-    body = "masknet.temporal_conv_net.temporalblock_"
     try:
-        filters, _, length = theirs["encoder.conv1d_U.conv.weight" if own else "encoder.conv1d.weight"].shape
-        hidden, bottleneck, _ = theirs[f"{body}0_0.layers.conv.conv.weight"].shape
-        outputs = theirs["masknet.mask_conv1x1.conv.weight"].shape[0]
-        kernel = theirs[f"{body}0_0.layers.DSconv.conv_0.conv.weight"].shape[-1]
+        filters, _, length = theirs[f"{parts['encoder']}.weight"].shape
+        hidden, bottleneck, _ = theirs[f"{BLOCK}0_0.layers.{NAMES['expand']}.weight"].shape
+        outputs = theirs[f"{parts['to_masks']}.weight"].shape[0]
+        kernel = theirs[f"{BLOCK}0_0.layers.{NAMES['temporal']}.weight"].shape[-1]
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where}: not the parameters of SpeechBrain's Conv-TasNet ({error})") from error
     if not filters or length < 4:
         raise CheckpointError(f"{where}: {filters} filters of {length} samples; expected some, of 4 samples or more")
     places = [
-        tuple(map(int, found)) for key in theirs for found in re.findall(rf"^{body}(\d{{1,4}})_(\d{{1,4}})\.", key)
+        tuple(map(int, found)) for key in theirs for found in re.findall(rf"^{BLOCK}(\d{{1,4}})_(\d{{1,4}})\.", key)
     ]
-    wanted = {
+    return {
         "num_sources": outputs // filters,
         "sample_rate": whole(settings.get("sample_rate")),
         "num_filters": filters,
@@ -80,32 +113,7 @@ def convert(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], where: An
         "temporal_options": {"padding": "reflect"},
         "encoder_activation": "relu",
         "input_norm": "channel",
-        "framing": "mirrored" if own else "inside",
     }
-    parts = {
-        "encoder": "encoder.conv1d_U.conv" if own else "encoder.conv1d",
-        "decoder": "decoder.basis_signals.w" if own else "decoder",
-        "norm": "masknet.layer_norm",
-        "bottleneck": "masknet.bottleneck_conv1x1.conv",
-        "to_masks": "masknet.mask_conv1x1.conv",
-    }
-    names = {
-        "expand": "conv.conv",
-        "prelu1": "act",
-        "norm1": "norm",
-        "temporal": "DSconv.conv_0.conv",
-        "prelu2": "DSconv.act",
-        "norm2": "DSconv.act_0",
-        "residual": "DSconv.conv_1.conv",
-    }
-    per_repeat = wanted["num_blocks"]
-    parts |= block_parts(
-        wanted, theirs, lambda index: f"{body}{index // per_repeat}_{index % per_repeat}.layers", names, where
-    )
-    if own and "decoder.basis_signals.w.weight" in theirs:
-        theirs = {**theirs, "decoder.basis_signals.w.weight": theirs["decoder.basis_signals.w.weight"].T}
-    # Neither biases nor a PReLU before the masks, which with a slope of 1 is none.
-    return build(wanted, theirs, parts, where, missing={"bias": 0.0, "prelu.weight": 1.0})
 
 
 def read_hyperparams(path: Path) -> dict[str, Any]:

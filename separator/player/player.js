@@ -250,7 +250,10 @@
 
     // Goes on where another one was, of the same recording, in whose place this one stands now.
     follow(other) {
-      this.states = other.states;
+      this.states.forEach((state, index) => {
+        Object.assign(state, other.states[index]);
+        this.rows[index].querySelector(".level").value = String(state.level);
+      });
       this.position = other.now();
       const wasPlaying = other.playing;
       other.stop();

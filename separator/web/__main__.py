@@ -52,19 +52,18 @@ def serve(options: argparse.Namespace) -> int:
         import uvicorn
     except ImportError as error:
         raise ConfigError("the page needs Gradio: pip install 'separator[web]'") from error
-    from separator import player, zoo
+    from separator import player
     from separator.estimation import find_device
     from separator.web.layout import HEAD, STYLE, make_page, theme
+    from separator.web.models import choices
     from separator.web.site import Site, make_app
 
     find_device(options.device)
-    for path in options.model:
-        zoo.load(path)
-    site = Site.open(options.device, 60 * options.max_minutes)
+    site = Site.open(options.device, 60 * options.max_minutes, choices(options.model))
     os.environ["GRADIO_TEMP_DIR"] = str(site.store.root / "uploads")
     app = gradio.mount_gradio_app(
         make_app(site),
-        make_page(site, options.model, options.max_megabytes),
+        make_page(site, options.max_megabytes),
         path="",
         max_file_size=int(options.max_megabytes * 2**20),
         footer_links=[],

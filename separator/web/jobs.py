@@ -65,7 +65,7 @@ class Job:
     """A visitor's recordings and how far they are.
 
     Attributes:
-        done_seconds, total_seconds: of the recording that is worked on.
+        done_seconds, total_seconds, started: of the recording that is worked on.
         outcomes: of the recordings that are finished.
     """
 
@@ -172,7 +172,7 @@ class Worker:
             if job.is_unwanted:
                 job.state = State.STOPPED
                 continue
-            job.state, job.started = State.RUNNING, time.monotonic()
+            job.state = State.RUNNING
             try:
                 for number, recording in enumerate(job.recordings):
                     outcome = self._separate(job, recording, number)

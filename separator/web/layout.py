@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import soundfile
 
-from separator import player, zoo
+from separator import player, stem_files
 from separator.demo import SAMPLE_RATE, make_example
 from separator.errors import ConfigError
 from separator.separation import OVERLAP, SEGMENT_SECONDS
@@ -42,17 +42,9 @@ def theme() -> gr.themes.Base:
     )
 
 
-def make_page(site: Site, checkpoints: Sequence[Path], largest_megabytes: float) -> gr.Blocks:
-    """The page of a site.
-
-    Args:
-        site: what all visitors share.
-        checkpoints: models of this machine, beside those that have a name.
-        largest_megabytes: of an upload.
-    """
-    models = model_names(checkpoints)
-    site.live_models = live_models(checkpoints)
-    visit = Visit(site, models)
+def make_page(site: Site, largest_megabytes: float) -> gr.Blocks:
+    """The page of a site; `largest_megabytes` are those of an upload."""
+    visit = Visit(site)
     with gr.Blocks(title="separator", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(
             '<div class="intro"><h1>Voices apart</h1><p>Drop a recording in which people talk at once, and get one '
@@ -60,7 +52,7 @@ def make_page(site: Site, checkpoints: Sequence[Path], largest_megabytes: float)
         )
         with gr.Tabs():
             with gr.Tab("Recordings"):
-                what, how = _choices(list(models), site.worker.longest_seconds / 60, largest_megabytes)
+                what, how = _choices(site, largest_megabytes)
                 with gr.Row(elem_classes="buttons"):
                     start = gr.Button("Separate", variant="primary", elem_id="start")
                     example = gr.Button("Try an example", elem_id="example")
@@ -68,7 +60,7 @@ def make_page(site: Site, checkpoints: Sequence[Path], largest_megabytes: float)
                 told = gr.HTML(elem_classes="told", elem_id="told")
                 shown = gr.HTML(elem_classes="results", elem_id="results")
             with gr.Tab("Live"):
-                gr.HTML(live.markup(list(site.live_models)))
+                gr.HTML(live.markup([choice.name for choice in site.models if choice.can_stream]))
         outputs = [told, shown, start, example, stop]
         # Visitors wait in our own queue, which can say who is before them.
         start.click(visit.separate, [*what, *how], outputs, show_progress="hidden", concurrency_limit=None)
@@ -78,8 +70,10 @@ def make_page(site: Site, checkpoints: Sequence[Path], largest_megabytes: float)
     return page
 
 
-def _choices(models: list[str], longest_minutes: float, largest_megabytes: float) -> tuple[list, list]:
+def _choices(site: Site, largest_megabytes: float) -> tuple[list, list]:
     """What is separated, and how."""
+    longest_minutes = site.worker.longest_seconds / 60
+    models = [(choice.label, choice.name) for choice in site.models]
     with gr.Row(equal_height=False):
         with gr.Column(scale=3):
             files = gr.File(
@@ -91,7 +85,7 @@ def _choices(models: list[str], longest_minutes: float, largest_megabytes: float
             with gr.Accordion("Record with the microphone", open=False):
                 microphone = gr.Audio(sources=["microphone"], type="filepath", label="Microphone", elem_id="microphone")
         with gr.Column(scale=2):
-            model = gr.Dropdown(models, value=models[0], label="Model", elem_id="model", filterable=False)
+            model = gr.Dropdown(models, value=site.models[0].name, label="Model", elem_id="model", filterable=False)
             with gr.Accordion("More options", open=False):
                 container = gr.Dropdown(list(FORMATS), label="Format of the stems", filterable=False)
                 depth = gr.Dropdown(list(DEPTHS), label="Bits of a sample", filterable=False)
@@ -107,8 +101,8 @@ def _choices(models: list[str], longest_minutes: float, largest_megabytes: float
 class Visit:
     """What happens when a visitor presses something. What it gives is what is told, what is shown, and the buttons."""
 
-    def __init__(self, site: Site, models: Mapping[str, str]) -> None:
-        self.site, self.models = site, models
+    def __init__(self, site: Site) -> None:
+        self.site = site
         # The last job of each visitor.
         self.jobs: dict[str, Job] = {}
 
@@ -173,13 +167,12 @@ class Visit:
     def _options(self, model: str, container: str, depth: str, segment: float | None, overlap: float | None) -> Options:
         """Raises `ConfigError` in plain words for what does not go together."""
         extension, subtype = FORMATS[container], DEPTHS[depth]
-        if extension == "flac" and subtype == "FLOAT":
-            raise ConfigError("FLAC holds integers: choose 24 bit, or WAV.")
-        if extension == "ogg" and subtype is not None:
-            raise ConfigError('Ogg Vorbis has no bits for each sample: choose "as the recording", or another format.')
+        _, held = stem_files.container_of(Path(f"stem.{extension}"), subtype or "PCM_16")
+        if subtype not in (None, held):
+            raise ConfigError(f'{container} does not hold samples of {depth}: choose "as the recording", or WAV.')
         if segment is None or overlap is None:
             raise ConfigError("Segment and overlap are numbers: write them again.")
-        return Options(self.models[model], segment, overlap, extension, subtype)
+        return Options(self.site.choice(model).model, segment, overlap, extension, subtype)
 
     def _shown(self, job: Job) -> str:
         shelves = self.site.shelves.get(job.folder.name, [])
@@ -187,27 +180,6 @@ class Visit:
         if job.is_finished and any(shelf.stems for shelf in shelves):
             parts.append(save_all(job.folder))
         return "".join(parts)
-
-
-def model_names(checkpoints: Sequence[Path]) -> dict[str, str]:
-    """What can be chosen: how it is called on the page, and what `separator.load` takes."""
-    found = {}
-    for name, known in {**zoo.bundled(), **zoo.DOWNLOADABLE}.items():
-        what = f"{len(known.sources)} speakers" if known.sources[0] == "speaker1" else ", ".join(known.sources)
-        where = "" if name in zoo.names() else f"; {known.megabytes:.0f} MB, downloaded once"
-        found[f"{name} ({what}, {known.sample_rate // 1000} kHz{where})"] = name
-    return found | local_names(checkpoints)
-
-
-def local_names(checkpoints: Sequence[Path]) -> dict[str, str]:
-    """Checkpoints of this machine, by the end of their paths."""
-    return {f"{path.resolve().parent.name}/{path.name}": str(path) for path in checkpoints}
-
-
-def live_models(checkpoints: Sequence[Path]) -> dict[str, str]:
-    """Models that can separate a stream, likewise."""
-    found = {name: name for name, known in zoo.bundled().items() if known.is_causal}
-    return found | {name: path for name, path in local_names(checkpoints).items() if zoo.load(path).can_stream}
 
 
 def progress(site: Site, job: Job) -> str:

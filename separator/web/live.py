@@ -108,10 +108,10 @@ def add_route(app: FastAPI, site: Site) -> None:
 
 async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
     asked = json.loads(await socket.receive_text())
-    model, rate = asked["model"], asked["rate"]
-    if model not in site.live_models or not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
+    rate, chosen = asked["rate"], site.choice(asked["model"])
+    if not chosen.can_stream or not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
         raise ConfigError("There is no such model for live separation.")
-    separator = await asyncio.to_thread(Separator, site.live_models[model], site.worker.device)
+    separator = await asyncio.to_thread(Separator, chosen.model, site.worker.device)
     live = Live(separator, folder, rate)
     try:
         await socket.send_text(

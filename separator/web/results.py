@@ -5,15 +5,14 @@ from __future__ import annotations
 import html
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 
-from separator import lanes, player, readers, separation_page
+from separator import lanes, player, readers, separation_page, wav
 from separator.player import Track
 from separator.web.jobs import Outcome
 
@@ -109,18 +108,13 @@ class _Recording:
         return player.fragment(tracks, self.sample_rate, joins, label=f"{self.name} and its stems")
 
     def _track(self, name: str, path: Path, sound: str, heard: Path | None = None, **settings: Any) -> Track:
-        with readers.open_recording(path) as recording:
-            blocks = recording.blocks()
-            if heard is not None:
-                blocks = self._written(blocks, heard)
-            lane = lanes.measure(blocks, round(self.seconds * self.sample_rate), self.sample_rate)
+        measured = path, round(self.seconds * self.sample_rate), self.sample_rate
+        if heard is None:
+            lane = lanes.measure_file(*measured)
+        else:
+            with soundfile.SoundFile(heard, "w", self.sample_rate, self.channels, **HEARD) as file:
+                lane = lanes.measure_file(*measured, lambda block: file.write(block.T))
         return Track(name, lane, player.served(sound, self.channels), **settings)
-
-    def _written(self, blocks: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
-        with soundfile.SoundFile(path, "w", self.sample_rate, self.channels, **HEARD) as file:
-            for block in blocks:
-                file.write(np.clip(block.T, -1, 32767 / 32768))
-                yield block
 
 
 def sound(path: Path, start: int, count: int) -> bytes:
@@ -129,7 +123,7 @@ def sound(path: Path, start: int, count: int) -> bytes:
         start = min(max(0, start), file.frames)
         file.seek(start)
         samples = file.read(min(max(0, count), MOST_SAMPLES), dtype="float32", always_2d=True)
-    return (np.clip(samples, -1, 32767 / 32768) * 32768).round().astype("<i2").tobytes()
+    return wav.encode(samples.T, "PCM_16")
 
 
 def save_all(folder: Path) -> str:
@@ -139,7 +133,7 @@ def save_all(folder: Path) -> str:
 
 def write_zip(shelves: Sequence[Shelf], path: Path) -> None:
     """All stems of some recordings, each one's in a folder of its name."""
-    folders = told_apart([safe_name(shelf.name) for shelf in shelves])
+    folders = _numbered([safe_name(shelf.name) for shelf in shelves])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for folder, shelf in zip(folders, shelves, strict=True):
             for stem in shelf.stems.values():
@@ -152,7 +146,7 @@ def safe_name(name: str) -> str:
     return kept[:LONGEST_NAME].rstrip(" .") or "recording"
 
 
-def told_apart(names: Iterable[str]) -> list[str]:
+def _numbered(names: Iterable[str]) -> list[str]:
     """The names, of which those that come again are numbered."""
     found: list[str] = []
     for name in names:

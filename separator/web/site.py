@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
 from separator import player
+from separator.errors import ConfigError
 from separator.web import live, results
 from separator.web.jobs import Job, Outcome, Worker
+from separator.web.models import Choice
 from separator.web.store import Store
 
 # A browser that keeps to it asks no other host for anything.
@@ -30,21 +33,30 @@ class Site:
     """What all visitors share.
 
     Attributes:
+        models: that visitors choose from, the first one unless they do.
         shelves: by the name of a visitor's folder, what became of the recordings in it so far.
-        live_models: those that can separate a stream: their names on the page, and what `separator.load` takes.
     """
 
     store: Store
     worker: Worker
+    models: Sequence[Choice]
     shelves: dict[str, list[results.Shelf]] = field(default_factory=dict)
-    live_models: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, device: str, longest_seconds: float, age_seconds: float = 3600.0) -> Site:
+    def open(
+        cls, device: str, longest_seconds: float, models: Sequence[Choice] = (), age_seconds: float = 3600.0
+    ) -> Site:
         """A site without visitors."""
-        site = cls(Store(age_seconds), Worker(device, longest_seconds))
+        site = cls(Store(age_seconds), Worker(device, longest_seconds), models)
         site.worker.after = site._shelve
         return site
+
+    def choice(self, name: str) -> Choice:
+        """The model that a visitor calls so. Raises `ConfigError` if there is none."""
+        for choice in self.models:
+            if choice.name == name:
+                return choice
+        raise ConfigError("There is no such model.")
 
     def submit(self, job: Job) -> None:
         """Puts a job into the queue. Raises `ConfigError` if too many wait."""
