@@ -32,7 +32,7 @@ def improvement(stems, item):
     return float(separator.si_snr_improvement(estimate, item.sources[None], item.mixture[None]))
 
 
-BOTH = pytest.mark.parametrize(("model", "wanted"), [("default", 4), ("causal", 3)])
+BOTH = pytest.mark.parametrize(("model", "wanted"), [("default", 5), ("causal", 4)])
 
 
 @BOTH

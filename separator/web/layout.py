@@ -135,8 +135,10 @@ class Visit:
 
     async def separate_example(self, request: gr.Request, *chosen: Any) -> AsyncIterator[tuple]:
         """Separates two generated voices."""
+        yield _note("Two voices are made up.") + "<progress></progress>", "", *_buttons(False)
+        item = await asyncio.to_thread(make_example)
         folder = self.site.store.new()
-        soundfile.write(folder / EXAMPLE, make_example().mixture.numpy(), SAMPLE_RATE)
+        soundfile.write(folder / EXAMPLE, item.mixture.numpy(), SAMPLE_RATE)
         async for update in self._run(request, folder, [Recording(folder / EXAMPLE, EXAMPLE)], chosen):
             yield update
 
