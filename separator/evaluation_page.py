@@ -82,15 +82,16 @@ def _chosen(order: Sequence[int]) -> list[tuple[str, int]]:
 
 
 def _table(facts: Mapping[str, Any], model: str) -> str:
+    measured = [place for place in range(len(COLUMNS)) if any(names[place] in facts for names in ROWS.values())]
     rows = [
-        [label.format(model=model), *(_value(facts.get(name or "")) for name in names)]
+        [label.format(model=model), *(_value(facts.get(names[place] or "")) for place in measured)]
         for label, names in ROWS.items()
         if any(name in facts for name in names)
     ]
     note = ""
     if "silent_db" in facts:
         note = f"<p>Stems of silent sources: {_value(facts['silent_db'])} dB beside the mixture.</p>"
-    return table(COLUMNS, rows) + note
+    return table([COLUMNS[place] for place in measured], rows) + note
 
 
 def _value(summary: Mapping[str, float] | None) -> str:
