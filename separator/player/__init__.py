@@ -145,8 +145,9 @@ def _axis(seconds: float) -> str:
 def _joins(joins: Sequence[tuple[float, float]]) -> str:
     if not joins:
         return ""
-    places = ", ".join(_sure(at, sure) for at, sure in joins)
-    return f'<p class="joins">Voices may have changed places at {places}.</p>'
+    first, *others = joins
+    places = [_sure(*first), *(f"{clock(at)} ({sure:.0%})" for at, sure in others)]
+    return f'<p class="joins">Voices may have changed places at {", ".join(places)}.</p>'
 
 
 def _sure(at: float, sure: float) -> str:
