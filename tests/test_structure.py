@@ -47,7 +47,7 @@ ALLOWED = {
     "publish": {"checkpoint", "errors", "files", "models", "zoo"},
     "fleet": {"errors", "files", "inputs", "separation", "stem_paths", "zoo"},
     "cli": {
-        "audio", "errors", "fleet", "inputs", "live", "separation", "separation_page", "sinks", "sources",
+        "audio", "errors", "fleet", "inputs", "live", "separation", "separation_page", "signals", "sinks", "sources",
         "stem_files", "stem_paths", "zoo",
     },
     "logs": {"report"},
@@ -67,9 +67,10 @@ ALLOWED = {
         "bounds", "checkpoint", "config", "data", "errors", "evaluation_page", "files", "measures", "objectives",
         "separation", "summary",
     },
+    "signals": set(),
     "web": {
         "demo", "errors", "estimation", "inputs", "lanes", "player", "readers", "separation", "separation_page",
-        "sinks", "stem_files", "wav", "zoo",
+        "signals", "sinks", "stem_files", "wav", "zoo",
     },
     "demo": {"cli", "data", "errors", "objectives", "report", "stem_files"},
 }

@@ -195,22 +195,19 @@ def test_what_a_visitor_sees_of_a_failure_cannot_be_html():
     assert "<script>" not in page and "<b>bad" not in page and "&lt;script&gt;.wav" in page
 
 
-def test_a_site_forgets_what_is_gone(upload, tiny_checkpoint):
-    place = site.Site.open("cpu", 100)
-    try:
-        folder = place.store.new()
-        job = jobs.Job([jobs.Recording(place.store.keep(upload, folder, 0), "a.wav")], options(tiny_checkpoint), folder)
-        place.submit(job)
-        until(lambda: job.is_finished)
-        (shelf,) = place.shelves[folder.name]
-        assert shelf.file("-").exists() and shelf.file("speaker1").exists() and shelf.file("nobody") is None
-        heard, _ = soundfile.read(shelf.file("-"))
-        np.testing.assert_allclose(heard, soundfile.read(upload)[0], atol=1 / 32768)
-        place.store.discard(folder)
-        place.begin(place.store.new())
-        assert folder.name not in place.shelves
-    finally:
-        place.store.close()
+def test_a_site_forgets_what_is_gone(shelf_room, upload, tiny_checkpoint):
+    place = site.Site.open(shelf_room, "cpu", 100)
+    folder = place.store.new()
+    job = jobs.Job([jobs.Recording(place.store.keep(upload, folder, 0), "a.wav")], options(tiny_checkpoint), folder)
+    place.submit(job)
+    until(lambda: job.is_finished)
+    (shelf,) = place.shelves[folder.name]
+    assert shelf.file("-").exists() and shelf.file("speaker1").exists() and shelf.file("nobody") is None
+    heard, _ = soundfile.read(shelf.file("-"))
+    np.testing.assert_allclose(heard, soundfile.read(upload)[0], atol=1 / 32768)
+    place.store.discard(folder)
+    place.begin(place.store.new())
+    assert folder.name not in place.shelves
 
 
 def test_live_gives_what_a_stream_gives(causal_checkpoint, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -351,6 +352,27 @@ def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path
     page.wait_for_function("document.querySelector('.player .clock').textContent.startsWith('0:01')")
     assert not errors and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
     page.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_stays_when_it_is_ended(tmp_path, number):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "separator.web", "--port", str(port), "--no-browser"]
+    server = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        text=True,
+    )
+    assert server.stdout.readline().startswith("open http")
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith("separator-web-")
+    server.send_signal(number)
+    said, _ = server.communicate(timeout=SECONDS)
+    assert (server.returncode, said) == (0, "") and not list(tmp_path.iterdir())
 
 
 def test_the_command_tells_what_is_wrong(tmp_path):

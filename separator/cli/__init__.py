@@ -12,15 +12,14 @@ import json
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from separator.cli import files, stream
 from separator.cli.output import OutputError, say
 from separator.cli.parser import parser
 from separator.errors import SeparatorError
+from separator.signals import Terminated, terminable
 
 STOPPED = "stopped; the file at hand was not written"
 
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _list_models(options)
         if options.stream:
             return stream.run(options)
-        with _terminable():
+        with terminable():
             return files.run(options)
     except OutputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -48,38 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 128 + signal.SIGINT
-    except _Terminated as terminated:
+    except Terminated as terminated:
         with contextlib.suppress(OSError):  # a terminal that was closed
             print(STOPPED, file=sys.stderr)
         return 128 + terminated.number
-
-
-class _Terminated(BaseException):
-    """SIGTERM came, or SIGHUP: a terminal was closed, or a connection lost."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end what runs as Ctrl-C does, so that nothing half-written stays."""
-
-    def handle(number: int, _: Any) -> None:
-        raise _Terminated(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup
-            signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _list_models(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
@@ -11,6 +12,8 @@ import webbrowser
 from pathlib import Path
 
 from separator.errors import ConfigError, SeparatorError, check_number
+from separator.signals import Terminated, terminable
+from separator.web.store import Store
 
 
 def main() -> int:
@@ -29,14 +32,18 @@ def main() -> int:
     add("--no-browser", action="store_true", help="only serve the page; do not open it")
     options = parser.parse_args()
     try:
-        return serve(options)
+        with terminable():
+            serve(options)
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (KeyboardInterrupt, Terminated):  # that is how it is ended
+        pass
+    return 0
 
 
-def serve(options: argparse.Namespace) -> int:
-    """Serves the page until Ctrl-C.
+def serve(options: argparse.Namespace) -> None:
+    """Serves the page until it is interrupted; what visitors left is removed then.
 
     Raises:
         ConfigError: if Gradio is missing, the address cannot be listened at, or a limit is none.
@@ -45,44 +52,42 @@ def serve(options: argparse.Namespace) -> int:
     check_number("--max-megabytes", options.max_megabytes, 1)
     check_number("--max-minutes", options.max_minutes, 0.1)
     listening = _listen(options.host, options.port)
-    # Before Gradio is imported, which is when it looks.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-        import uvicorn
-    except ImportError as error:
-        raise ConfigError("the page needs Gradio: pip install 'separator[web]'") from error
-    from separator import player
     from separator.estimation import find_device
-    from separator.web.layout import HEAD, STYLE, make_page, theme
     from separator.web.models import choices
-    from separator.web.site import Site, make_app
 
     find_device(options.device)
-    site = Site.open(options.device, 60 * options.max_minutes, choices(options.model))
-    os.environ["GRADIO_TEMP_DIR"] = str(site.store.root / "uploads")
-    app = gradio.mount_gradio_app(
-        make_app(site),
-        make_page(site, options.max_megabytes),
-        path="",
-        max_file_size=int(options.max_megabytes * 2**20),
-        footer_links=[],
-        run_history=False,
-        theme=theme(),
-        css=player.STYLE + STYLE,
-        head=HEAD,
-        show_error=False,
-    )
-    address = f"http://{options.host}:{options.port}/"
-    print(f"open {address} (Ctrl-C ends it)", flush=True)
-    if not options.no_browser:
-        threading.Timer(1.0, webbrowser.open, [address]).start()
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
-    try:
+    models = choices(options.model)
+    with contextlib.closing(Store()) as store:
+        # Before Gradio is imported, which is when it looks.
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(store.root / "uploads")}
+        try:
+            import gradio
+            import uvicorn
+        except ImportError as error:
+            raise ConfigError("the page needs Gradio: pip install 'separator[web]'") from error
+        from separator import player
+        from separator.web.layout import HEAD, STYLE, make_page, theme
+        from separator.web.site import Site, make_app
+
+        site = Site.open(store, options.device, 60 * options.max_minutes, models)
+        app = gradio.mount_gradio_app(
+            make_app(site),
+            make_page(site, options.max_megabytes),
+            path="",
+            max_file_size=int(options.max_megabytes * 2**20),
+            footer_links=[],
+            run_history=False,
+            theme=theme(),
+            css=player.STYLE + STYLE,
+            head=HEAD,
+            show_error=False,
+        )
+        address = f"http://{options.host}:{options.port}/"
+        print(f"open {address} (Ctrl-C ends it)", flush=True)
+        if not options.no_browser:
+            threading.Timer(1.0, webbrowser.open, [address]).start()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
         server.run(sockets=[listening])
-    finally:
-        site.store.close()
-    return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -44,10 +44,10 @@ class Site:
 
     @classmethod
     def open(
-        cls, device: str, longest_seconds: float, models: Sequence[Choice] = (), age_seconds: float = 3600.0
+        cls, store: Store, device: str = "auto", longest_seconds: float = 10_800.0, models: Sequence[Choice] = ()
     ) -> Site:
         """A site without visitors."""
-        site = cls(Store(age_seconds), Worker(device, longest_seconds), models)
+        site = cls(store, Worker(device, longest_seconds), models)
         site.worker.after = site._shelve
         return site
 
