@@ -213,6 +213,33 @@ def test_what_plays_goes_on_when_the_next_recording_is_done(visit, recordings):
     assert gains == pytest.approx([0, 10 ** (-6 / 20), 0], abs=0.01)
 
 
+def test_a_player_keeps_its_settings_while_others_come(visit, recordings):
+    page = visit()
+    choose_tiny(page)
+    give(page, recordings / "call.wav", recordings / "long.flac", recordings / "silent.wav")
+    page.click("#start")
+    first = page.locator(".player").first
+    first.wait_for()
+    first.locator(".track:has-text('speaker1') .solo").click()
+    first.locator(".track:has-text('speaker2') .level").fill("-6")
+    page.wait_for_selector("#told :text('Done in')")
+    assert page.locator(".player").count() == 3
+    assert first.locator(".clock").inner_text() == "0:00 / 0:03"
+    assert first.locator(".track:has-text('speaker1') .solo").get_attribute("aria-pressed") == "true"
+    assert first.locator(".track:has-text('recording') .mute").get_attribute("aria-pressed") == "true"
+    assert first.locator(".track:has-text('speaker2') .decibels").inner_text() == "-6 dB"
+    assert first.locator(".track:has-text('speaker2') .level").input_value() == "-6"
+
+
+def test_a_number_that_is_none_is_told(visit, recordings):
+    page = visit()
+    page.click("text=More options")
+    page.get_by_label("Overlap").fill("2")
+    give(page, recordings / "call.wav")
+    page.click("#start")
+    page.wait_for_selector("#told :text('Overlap must be a number from 0 to 0.95, got 2')")
+
+
 def test_the_example_is_one_click_away(visit, tmp_path):
     page = visit()
     page.click("#example")

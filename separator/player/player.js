@@ -161,6 +161,7 @@
       this.playing = true;
       this.begun = null;
       this.run += 1;
+      this.find(".trouble").textContent = "Loading the sound\u2026";
       this.show();
       const run = this.run;
       document.querySelectorAll(".player").forEach((other) => {
@@ -198,7 +199,10 @@
         const blocks = await Promise.all(this.sources.map((source) => source.load(at, count)));
         if (run !== this.run) return;
         const soonest = this.context.currentTime + 0.05;
-        if (this.begun === null) this.begun = soonest;
+        if (this.begun === null) {
+          this.begun = soonest;
+          this.find(".trouble").textContent = "";
+        }
         const late = soonest - (this.begun + (at - first) / rate);
         if (late > 0.05) this.begun += late; // all tracks wait for it together
         const when = this.begun + (at - first) / rate;
@@ -221,6 +225,7 @@
 
     stop() {
       this.playing = false;
+      this.find(".trouble").textContent = "";
       this.run += 1;
       (this.nodes || []).forEach((node) => {
         node.onended = null;
@@ -250,15 +255,19 @@
 
     // Goes on where another one was, of the same recording, in whose place this one stands now.
     follow(other) {
-      this.states.forEach((state, index) => {
-        Object.assign(state, other.states[index]);
-        this.rows[index].querySelector(".level").value = String(state.level);
-      });
+      this.states.forEach((state, index) => Object.assign(state, other.states[index]));
+      this.restore();
       this.position = other.now();
       const wasPlaying = other.playing;
       other.stop();
       this.show();
       if (wasPlaying) this.play();
+    }
+
+    // What is shown, and where its levels stand.
+    restore() {
+      this.rows.forEach((row, index) => (row.querySelector(".level").value = String(this.states[index].level)));
+      this.show();
     }
 
     show() {
@@ -270,7 +279,6 @@
       const seek = this.find(".seek");
       seek.value = String(now);
       seek.setAttribute("aria-valuetext", `${clock(now)} of ${clock(this.facts.seconds)}`);
-      if (this.playing) this.find(".trouble").textContent = "";
       this.rows.forEach((row, index) => {
         const state = this.states[index];
         row.querySelector(".mute").setAttribute("aria-pressed", String(state.muted));
@@ -284,7 +292,11 @@
   const players = new Map();
   function begin() {
     document.querySelectorAll(".player[data-player]").forEach((root) => {
-      if (root.separatorPlayer) return;
+      if (root.separatorPlayer) {
+        // The page was written again over what is there: it looks as at first.
+        if (!root.querySelector(".clock").textContent) root.separatorPlayer.restore();
+        return;
+      }
       const player = (root.separatorPlayer = new Player(root));
       const place = player.facts.tracks[0].url;
       if (!place) return;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import logging
 import os
 import socket
 import sys
@@ -11,7 +13,7 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from separator.errors import ConfigError, SeparatorError, check_number
+from separator.errors import ConfigError, SeparatorError, check_number, reason
 from separator.signals import Terminated, terminable
 from separator.web.store import Store
 
@@ -86,8 +88,14 @@ def serve(options: argparse.Namespace) -> None:
         print(f"open {address} (Ctrl-C ends it)", flush=True)
         if not options.no_browser:
             threading.Timer(1.0, webbrowser.open, [address]).start()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        # Whoever has the page open in the end waits for what will not come: that is no error.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: "graceful shutdown" not in _logged(record))
         server.run(sockets=[listening])
+
+
+def _logged(record: logging.LogRecord) -> str:
+    return f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''}"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -95,9 +103,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=128)
     except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"{host}:{port} cannot be listened at ({error}); is it taken by another program? Choose one with --port"
-        ) from error
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        advice = "it is taken by another program; choose one with --port" if taken else "choose with --host and --port"
+        raise ConfigError(f"{host}:{port} cannot be listened at ({reason(error)}): {advice}") from error
 
 
 if __name__ == "__main__":

@@ -220,9 +220,13 @@ class Worker:
 def too_long(seconds: float, longest: float) -> str:
     """The sentence for a recording that is too long."""
     return (
-        f"It is {seconds / 60:.0f} minutes long; this page takes up to {longest / 60:.0f}. Cut it, or use the separate "
+        f"It is {_length(seconds)} long; this page takes up to {_length(longest)}. Cut it, or use the separate "
         "command, which takes any length."
     )
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
 def _in_words(error: Exception) -> str:

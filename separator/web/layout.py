@@ -13,8 +13,8 @@ import soundfile
 
 from separator import player, stem_files
 from separator.demo import SAMPLE_RATE, make_example
-from separator.errors import ConfigError
-from separator.separation import OVERLAP, SEGMENT_SECONDS
+from separator.errors import ConfigError, check_number
+from separator.separation import MOST_OVERLAP, OVERLAP, SEGMENT_RANGE, SEGMENT_SECONDS
 from separator.web import live
 from separator.web.jobs import Job, Options, Recording, State
 from separator.web.results import save_all
@@ -39,6 +39,14 @@ def theme() -> gr.themes.Base:
         neutral_hue="slate",
         font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"),
         font_mono=("ui-monospace", "Consolas", "monospace"),
+    ).set(
+        # Dark enough to be read.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
     )
 
 
@@ -83,18 +91,18 @@ def _choices(site: Site, largest_megabytes: float) -> tuple[list, list]:
                 elem_id="files",
             )
             with gr.Accordion("Record with the microphone", open=False):
-                microphone = gr.Audio(sources=["microphone"], type="filepath", label="Microphone", elem_id="microphone")
+                microphone = gr.Audio(
+                    sources=["microphone"], type="filepath", label="Microphone", buttons=[], elem_id="microphone"
+                )
         with gr.Column(scale=2):
             model = gr.Dropdown(models, value=site.models[0].name, label="Model", elem_id="model", filterable=False)
             with gr.Accordion("More options", open=False):
                 container = gr.Dropdown(list(FORMATS), label="Format of the stems", filterable=False)
                 depth = gr.Dropdown(list(DEPTHS), label="Bits of a sample", filterable=False)
                 segment = gr.Number(
-                    SEGMENT_SECONDS, label="Segment, seconds", info="longest piece separated at a time", minimum=1
+                    SEGMENT_SECONDS, label="Segment (seconds)", info="longest piece separated at a time"
                 )
-                overlap = gr.Number(
-                    OVERLAP, label="Overlap", info="part of it that neighbouring pieces share", minimum=0, maximum=0.9
-                )
+                overlap = gr.Number(OVERLAP, label="Overlap", info="part of it that neighbouring pieces share")
     return [files, microphone], [model, container, depth, segment, overlap]
 
 
@@ -172,8 +180,9 @@ class Visit:
         _, held = stem_files.container_of(Path(f"stem.{extension}"), subtype or "PCM_16")
         if subtype not in (None, held):
             raise ConfigError(f'{container} does not hold samples of {depth}: choose "as the recording", or WAV.')
-        if segment is None or overlap is None:
-            raise ConfigError("Segment and overlap are numbers: write them again.")
+        check_number("Segment (seconds)", segment, *SEGMENT_RANGE)
+        check_number("Overlap", overlap, 0, MOST_OVERLAP)
+        assert segment is not None and overlap is not None
         return Options(self.site.choice(model).model, segment, overlap, extension, subtype)
 
     def _shown(self, job: Job) -> str:

@@ -3,6 +3,12 @@
   "use strict";
   const COLUMNS = 400;
   const HEIGHT = 80;
+  // A recording as it sounds: what browsers do for calls takes voices away.
+  const PLAIN = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  if (navigator.mediaDevices) {
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = (wanted) => ask(wanted.audio ? { ...wanted, audio: { ...wanted.audio, ...PLAIN } } : wanted);
+  }
   const WORKLET = `registerProcessor("samples", class extends AudioWorkletProcessor {
     constructor() { super(); this.kept = []; this.count = 0; }
     process([input]) {
@@ -36,17 +42,19 @@
         return;
       }
       try {
-        this.microphone = await navigator.mediaDevices.getUserMedia({
-          audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-        });
+        this.wait("Waiting for the microphone\u2026");
+        this.microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
       } catch (error) {
+        this.ready();
         this.tell(
-          error.name === "NotFoundError"
-            ? "No microphone was found."
-            : "The microphone may not be used. Allow it in the browser, and press Start again.",
+          {
+            NotFoundError: "No microphone was found.",
+            NotReadableError: "The microphone is used by another program.",
+          }[error.name] || "The microphone may not be used. Allow it in the browser, and press Start again.",
         );
         return;
       }
+      this.microphone.getTracks().forEach((track) => (track.onended = () => this.socket && this.stop()));
       this.context = new AudioContext();
       const place = URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" }));
       await this.context.audioWorklet.addModule(place);
@@ -58,12 +66,21 @@
       this.socket.onopen = () => {
         const model = this.find(".live-model").value;
         this.socket.send(JSON.stringify({ model, rate: this.context.sampleRate }));
-        this.tell("Loading the model…");
+        this.wait("Loading the model…");
       };
       this.socket.onmessage = (event) => this.hear(event.data);
       this.socket.onclose = () => this.end("The connection was lost. What was said is not kept.");
-      this.find(".live-start").textContent = "Stop";
-      this.find(".live-model").disabled = true;
+    }
+
+    // Until it goes on, or ends, there is nothing to press.
+    wait(text) {
+      this.find(".live-start").disabled = this.find(".live-model").disabled = true;
+      this.tell(text);
+    }
+
+    ready() {
+      this.find(".live-start").textContent = "Start";
+      this.find(".live-start").disabled = this.find(".live-model").disabled = false;
     }
 
     hear(data) {
@@ -73,11 +90,13 @@
       else if (message.page) {
         this.find(".live-stems").innerHTML = "";
         this.find(".live-page").innerHTML = message.page;
-        this.end("");
+        this.end(message.told);
       } else this.begin(message);
     }
 
     begin({ sources, palette, bands, column }) {
+      this.find(".live-start").textContent = "Stop";
+      this.find(".live-start").disabled = false;
       const bytes = Uint8Array.from(atob(palette), (letter) => letter.charCodeAt(0));
       this.colours = bytes;
       this.bands = bands;
@@ -141,7 +160,7 @@
 
     stop() {
       this.ending = true;
-      this.tell("Drawing the pictures…");
+      this.wait("Drawing the pictures…");
       this.socket.send(JSON.stringify({ stop: true }));
     }
 
@@ -153,8 +172,7 @@
       this.ending = false;
       this.microphone.getTracks().forEach((track) => track.stop());
       this.context.close();
-      this.find(".live-start").textContent = "Start";
-      this.find(".live-model").disabled = false;
+      this.ready();
       this.tell(text);
     }
   }

@@ -119,6 +119,7 @@ async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
                 {"sources": list(live.sources), "palette": palette(), "bands": lanes.BANDS, "column": COLUMN_SECONDS}
             )
         )
+        told = ""
         while True:
             message = await socket.receive()
             if message.get("bytes"):
@@ -128,6 +129,7 @@ async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
                 if shown := await asyncio.to_thread(live.push, samples):
                     await socket.send_bytes(shown)
                 if live.seconds > site.worker.longest_seconds:
+                    told = "It was ended here: this page takes no more at a time."
                     break
             elif message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect
@@ -138,7 +140,7 @@ async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
             raise ConfigError("Nothing came from the microphone.")
         shelf = await asyncio.to_thread(results.shelve_live, live.recording, live.paths, rate)
         site.begin(folder).append(shelf)
-        await socket.send_text(json.dumps({"page": shelf.page + results.save_all(folder)}))
+        await socket.send_text(json.dumps({"page": shelf.page + results.save_all(folder), "told": told}))
         await socket.close()
     finally:
         live.close()

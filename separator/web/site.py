@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
+from starlette.requests import ClientDisconnect
 
 from separator import player
 from separator.errors import ConfigError
@@ -133,7 +134,10 @@ def make_app(site: Site) -> FastAPI:
 
     @app.middleware("http")
     async def keep_to_itself(request: Request, call_next: Any) -> Response:
-        response = await call_next(request)
+        try:
+            response = await call_next(request)
+        except ClientDisconnect:  # of somebody who left while sending
+            return Response(status_code=400)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["X-Content-Type-Options"] = "nosniff"
