@@ -344,6 +344,30 @@ def test_live_shows_and_keeps_what_is_said(visit, tmp_path):
     assert rate >= 8000 and 1.5 < len(heard) / rate < 60 and np.abs(heard).max() > 0.001
 
 
+def test_live_is_started_once(visit):
+    page = visit(permissions=["microphone"])
+    page.evaluate(
+        """() => {
+            window.asked = [];
+            const ask = navigator.mediaDevices.getUserMedia;
+            navigator.mediaDevices.getUserMedia = async (wanted) => {
+                window.asked.push(wanted);
+                await new Promise((done) => setTimeout(done, 1000));
+                return ask(wanted);
+            };
+        }"""
+    )
+    page.get_by_role("tab", name="Live").click()
+    page.select_option(".live-model", index=1)
+    page.evaluate("document.querySelector('.live-start').click()")
+    assert page.is_disabled(".live-start") and "Waiting for the microphone" in page.inner_text(".live-told")
+    page.evaluate("document.querySelector('.live-start').click()")
+    page.wait_for_selector(".live-told:has-text('Live for')")
+    assert page.evaluate("window.asked.length") == 1 and page.inner_text(".live-start") == "Stop"
+    page.click(".live-start")
+    page.wait_for_selector(".live-page .player")
+
+
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_cut_off_or_hidden_from_the_keyboard(visit, width, scheme):
