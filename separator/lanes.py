@@ -23,8 +23,9 @@ RANGE_DB = 75.0
 QUIETEST_DB = -30.0
 # Windows that a column is the mean of, at most.
 MOST_WINDOWS = 4
-# Columns that are worked on at a time.
+# Columns that are worked on at a time, fewer if they are of more samples than this.
 GROUP = 64
+MOST_SAMPLES = 2**20
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _groups(blocks: Iterable[np.ndarray], columns: int, size: int, window: int) 
     waiting: np.ndarray | None = None
     source = iter(blocks)
     while columns:
-        count = min(GROUP, columns)
+        count = min(GROUP, columns, max(1, MOST_SAMPLES // size))
         wanted = count * size + window
         parts = [] if waiting is None else [waiting]
         there = 0 if waiting is None else waiting.shape[1]

@@ -19,7 +19,7 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, .text td { text-align: left; }
-.text td { white-space: normal; }
+.text th, .text td { white-space: normal; }
 figure { margin: 1rem 0; }
 figure img { max-width: 100%; border-radius: 8px; background: #fff; }
 small, .faint { color: var(--faint); }

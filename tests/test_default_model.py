@@ -60,6 +60,17 @@ def test_the_level_of_the_recording_does_not_matter(model, request):
     assert max(scores) - min(scores) < 0.5, scores
 
 
+@pytest.mark.parametrize("model", ["default"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_one_voice_alone_is_one_stem(model, seed, request, tmp_path):
+    voice = 0.1 * Voice.draw(np.random.default_rng([77, seed])).speak(6.0, 16000, np.random.default_rng(seed))
+    soundfile.write(tmp_path / "one.wav", voice, 16000)
+    result = request.getfixturevalue(model).separate_file(tmp_path / "one.wav", out=tmp_path / "stems")
+    (name,) = result.active
+    stem, _ = soundfile.read(result.paths[name], dtype="float32")
+    assert float(separator.si_snr(torch.from_numpy(stem), torch.from_numpy(voice).float())) > 20
+
+
 def test_the_causal_one_gives_live_what_it_gives_for_the_whole(causal):
     item = demo.make_example()
     samples = item.mixture.numpy()

@@ -127,7 +127,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path, listed, tiny_c
     assert page.count('class="track"') == 2 * 5 and links.tags.count("img") == 2 * 5 + 1
     assert all(link.startswith("data:") for link in links.found)
     (first, *_) = re.findall(r'data-player="([^"]*)"', page)
-    audio = json.loads(html.unescape(first))["tracks"][0]["data"]
+    (audio,) = json.loads(html.unescape(first))["tracks"][0]["pieces"]
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio)))
     assert rate == 8000 and len(samples) == 2 * 8000
     for text in ("The best", "The worst", "ideal ratio mask", "SDRi", "Against", "By level difference", "By duration"):

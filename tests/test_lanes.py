@@ -26,6 +26,17 @@ def test_blocks_of_any_size_give_one_lane(size):
         np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
 
 
+def test_long_columns_in_smaller_groups_give_one_lane(monkeypatch):
+    samples = np.random.default_rng(0).standard_normal((2, 54321)).astype(np.float32)
+    whole = lanes.measure([samples], samples.shape[1], RATE)
+    monkeypatch.setattr(lanes, "MOST_SAMPLES", 500)
+    sizes = [group.shape[1] for group in lanes._groups([samples], 1181, 46, 512)]
+    assert max(sizes) <= 500 + 512
+    cut = lanes.measure(in_blocks(samples, 1000), samples.shape[1], RATE)
+    for name in ("lowest", "highest", "bands_db"):
+        np.testing.assert_allclose(getattr(cut, name), getattr(whole, name), atol=1e-4)
+
+
 @pytest.mark.parametrize("seconds", [0.0001, 0.5, 8, 300])
 @pytest.mark.parametrize("rate", [8000, 48000])
 def test_a_lane_has_columns_for_all_of_the_time(seconds, rate):

@@ -26,12 +26,16 @@ def noise(seconds=1.0):
     return 0.1 * np.random.default_rng(0).standard_normal((1, round(seconds * RATE))).astype(np.float32)
 
 
-def test_the_sound_that_is_embedded_is_the_recording():
-    samples = noise()
+def test_the_sound_that_is_embedded_is_the_recording(monkeypatch):
+    monkeypatch.setattr(player, "PIECE_SECONDS", 2)
+    samples = np.concatenate([noise(5), -noise(5)])
     found = facts(player.fragment([track("a", samples)], RATE))
-    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(found["tracks"][0]["data"])), dtype="float32")
-    assert rate == found["rate"] == RATE and found["seconds"] == found["heard"] == 1
-    np.testing.assert_allclose(heard, samples[0], atol=1 / 32768)
+    assert found["rate"] == RATE and found["seconds"] == found["heard"] == 5
+    (sound,) = found["tracks"]
+    assert sound["channels"] == 2 and sound["length"] == 2 * RATE
+    pieces = [soundfile.read(io.BytesIO(base64.b64decode(piece))) for piece in sound["pieces"]]
+    assert [(len(heard), rate) for heard, rate in pieces] == [(2 * RATE, RATE), (2 * RATE, RATE), (RATE, RATE)]
+    np.testing.assert_allclose(np.concatenate([heard for heard, _ in pieces]).T, samples, atol=1 / 32768)
 
 
 def test_names_cannot_write_html():
@@ -43,6 +47,12 @@ def test_joins_are_marked_in_the_stems_and_told():
     text = player.fragment([track("recording", noise(10)), track("one", noise(10))], RATE, joins=[(2.5, 0.61)])
     assert re.findall(r'class="join" style="left:([\d.]+)%"', text) == ["25.000"]
     assert "Voices may have changed places at 0:02 (61% sure that they have not)." in text
+
+
+def test_of_many_joins_the_first_are_told_in_words():
+    joins = [(at, 0.5) for at in range(1, 20)]
+    text = player.fragment([track("recording", noise(20)), track("one", noise(20))], RATE, joins=joins)
+    assert text.count('class="join"') == 19 and "0:10 (50%), and 9 times more." in text and "0:11 (50%)" not in text
 
 
 def test_a_part_of_the_sound_is_told():

@@ -1,6 +1,10 @@
 """What is behind the page; the page itself is driven in test_web_page."""
 
+import contextlib
+import errno
+import json
 import os
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -9,10 +13,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from separator import readers
 from separator.errors import ConfigError
 
 pytest.importorskip("fastapi", reason="the extra web is not installed")
-from separator.web import jobs, live, results, site, store
+from fastapi import WebSocketDisconnect
+from fastapi.testclient import TestClient
+
+from separator.web import jobs, live, models, results, site, store
+
+layout = pytest.importorskip("separator.web.layout")
 
 
 @pytest.fixture
@@ -23,14 +33,18 @@ def shelf_room():
 
 
 @pytest.fixture
-def upload(tmp_path):
+def upload(shelf_room):
     samples = 0.1 * np.random.default_rng(0).standard_normal((16000, 2))
-    soundfile.write(tmp_path / "call.wav", samples, 8000)
-    return tmp_path / "call.wav"
+    soundfile.write(shelf_room.uploads / "call.wav", samples, 8000)
+    return shelf_room.uploads / "call.wav"
 
 
 def options(model, **changes):
     return jobs.Options(**{"model": str(model), "segment_seconds": 1.0, "overlap": 0.25} | changes)
+
+
+def empty(room):
+    return [path.name for path in room.root.iterdir()] == ["uploads"]
 
 
 def until(condition, seconds=60):
@@ -43,14 +57,25 @@ def until(condition, seconds=60):
 
 class TestStore:
     def test_a_name_of_a_visitor_is_no_path(self, shelf_room, tmp_path):
-        hostile = tmp_path / "..;rm -rf $HOME%2f\N{SNOWMAN}.wav.sh"
+        hostile = shelf_room.uploads / "..;rm -rf $HOME%2f\N{SNOWMAN}.wav.sh"
         hostile.write_bytes(b"x")
         folder = shelf_room.new()
         kept = shelf_room.keep(hostile, folder, 0)
         assert kept == folder / "recording0" and kept.read_bytes() == b"x"
-        loud = tmp_path / "A.WAV"
+        loud = shelf_room.uploads / "A.WAV"
         loud.write_bytes(b"y")
         assert shelf_room.keep(loud, folder, 1) == folder / "recording1.wav"
+
+    def test_only_uploads_are_taken(self, shelf_room, tmp_path):
+        (tmp_path / "mine.wav").write_bytes(b"x")
+        (shelf_room.uploads / "link.wav").symlink_to(tmp_path / "mine.wav")
+        folder = shelf_room.new()
+        for path in (tmp_path / "mine.wav", shelf_room.uploads / "link.wav", "http://localhost/a.wav", "/dev/zero"):
+            with pytest.raises(ConfigError, match="Only what was uploaded"):
+                shelf_room.keep(path, folder, 0)
+        with pytest.raises(ConfigError, match="kept for an hour"):
+            shelf_room.keep(shelf_room.uploads / "gone.wav", folder, 0)
+        assert not list(folder.iterdir())
 
     @pytest.mark.parametrize("token", ["..", ".", "", "a/../..", "../separator-web", "/etc"])
     def test_a_token_leads_nowhere_else(self, shelf_room, token):
@@ -67,6 +92,17 @@ class TestStore:
         os.utime(old, (time.time() - 3700,) * 2)
         shelf_room.sweep()
         assert not old.exists() and new.exists()
+        # Of uploads each by itself, however old the folder of all of them is.
+        (shelf_room.uploads / "one").mkdir()
+        for name, age in (("one/old.wav", 3700), ("new.wav", 0), ("one", 3700), ("", 3700)):
+            path = shelf_room.uploads / name
+            path.touch()
+            os.utime(path, (time.time() - age,) * 2)
+        shelf_room.sweep()
+        assert [path.name for path in shelf_room.uploads.rglob("*")] == ["one", "new.wav"]
+        os.utime(shelf_room.uploads / "one", (time.time() - 3700,) * 2)
+        shelf_room.sweep()
+        assert [path.name for path in shelf_room.uploads.rglob("*")] == ["new.wav"]
         shelf_room.close()
         assert not shelf_room.root.exists()
 
@@ -124,29 +160,71 @@ class TestWorker:
 
     def test_trouble_is_told_in_words_and_the_worker_lives_on(self, shelf_room, upload, tiny_checkpoint, tmp_path):
         worker = jobs.Worker("cpu", longest_seconds=1.0)
-        text = tmp_path / "notes.wav"
+        text = shelf_room.uploads / "notes.wav"
         text.write_text("not audio")
         bad, long = self.job(shelf_room, text, tiny_checkpoint), self.job(shelf_room, upload, tiny_checkpoint)
-        unknown = self.job(shelf_room, upload, "nothing")
-        for job in (bad, long, unknown):
+        for job in (bad, long):
             worker.submit(job)
-        until(lambda: unknown.is_finished)
-        errors = [job.outcomes[0].error for job in (bad, long, unknown)]
-        assert errors[0].startswith("Cannot be read as audio") and str(shelf_room.root) not in errors[0]
-        assert "this page takes up to" in errors[1] and "this page takes up to" in errors[2]
+        until(lambda: long.is_finished)
         worker.longest_seconds = 100
+        unknown = self.job(shelf_room, upload, tmp_path / "gone.safetensors")
+        full = self.job(shelf_room, upload, tiny_checkpoint)
+        (full.folder / "stems0").write_text("no folder can be here")
+        for job in (unknown, full):
+            worker.submit(job)
+        until(lambda: full.is_finished)
+        errors = [job.outcomes[0].error for job in (bad, long, unknown, full)]
+        assert errors[0].startswith("Cannot be read as audio") and "this page takes up to" in errors[1]
+        assert "gone.safetensors: no such file" in errors[2] and errors[3] == jobs.NO_ROOM
+        assert not any(str(folder) in error for error in errors for folder in (shelf_room.root, tmp_path))
         again = self.job(shelf_room, upload, tiny_checkpoint)
         worker.submit(again)
         until(lambda: again.is_finished)
         assert again.outcomes[0].result is not None
 
-    def test_a_defect_is_told_without_a_traceback(self, shelf_room, upload, tiny_checkpoint):
-        worker = jobs.Worker("cpu")
-        worker.after = lambda job, outcome: 1 / 0
+    @pytest.mark.parametrize(
+        ("error", "text"), [(ZeroDivisionError(), "ZeroDivisionError"), (OSError(errno.ENOSPC, "full"), "no room")]
+    )
+    def test_a_defect_is_told_and_the_others_are_separated(
+        self, shelf_room, upload, tiny_checkpoint, monkeypatch, error, text
+    ):
+        place = site.Site.open(shelf_room, "cpu")
         job = self.job(shelf_room, upload, tiny_checkpoint)
+        job.recordings = [job.recordings[0], jobs.Recording(job.recordings[0].path, "second.wav")]
+        draw = results.shelve
+
+        def fail_once(outcome, folder, number):
+            if outcome.result and number == 0:
+                raise error
+            return draw(outcome, folder, number)
+
+        monkeypatch.setattr(results, "shelve", fail_once)
+        place.submit(job)
+        until(lambda: job.is_finished)
+        assert text in job.outcomes[0].error and job.outcomes[1].result and job.state is jobs.State.DONE
+        first, second = place.shelves[job.folder.name]
+        assert text in first.page and "Traceback" not in first.page and "speaker1" in second.page
+
+    def test_how_far_it_is_where_nobody_knows_how_long_it_is(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
+        seen, worker = [], jobs.Worker("cpu")
+        job = self.job(shelf_room, upload, tiny_checkpoint)
+        hear = readers.open_recording
+
+        def without_length(path):
+            recording = hear(path)
+            recording.promised = None
+            return recording
+
+        monkeypatch.setattr(readers, "open_recording", without_length)
+        place = site.Site(shelf_room, worker, ())
+        told = jobs.Job.is_unwanted.fget
+        monkeypatch.setattr(
+            jobs.Job, "is_unwanted", property(lambda job: seen.append(layout.progress(place, job)) or told(job))
+        )
         worker.submit(job)
         until(lambda: job.is_finished)
-        assert "ZeroDivisionError" in job.outcomes[-1].error and job.state is jobs.State.DONE
+        texts = [text for text in seen if " done<" in text]
+        assert any("0:01 done<" in text for text in texts) and not any("drawing" in text for text in seen)
 
     def test_so_many_may_wait(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
         monkeypatch.setattr(jobs, "MOST_WAITING", 1)
@@ -162,11 +240,14 @@ class TestWorker:
         held.append(True)
         until(lambda: second.is_finished)
 
-    def test_few_models_stay_loaded(self, tiny_checkpoint):
+    def test_few_models_stay_loaded_and_those_that_are_used(self, tiny_checkpoint, tmp_path):
         worker = jobs.Worker("cpu")
-        for seconds in (1.0, 2.0, 3.0):
-            worker.model(options(tiny_checkpoint, segment_seconds=seconds))
-        assert len(worker._models) == jobs.MOST_MODELS
+        a, b, c = (shutil.copy(tiny_checkpoint, tmp_path / f"{name}.safetensors") for name in "abc")
+        first = worker.model(options(a))
+        worker.model(options(b))
+        assert worker.model(options(a, segment_seconds=2.0)) is first and first.segment_seconds == 2.0
+        worker.model(options(c))
+        assert list(worker._models) == [str(a), str(c)] and len(worker._models) == jobs.MOST_MODELS
 
 
 def test_sound_is_16_bit_side_by_side(tmp_path):
@@ -226,3 +307,153 @@ def test_live_gives_what_a_stream_gives(causal_checkpoint, tmp_path):
     np.testing.assert_allclose(soundfile.read(heard.recording)[0], samples, atol=1 / 32768)
     columns = np.frombuffer(shown, np.uint8).reshape(-1, 2, 81)
     assert len(columns) == pytest.approx(10_000 / 320, abs=3) and columns[5:, :, 0].min() > 100
+
+
+class TestLive:
+    @pytest.fixture
+    def place(self, shelf_room, causal_checkpoint, tiny_checkpoint):
+        def choice(name, path):
+            return models.Choice(str(path), name, can_stream=path == causal_checkpoint)
+
+        choices = [choice("causal <b>", causal_checkpoint), choice("whole", tiny_checkpoint)]
+        return site.Site.open(shelf_room, "cpu", 1.0, choices)
+
+    @pytest.fixture
+    def visitor(self, place):
+        return TestClient(site.make_app(place))
+
+    def hello(self, **changes):
+        return {"model": "causal <b>", "rate": 8000} | changes
+
+    def test_it_ends_when_it_is_too_long_and_keeps_what_there_is(self, visitor, place):
+        with visitor.websocket_connect("/live") as socket:
+            socket.send_json(self.hello())
+            assert socket.receive_json()["sources"] == ["speaker1", "speaker2"]
+            for _ in range(3):
+                socket.send_bytes(np.full(4000, 0.1, "<f4").tobytes())
+            while "text" not in (message := socket.receive()):
+                pass
+        said = json.loads(message["text"])
+        assert "takes no more at a time" in said["told"] and "speaker2" in said["page"]
+        (shelves,) = place.shelves.values()
+        assert soundfile.info(shelves[0].stems["speaker1"]).frames == 12_000
+
+    @pytest.mark.parametrize(
+        ("hello", "sound", "text"),
+        [
+            ({"model": "whole"}, b"", "no such model"),
+            ({"model": "nobody"}, b"", "no such model"),
+            ({"rate": 10}, b"", "no such model"),
+            ({"rate": "8000"}, b"", "no such model"),
+            ({}, np.full(100, np.nan, "<f4").tobytes(), "what is no sound"),
+            ({}, bytes(4 * 80_001), "what is no sound"),
+            ({}, bytes(7), "sent no sound"),
+        ],
+    )
+    def test_what_is_wrong_is_told_and_nothing_stays(self, visitor, shelf_room, hello, sound, text):
+        with visitor.websocket_connect("/live") as socket:
+            socket.send_json(self.hello(**hello))
+            if sound:
+                socket.receive_json()
+                socket.send_bytes(sound)
+            assert text in socket.receive_json()["error"]
+        until(lambda: empty(shelf_room))
+
+    def test_few_are_live_at_a_time_and_those_who_leave_make_room(self, visitor, shelf_room):
+        with contextlib.ExitStack() as stack:
+            for _ in range(live.MOST_LIVE):
+                socket = stack.enter_context(visitor.websocket_connect("/live"))
+                socket.send_json(self.hello())
+                socket.receive_json()
+            with visitor.websocket_connect("/live") as another:
+                assert "Others are live already" in another.receive_json()["error"]
+        until(lambda: empty(shelf_room))
+        with visitor.websocket_connect("/live") as socket:
+            socket.send_json(self.hello())
+            assert "sources" in socket.receive_json()
+
+    def test_what_goes_on_is_not_too_old(self, visitor, shelf_room):
+        with visitor.websocket_connect("/live") as socket:
+            socket.send_json(self.hello())
+            socket.receive_json()
+            (folder,) = (path for path in shelf_room.root.iterdir() if path != shelf_room.uploads)
+            os.utime(folder, (time.time() - 3700,) * 2)
+            socket.send_bytes(np.full(1000, 0.1, "<f4").tobytes())
+            until(lambda: time.time() - folder.stat().st_mtime < 60)
+            shelf_room.sweep()
+            socket.send_json({"stop": True})
+            while "text" not in (message := socket.receive()):
+                pass
+            assert "speaker2" in json.loads(message["text"])["page"]
+
+    def test_who_sends_nothing_makes_room(self, visitor, monkeypatch, shelf_room):
+        monkeypatch.setattr(live, "SILENT_SECONDS", 0.2)
+        with visitor.websocket_connect("/live") as socket:
+            assert "No sound came any more" in socket.receive_json()["error"]
+        until(lambda: empty(shelf_room))
+
+    def test_a_defect_is_told_in_words(self, visitor, monkeypatch, shelf_room):
+        def fail(live, samples):
+            raise RuntimeError(f"CUDA, {shelf_room.root}")
+
+        monkeypatch.setattr(live.Live, "push", fail)
+        with visitor.websocket_connect("/live") as socket:
+            socket.send_json(self.hello())
+            socket.receive_json()
+            socket.send_bytes(bytes(400))
+            assert socket.receive_json()["error"].startswith("Something went wrong that should not have.")
+        until(lambda: empty(shelf_room))
+
+    def test_pages_of_other_sites_are_not_listened_to(self, visitor):
+        with (
+            pytest.raises(WebSocketDisconnect),
+            visitor.websocket_connect("/live", headers={"origin": "http://elsewhere.example"}),
+        ):
+            pass
+
+    def test_names_of_models_cannot_write_html(self):
+        assert "<option>causal &lt;b&gt;</option>" in live.markup(["causal <b>"])
+
+
+def test_what_waits_is_not_too_old(shelf_room):
+    folder = shelf_room.new()
+    os.utime(folder, (time.time() - 3700,) * 2)
+    shelf_room.touch(folder)
+    shelf_room.touch(shelf_room.root / "gone")
+    shelf_room.sweep()
+    assert folder.exists()
+
+
+def test_browsers_are_told_to_ask_no_other_host(shelf_room):
+    visitor = TestClient(site.make_app(site.Site.open(shelf_room, "cpu")))
+    for name in ("player", "live", "page"):
+        answer = visitor.get(f"/separator/{name}.js")
+        policy = answer.headers["content-security-policy"]
+        assert answer.status_code == 200 and policy.startswith("default-src 'self'")
+        assert not any(other in policy for other in ("http", "ws", "*"))
+    assert visitor.get("/separator/nothing.js").status_code == 404
+
+
+def test_only_its_own_visitors_are_served(shelf_room):
+    place = site.Site.open(shelf_room, "cpu")
+    visitor = TestClient(site.make_app(place, ("127.0.0.1", "localhost")), base_url="http://127.0.0.1:7860")
+    script = "/separator/player.js"
+    assert visitor.get(script).status_code == 200
+    assert visitor.get(script, headers={"host": "localhost:7860"}).status_code == 200
+    # A page of somebody else's, whose name was made to point here.
+    assert visitor.get(script, headers={"host": "elsewhere.example:7860"}).status_code == 403
+    headers = {"host": "elsewhere.example:7860", "origin": "http://elsewhere.example:7860"}
+    with pytest.raises(WebSocketDisconnect), visitor.websocket_connect("/live", headers=headers):
+        pass
+    assert visitor.post(script, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert visitor.post("/gradio_api/process_recording").status_code == 403
+
+
+def test_checkpoints_of_one_name_are_told_apart(tiny_checkpoint, tmp_path):
+    paths = []
+    for name in "abc":
+        (tmp_path / name / "run").mkdir(parents=True)
+        paths.append(Path(shutil.copy(tiny_checkpoint, tmp_path / name / "run" / "best.safetensors")))
+    found = models.choices(paths)[-3:]
+    assert [choice.name for choice in found] == [f"run/best.safetensors{end}" for end in ("", " (2)", " (3)")]
+    assert [choice.model for choice in found] == list(map(str, paths))

@@ -1,5 +1,6 @@
 """The page as a visitor has it: a server of its own, and a browser without a window."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,13 +17,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from separator import cli
+from separator import cli, player
 
 pytest.importorskip("gradio", reason="the extra web is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium")
 SECONDS = 60
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +41,8 @@ def recordings(tmp_path_factory):
     soundfile.write(folder / "Ünïcode & <b>.flac", 0.1 * random.standard_normal(8000), 8000)
     soundfile.write(folder / "silent.wav", np.zeros(8000), 8000)
     soundfile.write(folder / "long.flac", 0.1 * random.standard_normal(1200 * 8000), 8000)
+    soundfile.write(folder / "ten.wav", 0.1 * random.standard_normal(10 * 8000), 8000)
+    soundfile.write(folder / "minutes.flac", 0.1 * random.standard_normal(300 * 8000), 8000)
     soundfile.write(folder / "beyond.flac", np.zeros(1300 * 8000), 8000)
     (folder / "notes.wav").write_text("this is no audio")
     return folder
@@ -42,9 +51,7 @@ def recordings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, causal_checkpoint, recordings):
     """A page of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("server") / "log.txt"
     command = [sys.executable, "-m", "separator.web", "--port", str(port), "-d", "cpu", "-m", str(causal_checkpoint)]
     with log.open("w") as file:
@@ -188,6 +195,61 @@ def test_the_tracks_play_in_step_and_are_mixed(visit, recordings):
     assert page.inner_text(".player .clock").startswith("0:02")
 
 
+def test_one_block_follows_the_other_without_a_gap(visit, recordings):
+    page = visit()
+    choose_tiny(page)
+    separate(page, recordings / "ten.wav")
+    page.evaluate(
+        """() => {
+            window.begun = [];
+            const start = AudioBufferSourceNode.prototype.start;
+            AudioBufferSourceNode.prototype.start = function (when) {
+                window.begun.push([when, this.buffer.length / this.buffer.sampleRate]);
+                start.call(this, when);
+            };
+        }"""
+    )
+    page.click(".player .play")
+    page.wait_for_function("window.begun.length === 9")  # three blocks of three tracks
+    blocks = np.array(page.evaluate("window.begun")).reshape(3, 3, 2)
+    assert (blocks[:, :, 0] == blocks[:, :1, 0]).all()  # all tracks at one moment
+    np.testing.assert_allclose(blocks[:, 0, 1], [4, 4, 2])
+    np.testing.assert_allclose(np.diff(blocks[:, 0, 0]), 4, atol=1e-6)
+
+
+def test_too_many_recordings_are_told(visit, recordings, monkeypatch):
+    page = visit()
+    page.set_input_files("#files input[type=file]", [str(recordings / "silent.wav")] * 101)
+    page.wait_for_function("document.querySelectorAll('#files .file').length === 101")
+    page.click("#start")
+    page.wait_for_selector("#told :text('101 recordings are more than this page takes at a time, 100')")
+
+
+def test_a_finger_that_scrolls_does_not_seek(visit, recordings):
+    page = visit()
+    choose_tiny(page)
+    separate(page, recordings / "call.wav")
+    page.evaluate(
+        """() => {
+            const lane = document.querySelector('.player .lane');
+            lane.setPointerCapture = () => {};
+            window.send = (kind, x, button = 0) => lane.dispatchEvent(new PointerEvent(kind, {
+                clientX: lane.getBoundingClientRect().left + x * lane.getBoundingClientRect().width, button }));
+            window.at = () => document.querySelector('.player').separatorPlayer.position;
+        }"""
+    )
+    page.evaluate("send('pointerdown', 0.5); send('pointerup', 0.5)")
+    assert page.evaluate("at()") == pytest.approx(1.5, abs=0.05)
+    page.evaluate("send('pointerdown', 0.1); send('pointermove', 0.1); send('pointercancel', 0.1)")
+    assert page.evaluate("at()") == pytest.approx(1.5, abs=0.05)
+    page.evaluate("send('pointerdown', 0.1); send('pointermove', 0.3); send('pointercancel', 0.3)")
+    assert page.evaluate("at()") == pytest.approx(1.5, abs=0.05)
+    page.evaluate("send('pointerdown', 0.1, 2); send('pointerup', 0.1, 2)")  # for the menu
+    assert page.evaluate("at()") == pytest.approx(1.5, abs=0.05)
+    page.evaluate("send('pointerdown', 0.1); send('pointermove', 0.3); send('pointerup', 0.2)")
+    assert page.evaluate("at()") == pytest.approx(0.6, abs=0.05)
+
+
 def test_what_plays_goes_on_when_the_next_recording_is_done(visit, recordings):
     page = visit()
     give(page, recordings / "call.wav", recordings / "long.flac")
@@ -216,7 +278,7 @@ def test_what_plays_goes_on_when_the_next_recording_is_done(visit, recordings):
 def test_a_player_keeps_its_settings_while_others_come(visit, recordings):
     page = visit()
     choose_tiny(page)
-    give(page, recordings / "call.wav", recordings / "long.flac", recordings / "silent.wav")
+    give(page, recordings / "call.wav", recordings / "minutes.flac", recordings / "silent.wav")
     page.click("#start")
     first = page.locator(".player").first
     first.wait_for()
@@ -237,7 +299,8 @@ def test_a_number_that_is_none_is_told(visit, recordings):
     page.get_by_label("Overlap").fill("2")
     give(page, recordings / "call.wav")
     page.click("#start")
-    page.wait_for_selector("#told :text('Overlap must be a number from 0 to 0.95, got 2')")
+    page.wait_for_selector("#told :text('Overlap must be a number from 0 to 0.75, got 2')")
+    assert page.is_enabled("#start") and page.is_disabled("#stop") and page.locator(".player").count() == 0
 
 
 def test_the_example_is_one_click_away(visit, tmp_path):
@@ -293,14 +356,19 @@ def test_a_reload_in_the_middle_ends_it(visit, recordings):
     page.click("#start")
     page.wait_for_function(r"/of 20:00 done/.test(document.querySelector('#told').textContent)")
     page.reload()
+    page.wait_for_selector("#left:text('what was not finished is not kept')")
     page.wait_for_selector("#start")
-    assert tell(page).strip() == ""
+    page.wait_for_timeout(1000)
+    assert tell(page).strip() == "" and page.locator("#left").count() == 1
     choose_tiny(other)
     separate(other, recordings / "call.wav")  # without waiting for what nobody wants any more
     separate_again = time.monotonic()
     choose_tiny(page)
     separate(page, recordings / "call.wav")
-    assert time.monotonic() - separate_again < SECONDS
+    assert time.monotonic() - separate_again < SECONDS and page.locator("#left").count() == 0
+    page.reload()
+    page.wait_for_selector("#start")
+    assert page.locator("#left").count() == 0
 
 
 def test_nobody_gets_the_files_of_another(visit, recordings, address):
@@ -327,6 +395,39 @@ def test_nobody_gets_the_files_of_another(visit, recordings, address):
         error.value.close()
 
 
+def ask(address, path, *arguments):
+    """What the server answers to who presses Separate with what nobody uploaded."""
+    place = f"{address}gradio_api"
+    number = next(
+        one["id"]
+        for one in json.load(urllib.request.urlopen(f"{address}config"))["dependencies"]
+        if len(one["inputs"]) == 7
+    )
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}, **dict(arguments)}
+    body = {"data": [[file], None, "default", "WAV", "as the recording", 12, 0.25], "fn_index": number}
+    body |= {"session_hash": "intruder", "trigger_id": None}
+    request = urllib.request.Request(
+        f"{place}/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(request, timeout=SECONDS).close()
+    said = ""
+    with urllib.request.urlopen(f"{place}/queue/data?session_hash=intruder", timeout=SECONDS) as stream:
+        for line in stream:
+            said += line.decode()
+            if "process_completed" in said:
+                return said
+    raise AssertionError(said)
+
+
+@pytest.mark.parametrize("arguments", [[], [("is_stream", True)]])
+@pytest.mark.parametrize("name", ["call.wav", "address"])
+def test_only_what_was_uploaded_is_separated(address, recordings, name, arguments):
+    path = f"{address}separator/player.js" if name == "address" else str(recordings / name)
+    said = ask(address, path, *arguments)
+    assert "jobs/" not in said and "speaker1" not in said
+    assert "Only what was uploaded can be separated" in said
+
+
 def test_live_shows_and_keeps_what_is_said(visit, tmp_path):
     page = visit(permissions=["microphone"])
     page.get_by_role("tab", name="Live").click()
@@ -342,6 +443,45 @@ def test_live_shows_and_keeps_what_is_said(visit, tmp_path):
     page.wait_for_selector(".live-page .player")
     heard, rate = soundfile.read(saved(page, ".live-page .track:has-text('speaker2') .download", tmp_path))
     assert rate >= 8000 and 1.5 < len(heard) / rate < 60 and np.abs(heard).max() > 0.001
+
+
+def test_whoever_leaves_while_sending_is_no_error(address):
+    place = urlsplit(address)
+    with socket.create_connection((place.hostname, place.port)) as visitor:
+        head = "POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+        head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        part = '--b\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'
+        visitor.sendall((head + part).encode() + bytes(100_000))
+        time.sleep(0.5)
+    with urllib.request.urlopen(address) as answer:  # the log is looked at in the end
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("breaks", "text"),
+    [
+        ("AudioWorklet.prototype.addModule = async () => { throw new Error('no'); }", "cannot send the sound"),
+        ("window.WebSocket = function () { throw new Error('no'); }", "cannot send the sound"),
+        (
+            "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError'); }",
+            "No microphone was found",
+        ),
+    ],
+)
+def test_live_can_be_tried_again_when_it_did_not_begin(visit, breaks, text):
+    page = visit(permissions=["microphone"])
+    page.evaluate(
+        """() => {
+            const ask = navigator.mediaDevices.getUserMedia;
+            navigator.mediaDevices.getUserMedia = async (wanted) => (window.microphone = await ask(wanted));
+        }"""
+    )
+    page.evaluate(f"() => {{ {breaks} }}")
+    page.get_by_role("tab", name="Live").click()
+    page.click(".live-start")
+    page.wait_for_selector(f".live-told:has-text('{text}')")
+    assert page.is_enabled(".live-start") and page.inner_text(".live-start") == "Start"
+    assert not page.evaluate("window.microphone?.getTracks().some((track) => track.readyState === 'live')")
 
 
 def test_live_is_started_once(visit):
@@ -392,7 +532,8 @@ def test_nothing_is_cut_off_or_hidden_from_the_keyboard(visit, width, scheme):
     )
 
 
-def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path):
+def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(player, "PIECE_SECONDS", 1)
     assert cli.main([str(recordings / "call.wav"), "-m", str(tiny_checkpoint), "-o", str(tmp_path), "--report"]) == 0
     page = browser.new_page()
     asked, errors = [], []
@@ -401,15 +542,23 @@ def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path
     page.goto((tmp_path / "call" / "report.html").as_uri())
     page.click(".player .play")
     page.wait_for_function("document.querySelector('.player .clock').textContent.startsWith('0:01')")
+    parts = page.evaluate(
+        """async () => {
+            const [source] = document.querySelector('.player').separatorPlayer.sources;
+            const parts = await Promise.all([source.load(6000, 12000), source.load(0, 8000)]);
+            return parts.map((channels) => channels.map((samples) => Array.from(samples)));
+        }"""
+    )
+    samples, _ = soundfile.read(recordings / "call.wav")
+    for part, expected in zip(parts, (samples[6000:18000], samples[:8000]), strict=True):
+        np.testing.assert_allclose(np.array(part).T, expected, atol=1e-4)
     assert not errors and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
     page.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_stays_when_it_is_ended(tmp_path, number):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "separator.web", "--port", str(port), "--no-browser"]
     server = subprocess.Popen(
         command,

@@ -26,7 +26,11 @@ SCRIPT = (_HERE / "player.js").read_text(encoding="utf-8")
 # Steps of a time axis, in seconds, of which the first that gives no more than MOST_TICKS is taken.
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MOST_TICKS = 8
+# Joins that are told in words; all are marked.
+MOST_JOINS = 10
 LEVEL_DB = (-30, 6)
+# A browser decodes so much at a time of what is embedded.
+PIECE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,15 @@ class Track:
 
 def embedded(samples: np.ndarray, sample_rate: int) -> dict[str, Any]:
     """The sound `[channel, time]` itself, in 16 bits without loss."""
+    samples, length = np.atleast_2d(samples), PIECE_SECONDS * sample_rate
+    pieces = [samples[:, start : start + length] for start in range(0, samples.shape[1], length)]
+    return {"pieces": [_flac(piece, sample_rate) for piece in pieces], "length": length, "channels": len(samples)}
+
+
+def _flac(samples: np.ndarray, sample_rate: int) -> str:
     file = io.BytesIO()
-    soundfile.write(file, np.atleast_2d(samples).T, sample_rate, "PCM_16", format="FLAC")
-    return {"data": base64.b64encode(file.getvalue()).decode("ascii")}
+    soundfile.write(file, samples.T, sample_rate, "PCM_16", format="FLAC")
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def served(url: str, channels: int) -> dict[str, Any]:
@@ -146,8 +156,9 @@ def _joins(joins: Sequence[tuple[float, float]]) -> str:
     if not joins:
         return ""
     first, *others = joins
-    places = [_sure(*first), *(f"{clock(at)} ({sure:.0%})" for at, sure in others)]
-    return f'<p class="joins">Voices may have changed places at {", ".join(places)}.</p>'
+    places = [_sure(*first), *(f"{clock(at)} ({sure:.0%})" for at, sure in others[: MOST_JOINS - 1])]
+    more = f", and {len(joins) - MOST_JOINS} times more" if len(joins) > MOST_JOINS else ""
+    return f'<p class="joins">Voices may have changed places at {", ".join(places)}{more}.</p>'
 
 
 def _sure(at: float, sure: float) -> str:

@@ -19,16 +19,33 @@
     constructor(track, rate) {
       this.track = track;
       this.rate = rate;
+      this.decoded = new Map();
     }
     async load(start, count) {
-      if (!this.buffer) {
-        const bytes = Uint8Array.from(atob(this.track.data), (letter) => letter.charCodeAt(0));
+      const { length, pieces, channels } = this.track;
+      const numbers = pieces.map((_, number) => number);
+      const wanted = numbers.filter((number) => number * length < start + count && (number + 1) * length > start);
+      const buffers = await Promise.all(wanted.map((number) => this.piece(number)));
+      return Array.from({ length: channels }, (_, channel) => {
+        const own = new Float32Array(count);
+        buffers.forEach((buffer, index) => {
+          const begin = wanted[index] * length - start;
+          const samples = buffer.getChannelData(channel).subarray(Math.max(0, -begin), count - begin);
+          own.set(samples, Math.max(0, begin));
+        });
+        return own;
+      });
+    }
+    // A piece of it, and the one before it: more are not kept.
+    piece(number) {
+      if (!this.decoded.has(number)) {
+        const bytes = Uint8Array.from(atob(this.track.pieces[number]), (letter) => letter.charCodeAt(0));
         // Not by the context that plays: it may have another rate.
-        this.buffer = new OfflineAudioContext(1, 1, this.rate).decodeAudioData(bytes.buffer);
+        this.decoded.set(number, new OfflineAudioContext(1, 1, this.rate).decodeAudioData(bytes.buffer));
+        const [oldest] = this.decoded.keys();
+        if (this.decoded.size > 2) this.decoded.delete(oldest);
       }
-      const buffer = await this.buffer;
-      const channels = Array.from({ length: buffer.numberOfChannels }, (_, index) => buffer.getChannelData(index));
-      return channels.map((samples) => samples.subarray(start, start + count));
+      return this.decoded.get(number);
     }
   }
 
@@ -95,22 +112,34 @@
       });
       const lane = row.querySelector(".lane");
       lane.addEventListener("pointerdown", (event) => {
-        const at = (event) => {
+        if (event.button) return;
+        const [from, before] = [event.clientX, this.now()];
+        let isHeld = false;
+        const hold = (event) => {
           const box = lane.getBoundingClientRect();
           this.hold(((event.clientX - box.left) / box.width) * this.facts.seconds);
+          isHeld = true;
         };
-        at(event);
-        lane.setPointerCapture(event.pointerId);
-        lane.onpointermove = at;
-        lane.onpointerup = lane.onpointercancel = () => {
+        const end = () => {
           lane.onpointermove = lane.onpointerup = lane.onpointercancel = null;
           this.release();
+        };
+        lane.setPointerCapture(event.pointerId);
+        lane.onpointermove = (event) => (isHeld || Math.abs(event.clientX - from) > 4) && hold(event);
+        lane.onpointerup = (event) => {
+          hold(event);
+          end();
+        };
+        // A finger that begins here scrolls the page: what plays goes on.
+        lane.onpointercancel = () => {
+          if (isHeld) this.hold(before);
+          end();
         };
       });
     }
 
     key(event) {
-      if (event.target.matches("input, a")) return;
+      if (event.target.matches("input, a") || event.altKey || event.ctrlKey || event.metaKey) return;
       const step = { ArrowLeft: -5, ArrowRight: 5 }[event.key];
       if (event.key === " " && !event.target.matches("button")) this.playing ? this.pause() : this.play();
       else if (step) {
@@ -185,7 +214,7 @@
       this.nodes = [];
       const tick = () => {
         if (run !== this.run) return;
-        if (!this.root.isConnected) return this.pause(); // the page shows something else
+        if (!this.root.isConnected) return this.close(); // the page shows something else
         this.show();
         if (this.now() >= this.end) {
           this.position = this.end;
@@ -227,6 +256,7 @@
       this.playing = false;
       this.find(".trouble").textContent = "";
       this.run += 1;
+      this.context?.suspend();
       (this.nodes || []).forEach((node) => {
         node.onended = null;
         node.stop();
@@ -240,11 +270,18 @@
       this.show();
     }
 
+    // Gives back what playing takes.
+    close() {
+      this.pause();
+      this.context?.close();
+      this.context = null;
+    }
+
     // Another position, silent until `release`: while it is dragged, nothing is loaded.
     hold(seconds) {
       this.goesOn = this.goesOn || this.playing;
       if (this.playing) this.stop();
-      this.position = Math.min(this.facts.seconds, Math.max(0, seconds));
+      this.position = Math.min(this.end, Math.max(0, seconds));
       this.show();
     }
 
@@ -259,7 +296,7 @@
       this.restore();
       this.position = other.now();
       const wasPlaying = other.playing;
-      other.stop();
+      other.close();
       this.show();
       if (wasPlaying) this.play();
     }
@@ -275,10 +312,13 @@
       this.root.style.setProperty("--at", String(now / this.facts.seconds));
       this.root.classList.toggle("is-playing", this.playing);
       this.find(".play").setAttribute("aria-label", this.playing ? "Pause" : "Play");
-      this.find(".clock").textContent = `${clock(now)} / ${clock(this.facts.seconds)}`;
       const seek = this.find(".seek");
       seek.value = String(now);
-      seek.setAttribute("aria-valuetext", `${clock(now)} of ${clock(this.facts.seconds)}`);
+      const text = `${clock(now)} / ${clock(this.facts.seconds)}`;
+      if (this.find(".clock").textContent !== text) {
+        this.find(".clock").textContent = text;
+        seek.setAttribute("aria-valuetext", text.replace("/", "of"));
+      }
       this.rows.forEach((row, index) => {
         const state = this.states[index];
         row.querySelector(".mute").setAttribute("aria-pressed", String(state.muted));
@@ -303,6 +343,11 @@
       const before = players.get(place);
       if (before && !before.root.isConnected) player.follow(before);
       players.set(place, player);
+    });
+    players.forEach((player, place) => {
+      if (player.root.isConnected) return;
+      player.close();
+      players.delete(place);
     });
   }
   new MutationObserver(begin).observe(document.documentElement, { childList: true, subtree: true });

@@ -17,6 +17,9 @@ from separator.errors import ConfigError, SeparatorError, check_number, reason
 from separator.signals import Terminated, terminable
 from separator.web.store import Store
 
+# What a browser on this machine calls it.
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
+
 
 def main() -> int:
     """The command line."""
@@ -61,7 +64,7 @@ def serve(options: argparse.Namespace) -> None:
     models = choices(options.model)
     with contextlib.closing(Store()) as store:
         # Before Gradio is imported, which is when it looks.
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(store.root / "uploads")}
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(store.uploads)}
         try:
             import gradio
             import uvicorn
@@ -73,7 +76,7 @@ def serve(options: argparse.Namespace) -> None:
 
         site = Site.open(store, options.device, 60 * options.max_minutes, models)
         app = gradio.mount_gradio_app(
-            make_app(site),
+            make_app(site, LOCAL_NAMES if options.host in LOCAL_NAMES else ()),
             make_page(site, options.max_megabytes),
             path="",
             max_file_size=int(options.max_megabytes * 2**20),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import errno
+import logging
 import queue
 import threading
 import time
@@ -15,12 +17,16 @@ from separator import readers
 from separator.errors import ConfigError, SeparatorError
 from separator.separation import FileResult, Separator
 
-# A visitor of whom nothing was heard for so long is gone.
+LOG = logging.getLogger(__name__)
+# A page that has not asked for news of its job for so long is closed.
 GONE_SECONDS = 30.0
-# Visitors that may wait.
-MOST_WAITING = 50
+# Visitors that may wait: Gradio tells 40 at a time how far they are.
+MOST_WAITING = 30
 # Models that stay loaded.
 MOST_MODELS = 2
+
+
+NO_ROOM = "There is no room for it on this machine any more. Please try a shorter recording."
 
 
 class State(enum.Enum):
@@ -65,7 +71,9 @@ class Job:
     """A visitor's recordings and how far they are.
 
     Attributes:
-        done_seconds, total_seconds, started: of the recording that is worked on.
+        phase: what is done with the recording that is worked on; empty while it is separated.
+        done_seconds, total_seconds: of it; a total of 0 is not known.
+        started: when its separation began.
         outcomes: of the recordings that are finished.
     """
 
@@ -73,6 +81,7 @@ class Job:
     options: Options
     folder: Path
     state: State = State.WAITING
+    phase: str = ""
     done_seconds: float = 0.0
     total_seconds: float = 0.0
     started: float = 0.0
@@ -88,7 +97,7 @@ class Job:
     @property
     def seconds_left(self) -> float | None:
         """For the recording that is worked on, by how it went so far; None if that is not known yet."""
-        if self.state is not State.RUNNING or self.done_seconds <= 0:
+        if self.state is not State.RUNNING or self.done_seconds <= 0 or self.total_seconds <= 0:
             return None
         return (time.monotonic() - self.started) * (self.total_seconds / self.done_seconds - 1)
 
@@ -99,12 +108,12 @@ class Job:
             self.state = State.STOPPED
 
     def hear(self) -> None:
-        """Says that its visitor is still there."""
+        """Says that it is still asked for."""
         self._heard = time.monotonic()
 
     @property
     def is_unwanted(self) -> bool:
-        """Whether it was stopped, or its visitor is gone."""
+        """Whether it was stopped, or nobody asks for it any more."""
         return self._stop.is_set() or time.monotonic() - self._heard > GONE_SECONDS
 
 
@@ -120,7 +129,7 @@ class Worker:
         longest_seconds: of a recording.
 
     Attributes:
-        after: called with the job and the outcome when a recording is separated; what it takes is part of the work.
+        after: called with the job and the outcome of each recording, with a result or not; it is part of the work.
     """
 
     def __init__(
@@ -133,7 +142,7 @@ class Worker:
         self._queue: queue.Queue[Job] = queue.Queue()
         self._unfinished: list[Job] = []
         self._lock = threading.Lock()
-        self._models: dict[tuple, Separator] = {}
+        self._models: dict[str, Separator] = {}
         threading.Thread(target=self._work, daemon=True, name="separator").start()
 
     def submit(self, job: Job) -> None:
@@ -157,14 +166,12 @@ class Worker:
 
     def model(self, options: Options) -> Separator:
         """The model of a job, which stays loaded. Raises what `Separator` raises."""
-        key = (options.model, options.segment_seconds, options.overlap)
-        if key not in self._models:
-            while len(self._models) >= MOST_MODELS:
-                del self._models[next(iter(self._models))]
-            self._models[key] = Separator(
-                options.model, self.device, segment_seconds=options.segment_seconds, overlap=options.overlap
-            )
-        return self._models[key]
+        model = self._models.pop(options.model, None) or Separator(options.model, self.device)
+        while len(self._models) >= MOST_MODELS:
+            del self._models[next(iter(self._models))]
+        self._models[options.model] = model  # behind all others: it was used last
+        model.segment_seconds, model.overlap = options.segment_seconds, options.overlap
+        return model
 
     def _work(self) -> None:
         while True:
@@ -175,33 +182,47 @@ class Worker:
             job.state = State.RUNNING
             try:
                 for number, recording in enumerate(job.recordings):
-                    outcome = self._separate(job, recording, number)
-                    self.after(job, outcome)
-                    job.outcomes.append(outcome)
+                    self._finish(job, self._separate(job, recording, number))
                 job.state = State.DONE
             except _Stopped:
                 job.state = State.STOPPED
-            except Exception as error:  # one visitor's trouble is not that of all others
-                job.outcomes.append(Outcome(job.recordings[len(job.outcomes)], error=_in_words(error)))
+            except Exception:  # the others go on
+                LOG.exception("a job was left")
                 job.state = State.DONE
 
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        job.phase = "drawing the pictures"
+        try:
+            self.after(job, outcome)
+        except Exception as error:
+            outcome = _failed(outcome.recording, error)
+            self.after(job, outcome)
+        job.outcomes.append(outcome)
+
     def _separate(self, job: Job, recording: Recording, number: int) -> Outcome:
-        job.done_seconds, job.total_seconds, job.started = 0.0, 0.0, time.monotonic()
+        job.phase, job.done_seconds, job.total_seconds = "reading it", 0.0, 0.0
 
         def callback(_: float, done: float, total: float) -> None:
-            job.done_seconds, job.total_seconds = done, total
+            job.done_seconds = done
+            if job.total_seconds:
+                job.total_seconds = total
             if job.is_unwanted:
                 raise _Stopped
             if total > self.longest_seconds:
                 raise ConfigError(too_long(total, self.longest_seconds))
+            # Of a recording that does not say how long it is, nobody knows which piece is the last.
+            job.phase = "writing the stems" if job.total_seconds and done >= total else ""
 
         try:
             with readers.open_recording(recording.path) as opened:
                 seconds = (opened.promised or 0) / opened.sample_rate
             if seconds > self.longest_seconds:
                 raise ConfigError(too_long(seconds, self.longest_seconds))
-            job.total_seconds = seconds
+            job.phase = "loading the model"
             model = self.model(job.options)
+            job.phase, job.total_seconds, job.started = "", seconds, time.monotonic()
+            if job.is_unwanted:
+                raise _Stopped
             model.callback = callback
             result = model.separate_file(
                 recording.path,
@@ -210,10 +231,12 @@ class Worker:
                 job.options.extension,
                 job.options.subtype,
             )
+        except _Stopped:
+            raise
         except SeparatorError as error:
-            # Paths of the server say nothing to a visitor.
-            text = str(error).removeprefix(f"{recording.path}: ").replace(str(recording.path), recording.name)
-            return Outcome(recording, error=text[:1].upper() + text[1:])
+            return Outcome(recording, error=_for_visitors(str(error), recording, job))
+        except Exception as error:  # one visitor's trouble is not that of all others
+            return _failed(recording, error)
         return Outcome(recording, result)
 
 
@@ -229,7 +252,21 @@ def _length(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
-def _in_words(error: Exception) -> str:
-    if isinstance(error, (OSError, MemoryError)):
-        return "There is no room for it on this machine any more. Please try a shorter recording."
-    return f"Something went wrong that should not have ({type(error).__name__}). Other recordings may work."
+def _for_visitors(text: str, recording: Recording, job: Job) -> str:
+    """An error without what is only of this machine."""
+    text = text.removeprefix(f"{recording.path}: ").replace(str(recording.path), recording.name)
+    if str(job.folder) in text:  # where the stems are written
+        LOG.error(text)
+        return NO_ROOM
+    model = Path(job.options.model).name
+    text = text.replace(job.options.model, model)
+    return text if text.startswith(model) else text[:1].upper() + text[1:]
+
+
+def _failed(recording: Recording, error: Exception) -> Outcome:
+    """The outcome that an error leaves which no input should have led to."""
+    LOG.error("a recording was left", exc_info=error)
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return Outcome(recording, error=NO_ROOM)
+    text = f"Something went wrong that should not have ({type(error).__name__}). Other recordings may work."
+    return Outcome(recording, error=text)

@@ -14,19 +14,25 @@ import soundfile
 from separator import player, stem_files
 from separator.demo import SAMPLE_RATE, make_example
 from separator.errors import ConfigError, check_number
-from separator.separation import MOST_OVERLAP, OVERLAP, SEGMENT_RANGE, SEGMENT_SECONDS
+from separator.separation import OVERLAP, SEGMENT_SECONDS
 from separator.web import live
 from separator.web.jobs import Job, Options, Recording, State
 from separator.web.results import save_all
-from separator.web.site import Site
+from separator.web.site import SCRIPTS, Site
+from separator.web.store import NO_UPLOAD, Store
 
 STYLE = (Path(__file__).parent / "layout.css").read_text(encoding="utf-8")
 HEAD = (
-    '<script src="separator/player.js" defer></script><script src="separator/live.js" defer></script>'
-    '<meta name="color-scheme" content="light dark"><meta name="description" content="Voices of a recording, apart">'
+    "".join(f'<script src="separator/{name}.js" defer></script>' for name in SCRIPTS)
+    + '<meta name="color-scheme" content="light dark"><meta name="description" content="Voices of a recording, apart">'
 )
+# Recordings that are separated at a time.
+MOST_FILES = 100
 # How often a visitor is told how far it is.
 TICK_SECONDS = 0.3
+# Pieces of a recording: what `separate` takes, within what keeps memory bounded and a stop button quick.
+SEGMENTS, OVERLAPS = (1.0, 60.0), (0.0, 0.75)
+WORKING = '<progress aria-label="Working"></progress>'
 FORMATS = {"WAV": "wav", "FLAC": "flac", "Ogg Vorbis": "ogg"}
 DEPTHS = {"as the recording": None, "24 bit": "PCM_24", "32-bit float": "FLOAT"}
 EXAMPLE, MICROPHONE = "example.wav", "microphone.wav"
@@ -53,7 +59,7 @@ def theme() -> gr.themes.Base:
 def make_page(site: Site, largest_megabytes: float) -> gr.Blocks:
     """The page of a site; `largest_megabytes` are those of an upload."""
     visit = Visit(site)
-    with gr.Blocks(title="separator", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title="separator", analytics_enabled=False) as page:
         gr.HTML(
             '<div class="intro"><h1>Voices apart</h1><p>Drop a recording in which people talk at once, and get one '
             "file for each. Files stay on this machine, for an hour at most.</p></div>"
@@ -75,7 +81,21 @@ def make_page(site: Site, largest_megabytes: float) -> gr.Blocks:
         example.click(visit.separate_example, how, outputs, show_progress="hidden", concurrency_limit=None)
         stop.click(visit.stop, None, None, show_progress="hidden", concurrency_limit=None)
         page.unload(visit.leave)
+    # Of so many visitors Gradio keeps what they were shown last.
+    page.state_session_capacity = 100
     return page
+
+
+def _take_only_uploads(component: gr.components.Component, store: Store) -> None:
+    """Gradio would copy any file of this machine and fetch any address that a request names."""
+    keep = component.async_move_resource_to_block_cache
+
+    async def keep_uploads(place: str | Path | None) -> str | None:
+        if place is not None and not store.is_upload(place):
+            raise gr.Error(NO_UPLOAD, print_exception=False)
+        return await keep(place)
+
+    component.async_move_resource_to_block_cache = keep_uploads  # type: ignore[assignment]
 
 
 def _choices(site: Site, largest_megabytes: float) -> tuple[list, list]:
@@ -103,6 +123,8 @@ def _choices(site: Site, largest_megabytes: float) -> tuple[list, list]:
                     SEGMENT_SECONDS, label="Segment (seconds)", info="longest piece separated at a time"
                 )
                 overlap = gr.Number(OVERLAP, label="Overlap", info="part of it that neighbouring pieces share")
+    _take_only_uploads(files, site.store)
+    _take_only_uploads(microphone, site.store)
     return [files, microphone], [model, container, depth, segment, overlap]
 
 
@@ -134,16 +156,26 @@ class Visit:
         if not uploads:
             yield _note("Choose a recording first, or press <b>Try an example</b>."), "", *_buttons(True)
             return
+        if len(uploads) > MOST_FILES:
+            text = f"{len(uploads)} recordings are more than this page takes at a time, {MOST_FILES}. Give it fewer."
+            yield _note(text, "alert"), "", *_buttons(True)
+            return
         folder = self.site.store.new()
-        kept = [
-            Recording(self.site.store.keep(path, folder, number), name) for number, (path, name) in enumerate(uploads)
-        ]
+        try:
+            kept = [await asyncio.to_thread(self._keep, folder, number, *one) for number, one in enumerate(uploads)]
+        except ConfigError as error:
+            self.site.store.discard(folder)
+            yield _note(html.escape(str(error)), "alert"), "", *_buttons(True)
+            return
         async for update in self._run(request, folder, kept, chosen):
             yield update
 
+    def _keep(self, folder: Path, number: int, path: str, name: str) -> Recording:
+        return Recording(self.site.store.keep(path, folder, number), name)
+
     async def separate_example(self, request: gr.Request, *chosen: Any) -> AsyncIterator[tuple]:
         """Separates two generated voices."""
-        yield _note("Two voices are made up.") + "<progress></progress>", "", *_buttons(False)
+        yield _note("Two voices are made up.") + WORKING, "", *_buttons(False)
         item = await asyncio.to_thread(make_example)
         folder = self.site.store.new()
         soundfile.write(folder / EXAMPLE, item.mixture.numpy(), SAMPLE_RATE)
@@ -155,7 +187,7 @@ class Visit:
     ) -> AsyncIterator[tuple]:
         visitor = request.session_hash or ""
         if (old := self.jobs.pop(visitor, None)) is not None:
-            self.site.discard(old)
+            await asyncio.to_thread(self.site.discard, old)
         try:
             job = Job(recordings, self._options(*chosen), folder)
             self.site.submit(job)
@@ -163,16 +195,22 @@ class Visit:
             self.site.store.discard(folder)
             yield _note(html.escape(str(error)), "alert"), "", *_buttons(True)
             return
-        self.jobs[visitor] = job
-        told, finished = "", -1
-        while not job.is_finished:
-            job.hear()
-            text = progress(self.site, job)
-            if (text, len(job.outcomes)) != (told, finished):
-                told, finished = text, len(job.outcomes)
-                yield text, self._shown(job), *_buttons(False)
-            await asyncio.sleep(TICK_SECONDS)
-        yield progress(self.site, job), self._shown(job), *_buttons(True)
+        self.jobs = {name: other for name, other in self.jobs.items() if other.folder.exists()} | {visitor: job}
+        try:
+            told, finished = "", -1
+            while not job.is_finished:
+                job.hear()
+                self.site.store.touch(folder)  # it may wait longer than what was left is kept
+                text, done = progress(self.site, job), len(job.outcomes)
+                if text != told or done != finished:
+                    yield text, gr.skip() if done == finished else self._shown(job), *_buttons(False)
+                    told, finished = text, done
+                await asyncio.sleep(TICK_SECONDS)
+            yield progress(self.site, job), self._shown(job), *_buttons(True)
+        finally:  # also of a visitor who has gone
+            if not job.is_finished:
+                job.stop()
+                self.jobs.pop(visitor, None)
 
     def _options(self, model: str, container: str, depth: str, segment: float | None, overlap: float | None) -> Options:
         """Raises `ConfigError` in plain words for what does not go together."""
@@ -180,8 +218,8 @@ class Visit:
         _, held = stem_files.container_of(Path(f"stem.{extension}"), subtype or "PCM_16")
         if subtype not in (None, held):
             raise ConfigError(f'{container} does not hold samples of {depth}: choose "as the recording", or WAV.')
-        check_number("Segment (seconds)", segment, *SEGMENT_RANGE)
-        check_number("Overlap", overlap, 0, MOST_OVERLAP)
+        check_number("Segment (seconds)", segment, *SEGMENTS)
+        check_number("Overlap", overlap, *OVERLAPS)
         assert segment is not None and overlap is not None
         return Options(self.site.choice(model).model, segment, overlap, extension, subtype)
 
@@ -207,16 +245,19 @@ def progress(site: Site, job: Job) -> str:
     if job.state is State.WAITING:
         ahead = site.worker.ahead(job)
         others = "one visitor is" if ahead == 1 else f"{ahead} visitors are"
-        return _note(f"Waiting: {others} before you." if ahead else "It begins.") + "<progress></progress>"
+        return _note(f"Waiting: {others} before you." if ahead else "It begins.") + WORKING
     which = f"Recording {len(job.outcomes) + 1} of {count}: " if count > 1 else ""
     done, total = job.done_seconds, job.total_seconds
+    if job.phase:
+        return _note(which + job.phase) + WORKING
     if not total:
-        return _note(f"{which}reading it") + "<progress></progress>"
-    if done >= total:
-        return _note(f"{which}drawing the pictures") + "<progress></progress>"
+        return _note(f"{which}{player.clock(done)} done", "timer") + WORKING
     rest = "" if job.seconds_left is None else f", {player.clock(job.seconds_left + 1)} left"
     text = f"{which}{player.clock(done)} of {player.clock(total)} done{rest}"
-    return _note(text) + f'<progress max="{total:.2f}" value="{done:.2f}" aria-label="{html.escape(text)}"></progress>'
+    return (
+        _note(text, "timer")
+        + f'<progress max="{total:.2f}" value="{done:.2f}" aria-label="{html.escape(text)}"></progress>'
+    )
 
 
 def _note(text: str, role: str = "status") -> str:

@@ -32,21 +32,20 @@
     }
 
     tell(text) {
-      this.find(".live-told").textContent = text;
+      this.find(".live-said").textContent = text;
+      this.find(".live-clock").textContent = "";
     }
 
     async start() {
-      this.find(".live-page").innerHTML = "";
       if (!navigator.mediaDevices) {
         this.tell("This browser gives the microphone only to pages of this machine, or over https.");
         return;
       }
+      this.wait("Waiting for the microphone\u2026");
       try {
-        this.wait("Waiting for the microphone\u2026");
         this.microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
       } catch (error) {
-        this.ready();
-        this.tell(
+        this.end(
           {
             NotFoundError: "No microphone was found.",
             NotReadableError: "The microphone is used by another program.",
@@ -54,8 +53,17 @@
         );
         return;
       }
-      this.microphone.getTracks().forEach((track) => (track.onended = () => this.socket && this.stop()));
+      this.microphone.getTracks().forEach((track) => (track.onended = () => this.lose()));
+      try {
+        await this.open();
+      } catch {
+        this.end("This browser cannot send the sound of its microphone.");
+      }
+    }
+
+    async open() {
       this.context = new AudioContext();
+      await this.context.resume();
       const place = URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" }));
       await this.context.audioWorklet.addModule(place);
       URL.revokeObjectURL(place);
@@ -66,7 +74,7 @@
       this.socket.onopen = () => {
         const model = this.find(".live-model").value;
         this.socket.send(JSON.stringify({ model, rate: this.context.sampleRate }));
-        this.wait("Loading the model…");
+        this.tell("Loading the model…");
       };
       this.socket.onmessage = (event) => this.hear(event.data);
       this.socket.onclose = () => this.end("The connection was lost. What was said is not kept.");
@@ -95,6 +103,7 @@
     }
 
     begin({ sources, palette, bands, column }) {
+      this.find(".live-page").innerHTML = "";
       this.find(".live-start").textContent = "Stop";
       this.find(".live-start").disabled = false;
       const bytes = Uint8Array.from(atob(palette), (letter) => letter.charCodeAt(0));
@@ -131,9 +140,19 @@
         this.socket.send(event.data);
         const whole = Math.floor(this.seconds);
         const behind = this.seconds - this.shown > 2 ? `, ${Math.round(this.seconds - this.shown)} s behind` : "";
-        this.tell(`Live for ${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}${behind}`);
+        const text = `Live for ${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}${behind}`;
+        const clock = this.find(".live-clock");
+        if (clock.textContent !== text) clock.textContent = text;
       };
+      this.tell("");
       source.connect(node);
+      this.isHeard = true;
+    }
+
+    // The microphone is gone.
+    lose() {
+      if (this.isHeard) this.stop();
+      else this.end("The microphone was taken away.");
     }
 
     draw(bytes) {
@@ -165,13 +184,15 @@
     }
 
     end(text) {
-      if (!this.socket) return;
-      this.socket.onclose = null;
-      this.socket.close();
-      this.socket = null;
-      this.ending = false;
-      this.microphone.getTracks().forEach((track) => track.stop());
-      this.context.close();
+      if (this.socket) this.socket.onclose = null;
+      this.socket?.close();
+      this.microphone?.getTracks().forEach((track) => {
+        track.onended = null;
+        track.stop();
+      });
+      this.context?.close();
+      this.socket = this.microphone = this.context = null;
+      this.ending = this.isHeard = false;
       this.ready();
       this.tell(text);
     }

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
 import json
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
     from separator.web.site import Site
 
 SCRIPT = (Path(__file__).parent / "live.js").read_text(encoding="utf-8")
+LOG = logging.getLogger(__name__)
 # Visitors that are live at the same time.
 MOST_LIVE = 2
+# A browser that sends nothing for so long has left.
+SILENT_SECONDS = 30.0
 # A column of a moving spectrogram.
 COLUMN_SECONDS = 0.04
 RATES = (8000, 192_000)
@@ -97,42 +102,40 @@ def add_route(app: FastAPI, site: Site) -> None:
         folder = site.store.new()
         try:
             await _talk(socket, site, folder)
-        except (WebSocketDisconnect, asyncio.CancelledError):
+        except Exception as error:
+            await asyncio.to_thread(site.store.discard, folder)
+            if not isinstance(error, WebSocketDisconnect):
+                await _refuse(socket, _in_words(error, folder))
+        except asyncio.CancelledError:  # the page is ended
             site.store.discard(folder)
-        except (SeparatorError, KeyError, ValueError, TypeError) as error:
-            site.store.discard(folder)
-            await _refuse(socket, str(error) if isinstance(error, SeparatorError) else "The browser sent no sound.")
         finally:
             room.release()
 
 
 async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
-    asked = json.loads(await socket.receive_text())
+    asked = json.loads((await _receive(socket))["text"])
     rate, chosen = asked["rate"], site.choice(asked["model"])
     if not chosen.can_stream or not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
         raise ConfigError("There is no such model for live separation.")
     separator = await asyncio.to_thread(Separator, chosen.model, site.worker.device)
-    live = Live(separator, folder, rate)
+    live = await asyncio.to_thread(Live, separator, folder, rate)
     try:
-        await socket.send_text(
-            json.dumps(
-                {"sources": list(live.sources), "palette": palette(), "bands": lanes.BANDS, "column": COLUMN_SECONDS}
-            )
-        )
+        colours = await asyncio.to_thread(palette)
+        shown = {"sources": list(live.sources), "palette": colours, "bands": lanes.BANDS, "column": COLUMN_SECONDS}
+        await socket.send_text(json.dumps(shown))
         told = ""
         while True:
-            message = await socket.receive()
+            message = await _receive(socket)
+            site.store.touch(folder)  # it may go on for longer than what was left is kept
             if message.get("bytes"):
                 samples = np.frombuffer(message["bytes"], "<f4")
                 if samples.size > 10 * rate or not np.isfinite(samples).all():
                     raise ConfigError("The browser sent what is no sound.")
-                if shown := await asyncio.to_thread(live.push, samples):
-                    await socket.send_bytes(shown)
+                if columns := await asyncio.to_thread(live.push, samples):
+                    await socket.send_bytes(columns)
                 if live.seconds > site.worker.longest_seconds:
                     told = "It was ended here: this page takes no more at a time."
                     break
-            elif message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect
             else:
                 break
         await asyncio.to_thread(live.end)
@@ -144,6 +147,25 @@ async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
         await socket.close()
     finally:
         live.close()
+
+
+async def _receive(socket: WebSocket) -> MutableMapping[str, Any]:
+    try:
+        message = await asyncio.wait_for(socket.receive(), SILENT_SECONDS)
+    except asyncio.TimeoutError as error:
+        raise ConfigError("No sound came any more. What was said is not kept.") from error
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect
+    return message
+
+
+def _in_words(error: Exception, folder: Path) -> str:
+    if isinstance(error, SeparatorError) and str(folder) not in str(error):
+        return str(error)
+    if isinstance(error, (KeyError, ValueError, TypeError)) and not isinstance(error, SeparatorError):
+        return "The browser sent no sound."
+    LOG.error("a live visit was left", exc_info=error)
+    return "Something went wrong that should not have. What was said is not kept."
 
 
 async def _refuse(socket: WebSocket, text: str) -> None:
@@ -161,12 +183,14 @@ def palette() -> str:
 
 def markup(models: Sequence[str]) -> str:
     """The tab."""
-    options = "".join(f"<option>{name}</option>" for name in models)
+    options = "".join(f"<option>{html.escape(name)}</option>" for name in models)
     return (
         '<div class="live"><p>Speak, and see the voices apart while they are spoken. Nothing is played back meanwhile, '
         "so that the microphone does not hear it; it is there to hear and to save afterwards.</p>"
         f'<div class="live-controls"><label>Model <select class="live-model">{options}</select></label>'
         '<button type="button" class="live-start">Start</button></div>'
-        '<p class="live-told" role="status"></p><div class="live-stems"></div>'
+        '<p class="live-told"><span class="live-said" role="status"></span>'
+        '<span class="live-clock" role="timer"></span></p>'
+        '<div class="live-stems"></div>'
         '<div class="live-page results"></div></div>'
     )

@@ -46,5 +46,7 @@ def choices(checkpoints: Sequence[Path]) -> list[Choice]:
         found.append(Choice(name, name, remark, can_stream=is_bundled and known.is_causal))
     for path in checkpoints:
         name = f"{path.resolve().parent.name}/{path.name}"
+        same = sum(choice.name == name or choice.name.startswith(f"{name} (") for choice in found)
+        name = f"{name} ({same + 1})" if same else name
         found.append(Choice(str(path), name, can_stream=zoo.load(path).can_stream))
     return found

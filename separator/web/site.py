@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, HTTPException, Response
+from fastapi.responses import FileResponse, PlainTextResponse
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from separator import player
 from separator.errors import ConfigError
@@ -23,10 +27,18 @@ from separator.web.store import Store
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
-    "connect-src 'self' ws: wss: data: blob:; frame-ancestors 'self'"
+    "connect-src 'self' data: blob:; frame-ancestors 'self'"
 )
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# Of Gradio's routes, one that keeps what is sent to it where nobody looks after it.
+CLOSED = ("/gradio_api/process_recording",)
 NEVER = {"Cache-Control": "no-store"}
-SCRIPTS = {"player": player.SCRIPT, "live": live.SCRIPT}
+PAGE_SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+SCRIPTS = {"player": player.SCRIPT, "live": live.SCRIPT, "page": PAGE_SCRIPT}
 
 
 @dataclass
@@ -128,21 +140,50 @@ def add_routes(app: FastAPI, site: Site) -> None:
         return FileResponse(path, filename="stems.zip", headers=NEVER)
 
 
-def make_app(site: Site) -> FastAPI:
-    """The application without its page, which sends only what is its own."""
+class KeepToItself:
+    """Around an ASGI application: only pages of its own talk to it, and only with it.
+
+    A browser asks no other host, sends nothing for pages of other hosts, and whoever leaves while sending is no error.
+
+    Args:
+        hosts: by which it may be called; empty for any. A page of another host that its name server lets point
+            to this machine is of another name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "lifespan" and self._is_foreign(scope):
+            text = "This page is for its own visitors."
+            refusal: ASGIApp = PlainTextResponse(text, 403) if scope["type"] == "http" else WebSocketClose()
+            await refusal(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        with contextlib.suppress(ClientDisconnect):
+            await self.app(scope, receive, send_with_headers)
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        called = urlsplit(f"//{headers.get('host', '')}").hostname
+        if self.hosts and called not in self.hosts:
+            return True
+        if scope.get("method", "GET") not in ("GET", "HEAD") and headers.get("sec-fetch-site", "") == "cross-site":
+            return True
+        return scope["path"].rstrip("/") in CLOSED
+
+
+def make_app(site: Site, hosts: Collection[str] = ()) -> FastAPI:
+    """The application without its page, which sends only what is its own; `hosts` as of `KeepToItself`."""
     app = FastAPI(title="separator", docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
-    async def keep_to_itself(request: Request, call_next: Any) -> Response:
-        try:
-            response = await call_next(request)
-        except ClientDisconnect:  # of somebody who left while sending
-            return Response(status_code=400)
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
+    app.add_middleware(KeepToItself, hosts=hosts)
     add_routes(app, site)
     live.add_route(app, site)
     return app
