@@ -102,12 +102,11 @@ def add_route(app: FastAPI, site: Site) -> None:
         folder = site.store.new()
         try:
             await _talk(socket, site, folder)
-        except Exception as error:
-            await asyncio.to_thread(site.store.discard, folder)
-            if not isinstance(error, WebSocketDisconnect):
-                await _refuse(socket, _in_words(error, folder))
-        except asyncio.CancelledError:  # the page is ended
+        except (Exception, asyncio.CancelledError) as error:
+            # Not in a thread: cancelled while it waits for one, as when the page is ended, it would leave the folder.
             site.store.discard(folder)
+            if not isinstance(error, (WebSocketDisconnect, asyncio.CancelledError)):
+                await _refuse(socket, _in_words(error, folder))
         finally:
             room.release()
 
