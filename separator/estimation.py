@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from separator.errors import AudioError, ConfigError, choose
+from separator.devices import computes_bfloat16, find_device
+from separator.errors import AudioError, choose
 from separator.models import ConvTasNet, FastConvTasNet, State, fast
 
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -106,23 +107,7 @@ def downmix_weights(mixture: Tensor) -> Tensor:
     return weights
 
 
-def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one. Raises `ConfigError` if it cannot be used."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
-        raise ConfigError(
-            f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
-        ) from error
-    return device
-
-
 def _fastest_precision(net: ConvTasNet, device: torch.device) -> torch.dtype:
     """What the processor computes products in fastest, without an emulation; float32 for what streams."""
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu" and fast.suits(net):
-        has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-    return torch.bfloat16 if has_bfloat16 and not net.causal else torch.float32
+    is_faster = computes_bfloat16(device) and (device.type != "cpu" or fast.suits(net))
+    return torch.bfloat16 if is_faster and not net.causal else torch.float32

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from separator import objectives, zoo
 from separator.data import Mixture, collate
+from separator.devices import computes_bfloat16
 from separator.errors import ConfigError, TrainingError, choose
 from separator.models import ConvTasNet
 from separator.settings import TrainerSettings
@@ -141,6 +142,8 @@ class Learner:
         settings: TrainerSettings,
     ) -> None:
         self.fabric, self.net, self.objective, self.settings = fabric, net, objective, settings
+        fastest = "bfloat16" if computes_bfloat16(fabric.device) else "float32"
+        self.precision = fastest if settings.precision == "auto" else settings.precision
         self._shared: Any
         self._optimizer: Any
         self._shared, self._optimizer = fabric.setup(compiled, optimizer)
@@ -209,8 +212,7 @@ class Learner:
 
     def autocast(self) -> torch.autocast:
         """The products' precision; norms, filterbank and loss stay float32."""
-        enabled = self.settings.precision == "bfloat16"
-        return torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def best_weights(self) -> contextlib.AbstractContextManager[None]:
         """Within, the network is what is validated and kept: the average, if there is one."""

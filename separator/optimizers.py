@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from separator.devices import computes_bfloat16
+
 # Quintic Newton-Schulz iteration of Jordan 2024: five of them bring singular values to about 0.7 to 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -110,9 +112,10 @@ def _is_matrix(name: str, value: Tensor) -> bool:
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """`[matrix, row, column]` -> the same with all singular values near 1; in bfloat16, which is exact enough."""
+    """`[matrix, row, column]` -> the same with all singular values near 1; bfloat16 is exact enough."""
     is_tall = matrices.shape[1] > matrices.shape[2]
-    result = (matrices.mT if is_tall else matrices).bfloat16().contiguous()
+    dtype = torch.bfloat16 if computes_bfloat16(matrices.device) else matrices.dtype
+    result = (matrices.mT if is_tall else matrices).to(dtype).contiguous()
     result = result / result.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     linear, cubic, quintic = COEFFICIENTS
     for _ in range(ITERATIONS):

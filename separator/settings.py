@@ -24,7 +24,8 @@ class TrainerSettings:
         log_mixtures: validation mixtures that TensorBoard plays and shows, separated, at every new best score.
         checkpoint_minutes: minutes between checkpoints, beside the one after every validation.
         max_minutes: stop after so many minutes, with a checkpoint to continue from; null for never.
-        precision: "float32", or "bfloat16" for the products (norms, filterbank and loss stay float32).
+        precision: "float32", "bfloat16" for the products (norms, filterbank and loss stay float32), or "auto":
+            bfloat16 where the processor computes it.
         accelerator: "auto", "cpu", "cuda" or "mps".
         compile: "auto" compiles the network if a compiler is there, "on" demands it, "off" does not.
         recompute: keep only what is between blocks and compute the rest again for the gradient: for long segments.
@@ -50,7 +51,7 @@ class TrainerSettings:
     num_workers: int = 1
 
     def __post_init__(self) -> None:
-        choose("trainer.precision", self.precision, {"float32": None, "bfloat16": None})
+        choose("trainer.precision", self.precision, dict.fromkeys(("auto", "float32", "bfloat16")))
         choose("trainer.accelerator", self.accelerator, dict.fromkeys(("auto", "cpu", "cuda", "mps")))
         choose("trainer.compile", self.compile, {"auto": None, "on": None, "off": None})
         for name in ("max_steps", "batch_size", "accumulate", "validate_every", "max_skips", "log_every"):

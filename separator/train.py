@@ -84,9 +84,9 @@ class Run:
         self._skipped: list[str] = list(getattr(self.train_set, "skipped", ()))
         parameters = sum(parameter.numel() for parameter in self.net.parameters())
         self._tell(
-            "%s: %.2f million parameters on %s, %d process%s; training on %s, validating on %d mixtures",
-            *(settings["name"], parameters / 1e6, self.fabric.device.type, self.fabric.world_size),
-            *("es" * (self.fabric.world_size > 1), self.train_set, len(self.valid_set)),
+            "%s: %.2f million parameters on %s in %s, %d process%s; training on %s, validating on %d mixtures",
+            *(settings["name"], parameters / 1e6, self.fabric.device.type, self.learner.precision),
+            *(self.fabric.world_size, "es" * (self.fabric.world_size > 1), self.train_set, len(self.valid_set)),
         )
 
     def fit(self) -> None:

@@ -2,15 +2,19 @@ import pytest
 import torch
 from torch import nn
 
+from separator import optimizers
 from separator.optimizers import STEP_RMS, Muon, orthogonalized
 
 
-def test_orthogonalized_matrices_have_singular_values_near_one():
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_orthogonalized_matrices_have_singular_values_near_one(monkeypatch, has_bfloat16):
+    monkeypatch.setattr(optimizers, "computes_bfloat16", lambda device: has_bfloat16)
     torch.manual_seed(0)
     for shape in ((3, 96, 192), (2, 192, 96), (1, 40, 40)):
         values = torch.linalg.svdvals(orthogonalized(torch.randn(shape)))
         assert values.min() > 0.2 and values.max() < 1.25
     assert orthogonalized(torch.zeros(1, 4, 8)).abs().max() == 0
+    assert orthogonalized(torch.randn(1, 4, 8)).dtype == torch.float32
 
 
 def stepped(optimizer, parameters, steps=5):

@@ -10,6 +10,7 @@ PACKAGE = Path(separator.__file__).parent
 # fmt: off
 ALLOWED = {
     "errors": set(),
+    "devices": {"errors"},
     "files": set(),
     "report": set(),
     "objectives": set(),
@@ -30,7 +31,7 @@ ALLOWED = {
     "stem_paths": {"errors"},
     "wav": {"audio"},
     "stem_files": {"audio", "errors", "files", "wav"},
-    "estimation": {"errors", "models"},
+    "estimation": {"devices", "errors", "models"},
     "pipeline": {"chunks", "errors", "estimation", "speakers", "stream"},
     "separation": {
         "audio", "errors", "estimation", "models", "pipeline", "readers", "stem_files", "stem_paths",
@@ -53,8 +54,8 @@ ALLOWED = {
     "logs": {"report"},
     "data": {"audio", "errors", "files", "inputs"},
     "settings": {"errors"},
-    "optimizers": set(),
-    "learner": {"data", "errors", "models", "objectives", "settings", "zoo"},
+    "optimizers": {"devices"},
+    "learner": {"data", "devices", "errors", "models", "objectives", "settings", "zoo"},
     "processes": {"errors", "settings"},
     "run_folder": {"checkpoint", "config", "errors", "files", "models"},
     "train": {"config", "data", "errors", "learner", "logs", "models", "processes", "run_folder", "settings"},
@@ -69,7 +70,7 @@ ALLOWED = {
     },
     "signals": set(),
     "web": {
-        "demo", "errors", "estimation", "inputs", "lanes", "player", "readers", "separation", "separation_page",
+        "demo", "devices", "errors", "inputs", "lanes", "player", "readers", "separation", "separation_page",
         "signals", "sinks", "stem_files", "wav", "zoo",
     },
     "demo": {"cli", "data", "errors", "objectives", "report", "stem_files"},

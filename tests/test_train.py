@@ -16,7 +16,7 @@ import trees
 import yaml
 
 import separator
-from separator import checkpoint, config, schedules, train
+from separator import checkpoint, config, learner, schedules, train
 from separator.data.corpora import split_speakers
 from separator.data.recordings import RecordingError
 from separator.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -78,6 +78,14 @@ def test_training_learns(tmp_path, precision):
     quick(tmp_path, *options, "trainer.validate_every=40", "optimizer.lr=0.01", f"trainer.precision={precision}").fit()
     losses = [float(row["loss"]) for row in rows(tmp_path / "train.csv")]
     assert sum(losses[-10:]) < sum(losses[:10]) - 50
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_products_are_rounded_where_the_processor_computes_it(tmp_path, monkeypatch, has_bfloat16):
+    monkeypatch.setattr(learner, "computes_bfloat16", lambda device: has_bfloat16)
+    with quick(tmp_path, "trainer.precision=auto").learner.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if has_bfloat16 else torch.float32)
 
 
 def test_training_starts_from_another_model(tmp_path):

@@ -126,6 +126,7 @@ def separate(page, *paths):
     give(page, *paths)
     page.click("#start")
     page.wait_for_selector("#told :text('Done')")
+    page.wait_for_selector(".results .player")  # what is told may be written first
 
 
 def saved(page, selector, folder):

@@ -57,7 +57,7 @@ def serve(options: argparse.Namespace) -> None:
     check_number("--max-megabytes", options.max_megabytes, 1)
     check_number("--max-minutes", options.max_minutes, 0.1)
     listening = _listen(options.host, options.port)
-    from separator.estimation import find_device
+    from separator.devices import find_device
     from separator.web.models import choices
 
     find_device(options.device)
