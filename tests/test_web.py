@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -150,6 +151,19 @@ class TestWorker:
         until(lambda: job.is_finished)
         assert job.state is jobs.State.STOPPED and not job.outcomes
         assert [path.name for path in job.folder.rglob("*") if path.is_file()] == ["recording0.wav"]
+
+    def test_the_end_waits_for_the_thread_that_computes(self, shelf_room, upload, tiny_checkpoint):
+        worker = jobs.Worker("cpu")
+        at_work, held = [], []
+        worker.after = lambda job, outcome: at_work.append(job) or until(lambda: held)
+        queue = [self.job(shelf_room, upload, tiny_checkpoint) for _ in range(2)]
+        for job in queue:
+            worker.submit(job)
+        until(lambda: at_work)
+        threading.Timer(0.3, held.append, [True]).start()
+        worker.close()
+        assert at_work == queue[:1] and queue[1].state is jobs.State.STOPPED
+        assert queue[0].is_finished and held
 
     def test_a_visitor_who_is_gone_is_not_waited_for(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
         monkeypatch.setattr(jobs, "GONE_SECONDS", -1.0)

@@ -557,7 +557,7 @@ def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path
     page.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_nothing_stays_when_it_is_ended(tmp_path, number):
     port = free_port()
     command = [sys.executable, "-m", "separator.web", "--port", str(port), "--no-browser"]

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -92,13 +93,12 @@ def serve(options: argparse.Namespace) -> None:
         if not options.no_browser:
             threading.Timer(1.0, webbrowser.open, [address]).start()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, server.handle_exit)  # as uvicorn itself does with the other two
         # Whoever has the page open in the end waits for what will not come: that is no error.
-        logging.getLogger("uvicorn.error").addFilter(lambda record: "graceful shutdown" not in _logged(record))
-        server.run(sockets=[listening])
-
-
-def _logged(record: logging.LogRecord) -> str:
-    return f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''}"
+        logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+        with contextlib.closing(site.worker):
+            server.run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -24,8 +24,8 @@ GONE_SECONDS = 30.0
 MOST_WAITING = 30
 # Models that stay loaded.
 MOST_MODELS = 2
-
-
+# So long the end waits for the piece that is worked on.
+CLOSE_SECONDS = 10.0
 NO_ROOM = "There is no room for it on this machine any more. Please try a shorter recording."
 
 
@@ -139,11 +139,12 @@ class Worker:
     ) -> None:
         self.device, self.longest_seconds = device, longest_seconds
         self.after: Callable[[Job, Outcome], Any] = lambda job, outcome: None
-        self._queue: queue.Queue[Job] = queue.Queue()
+        self._queue: queue.Queue[Job | None] = queue.Queue()
         self._unfinished: list[Job] = []
         self._lock = threading.Lock()
         self._models: dict[str, Separator] = {}
-        threading.Thread(target=self._work, daemon=True, name="separator").start()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="separator")
+        self._thread.start()
 
     def submit(self, job: Job) -> None:
         """Puts a job at the end of the queue.
@@ -164,6 +165,14 @@ class Worker:
             unfinished = [other for other in self._unfinished if not other.is_finished]
         return unfinished.index(job) if job in unfinished else 0
 
+    def close(self) -> None:
+        """Ends all jobs and the thread, which a process must not leave behind while it computes: it would crash."""
+        with self._lock:
+            for job in self._unfinished:
+                job.stop()
+        self._queue.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
     def model(self, options: Options) -> Separator:
         """The model of a job, which stays loaded. Raises what `Separator` raises."""
         model = self._models.pop(options.model, None) or Separator(options.model, self.device)
@@ -174,8 +183,7 @@ class Worker:
         return model
 
     def _work(self) -> None:
-        while True:
-            job = self._queue.get()
+        while (job := self._queue.get()) is not None:
             if job.is_unwanted:
                 job.state = State.STOPPED
                 continue
