@@ -51,6 +51,8 @@ class TrainerSettings:
     num_workers: int = 1
 
     def __post_init__(self) -> None:
+        if isinstance(self.compile, bool):  # as YAML reads "on" and "off"
+            object.__setattr__(self, "compile", "on" if self.compile else "off")
         choose("trainer.precision", self.precision, dict.fromkeys(("auto", "float32", "bfloat16")))
         choose("trainer.accelerator", self.accelerator, dict.fromkeys(("auto", "cpu", "cuda", "mps")))
         choose("trainer.compile", self.compile, {"auto": None, "on": None, "off": None})

@@ -58,6 +58,9 @@ class Run:
     def __init__(self, settings: dict[str, Any]) -> None:
         config.refuse_unknown(settings, SETTINGS, "")
         self.settings = settings
+        name = Path(str(settings["name"]))
+        if name.is_absolute() or ".." in name.parts:
+            raise ConfigError(f"name must be that of a folder in runs/, got {name}; for another place use run=")
         self.folder = RunFolder(Path(settings["run"]))
         self.trainer: TrainerSettings = config.build(settings["trainer"], "trainer")
         check_whole("seed", settings["seed"], least=0)

@@ -524,6 +524,7 @@ def test_linear_decay_rises_stays_and_falls():
         (["+schedule.patiences=5"], "no setting 'schedule.patiences'; .*did you mean 'patience'"),
         (["+modle.num_filters=5"], "no setting 'modle'; .*did you mean 'model'"),
         (["objective=sisnr"], "unknown objective 'sisnr'; .*did you mean 'si_snr'"),
+        (["name=../elsewhere"], "name must be that of a folder in runs/, got ../elsewhere; for another place use run="),
         (["trainer.precision=int8"], "unknown trainer.precision 'int8'"),
         (["trainer.ema_decay=1"], "trainer.ema_decay must be a number from 0 to 1, got 1"),
         (["trainer.clip_norm=-1"], "trainer.clip_norm must be a number of at least"),
@@ -548,6 +549,13 @@ def test_a_setting_that_does_not_exist_is_refused_with_its_name(tmp_path, overri
     base = [] if "data=folder" in overrides else QUICK
     with pytest.raises((ConfigError, DataError), match=message):
         Run(compose(*base, f"run={tmp_path}", *overrides))
+
+
+def test_on_and_off_are_those_of_yaml_too(tmp_path):
+    settings = compose(*QUICK, f"run={tmp_path}")
+    for value, name in ((False, "off"), (True, "on")):
+        settings["trainer"]["compile"] = value
+        assert Run(settings).trainer.compile == name
 
 
 def test_a_misspelt_key_inside_a_recipe_file_is_refused(tmp_path):

@@ -351,6 +351,16 @@ def test_stop_stops_and_another_waits_meanwhile(visit, recordings):
     assert first.is_enabled("#start") and first.locator(".player").count() == 0
 
 
+def test_a_lost_connection_is_told(visit, recordings):
+    page = visit()
+    give(page, recordings / "long.flac")
+    page.click("#start")
+    page.wait_for_function(r"/of 20:00 done/.test(document.querySelector('#told').textContent)")
+    page.context.set_offline(True)
+    page.wait_for_selector("#lost:text('The connection to the server was lost')")
+    assert not page.is_visible("#told")
+
+
 def test_a_reload_in_the_middle_ends_it(visit, recordings):
     page, other = visit(), visit()
     give(page, recordings / "long.flac")

@@ -90,15 +90,14 @@ class FolderCorpus:
         self._names = list(self._recordings)
         self._cache = _Cache(cache_megabytes * 2**20)
 
+    def __str__(self) -> str:
+        seconds = sum(item.seconds for items in self._recordings.values() for item in items)
+        return f"{len(self._names)} speakers ({seconds / 60:.0f} min)"
+
     @property
     def speakers(self) -> Sequence[str]:
         """Names of the folders."""
         return self._names
-
-    @property
-    def seconds(self) -> float:
-        """Length of everything in it."""
-        return sum(item.seconds for items in self._recordings.values() for item in items)
 
     def lengths(self, speaker: int) -> Sequence[int]:
         """Samples in each of a speaker's recordings, once resampled."""

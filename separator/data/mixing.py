@@ -211,12 +211,7 @@ class Mixtures(Dataset):
                 raise DataError(f"mixtures of {len(active)} voices need as many speakers, got {len(corpus.speakers)}")
 
     def __str__(self) -> str:
-        parts = []
-        for corpus in self.corpora:
-            seconds = getattr(corpus, "seconds", None)
-            length = f" ({seconds / 60:.0f} min)" if seconds is not None else ""
-            parts.append(f"{len(corpus.speakers)} speakers{length}")
-        return f"drawn mixtures of {' and '.join(parts)}"
+        return f"drawn mixtures of {' and '.join(map(str, self.corpora))}"
 
     @property
     def skipped(self) -> list[str]:

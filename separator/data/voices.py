@@ -213,6 +213,10 @@ class GeneratedCorpus:
         self._names = [f"voice{number}" for number in range(num_speakers)]
         self._made: dict[tuple[int, int], np.ndarray] = {}
 
+    def __str__(self) -> str:
+        minutes = len(self._names) * self.num_recordings * self.seconds / 60
+        return f"{len(self._names)} generated speakers ({minutes:.0f} min)"
+
     @property
     def speakers(self) -> Sequence[str]:
         """voice0, voice1, ..."""
