@@ -2,6 +2,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 CONSTRAINTS := constraints.txt
+# Processes that test.
+WORKERS ?= 2
 
 .PHONY: demo test lint format clean train-default train-default-causal
 
@@ -9,7 +11,7 @@ demo: $(VENV)/.installed
 	$(PYTHON) -m separator.demo --out demo
 
 test: lint
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(PYTHON) -m ruff format --check .
