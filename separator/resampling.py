@@ -10,7 +10,6 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import i0
 
 # Zero crossings of the sinc on each side, at the lower rate: 2 ms at 16 kHz.
 ZERO_CROSSINGS = 32
@@ -89,7 +88,7 @@ def _filters(phase: np.ndarray, up: int, down: int) -> np.ndarray:
     half = _half(up, down)
     distance = np.arange(1 - half, half + 1) - phase[:, None] / up
     cutoff = min(1.0, up / down) * (1 - TRANSITION / 2)
-    window = i0(KAISER_BETA * np.sqrt(np.maximum(0, 1 - np.square(distance / half))))
+    window = np.i0(KAISER_BETA * np.sqrt(np.maximum(0, 1 - np.square(distance / half))))
     filters = np.sinc(cutoff * distance) * window
     return (filters / filters.sum(1, keepdims=True)).astype(np.float32)
 

@@ -178,7 +178,9 @@ def test_help_imports_nothing_heavy():
 
 def test_import_separator_is_light_and_lazy():
     code = f"import sys, separator; assert not set({FORBIDDEN}) & set(sys.modules), sys.modules.keys()\n"
-    code += "separator.Separator; assert not {'librosa', 'torchaudio', 'hydra', 'matplotlib'} & set(sys.modules)\n"
+    code += "separator.Separator('default', 'cpu')\n"
+    code += "late = {'librosa', 'torchaudio', 'hydra', 'matplotlib', 'scipy', 'sympy', 'torch._dynamo'}\n"
+    code += "assert not late & set(sys.modules), late & set(sys.modules)\n"
     code += "assert all(hasattr(separator, name) for name in separator.__all__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from separator import objectives
 from separator.errors import ConfigError, check_whole, choose
 from separator.models.fast import FastConvTasNet
-from separator.models.filterbank import Decoder, Encoder, fourier_pair, log_magnitude
+from separator.models.filterbank import Decoder, Encoder, check_fourier, fourier_pair, log_magnitude
 from separator.models.norms import make_norm
 from separator.models.replay import Step
 from separator.models.state import State
@@ -144,6 +144,8 @@ class ConvTasNet(nn.Module):
         self.decoder = Decoder(num_filters, decoder_length, stride, framing)
         choose("encoder_init", encoder_init, ENCODER_INITS)
         if encoder_init == "fourier":
+            check_fourier(num_filters, filter_length)
+        if encoder_init == "fourier" and not self.encoder.weight.is_meta:  # where nothing has a value
             analysis, synthesis = fourier_pair(num_filters, filter_length, stride, decoder_length)
             self.encoder.weight.data.copy_(analysis)
             self.decoder.weight.data.copy_(synthesis)

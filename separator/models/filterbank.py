@@ -140,6 +140,15 @@ def overlap_add(windows: Tensor, stride: int) -> Tensor:
     return torch.stack(shifted).sum(0).flatten(-2)
 
 
+def check_fourier(num_filters: int, filter_length: int) -> None:
+    """Raises `ConfigError` if there is no `fourier_pair` of such sizes."""
+    if num_filters % 2 or num_filters < filter_length:
+        raise ConfigError(
+            f"encoder_init='fourier' needs an even num_filters of at least filter_length={filter_length}, "
+            f"got {num_filters}: raise num_filters or use encoder_init='random'"
+        )
+
+
 def fourier_pair(
     num_filters: int, filter_length: int, stride: int, decoder_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -151,12 +160,8 @@ def fourier_pair(
     window, are those of `decoder_length` samples. The product of both windows, overlapped, is 1.
     (Encoders that start so: Pariente et al. 2020, arXiv:1910.10400; windows: Mauler & Martin 2007.)
     """
+    check_fourier(num_filters, filter_length)
     half = num_filters // 2
-    if num_filters % 2 or num_filters < filter_length:
-        raise ConfigError(
-            f"encoder_init='fourier' needs an even num_filters of at least filter_length={filter_length}, "
-            f"got {num_filters}: raise num_filters or use encoder_init='random'"
-        )
     length = decoder_length or filter_length
     sample = torch.arange(filter_length, dtype=torch.float64)
     frequency = (torch.arange(half, dtype=torch.float64) + 0.5) / num_filters
