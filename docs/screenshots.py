@@ -56,7 +56,7 @@ def opened(browser: Browser, url: str, **settings: object) -> Page:
 
 def drop(page: Page, *paths: Path) -> None:
     page.set_input_files("#files input[type=file]", [str(path) for path in paths])
-    page.wait_for_selector(f"#files :text('{paths[0].stem}')")
+    page.wait_for_selector(f"#files .file-preview :text('{paths[0].stem}')")
     page.click("#start")
 
 

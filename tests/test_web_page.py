@@ -110,7 +110,7 @@ def visit(browser, address):
 def give(page, *paths):
     page.set_input_files("#files input[type=file]", [str(path) for path in paths])
     for path in paths:
-        page.wait_for_selector(f"#files :text('{path.stem[:4]}')")
+        page.wait_for_selector(f"#files .file-preview :text('{path.stem[:4]}')")  # it has arrived
 
 
 def tell(page):
@@ -221,7 +221,7 @@ def test_one_block_follows_the_other_without_a_gap(visit, recordings):
 def test_too_many_recordings_are_told(visit, recordings, monkeypatch):
     page = visit()
     page.set_input_files("#files input[type=file]", [str(recordings / "silent.wav")] * 101)
-    page.wait_for_function("document.querySelectorAll('#files .file').length === 101")
+    page.wait_for_function("document.querySelectorAll('#files .file-preview .file').length === 101")
     page.click("#start")
     page.wait_for_selector("#told :text('101 recordings are more than this page takes at a time, 100')")
 

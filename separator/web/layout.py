@@ -154,7 +154,8 @@ class Visit:
         uploads = [(path, Path(path).name) for path in paths or []]
         uploads += [(recorded, MICROPHONE)] if recorded else []
         if not uploads:
-            yield _note("Choose a recording first, or press <b>Try an example</b>."), "", *_buttons(True)
+            text = "Choose a recording first, wait until it has arrived, or press <b>Try an example</b>."
+            yield _note(text), "", *_buttons(True)
             return
         if len(uploads) > MOST_FILES:
             text = f"{len(uploads)} recordings are more than this page takes at a time, {MOST_FILES}. Give it fewer."
