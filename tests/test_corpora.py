@@ -17,6 +17,7 @@ def test_every_format_rate_and_depth_is_found_and_read(corpus_folder):
     assert list(speakers) == [f"speaker{number}" for number in range(6)]
     assert all(len(files) == 2 for files in speakers.values())
     corpus = FolderCorpus(speakers, RATE)
+    assert corpus.seconds == pytest.approx(6 * 2 * 1.5, abs=0.8)
     assert str(corpus) == "6 speakers (0 min)"
     for speaker in range(6):
         lengths = corpus.lengths(speaker)

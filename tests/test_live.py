@@ -435,8 +435,9 @@ def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, m
             result = cli.main(["-m", str(causal_checkpoint), "-o", str(tmp_path / "out"), *arguments])
         except SystemExit as ended:  # of argparse
             result = ended.code
-    assert result == code
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert result == code, said
+    assert message in said and "Traceback" not in said
     assert not (tmp_path / "out").exists()
 
 

@@ -79,7 +79,7 @@ def test_separating_two_voices_is_a_real_task_that_masks_can_solve():
 
 def test_a_corpus_reads_what_the_voice_says():
     corpus = GeneratedCorpus(3, 2, 1.0, 8000, seed=4)
-    assert str(corpus) == "3 generated speakers (0 min)"
+    assert str(GeneratedCorpus(3, 20, 30.0, 8000, seed=4)) == "3 generated speakers (30 min)"
     assert len(corpus.speakers) == 3 and list(corpus.lengths(0)) == [8000, 8000]
     expected = Voice.draw(np.random.default_rng([4, 2])).speak(1.0, 8000, np.random.default_rng([4, 2, 2]))
     np.testing.assert_allclose(corpus.read(2, 1, 1000, 500), expected[1000:1500], atol=1e-4)

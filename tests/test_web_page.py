@@ -218,12 +218,13 @@ def test_one_block_follows_the_other_without_a_gap(visit, recordings):
     np.testing.assert_allclose(np.diff(blocks[:, 0, 0]), 4, atol=1e-6)
 
 
-def test_too_many_recordings_are_told(visit, recordings, monkeypatch):
+def test_too_many_recordings_are_told(visit, recordings):
     page = visit()
     page.set_input_files("#files input[type=file]", [str(recordings / "silent.wav")] * 101)
     page.wait_for_function("document.querySelectorAll('#files .file-preview .file').length === 101")
     page.click("#start")
     page.wait_for_selector("#told :text('101 recordings are more than this page takes at a time, 100')")
+    assert page.is_enabled("#start") and page.is_disabled("#stop") and page.locator(".player").count() == 0
 
 
 def test_a_finger_that_scrolls_does_not_seek(visit, recordings):

@@ -91,8 +91,12 @@ class FolderCorpus:
         self._cache = _Cache(cache_megabytes * 2**20)
 
     def __str__(self) -> str:
-        seconds = sum(item.seconds for items in self._recordings.values() for item in items)
-        return f"{len(self._names)} speakers ({seconds / 60:.0f} min)"
+        return f"{len(self._names)} speakers ({self.seconds / 60:.0f} min)"
+
+    @property
+    def seconds(self) -> float:
+        """Length of everything in it."""
+        return sum(item.seconds for items in self._recordings.values() for item in items)
 
     @property
     def speakers(self) -> Sequence[str]:

@@ -145,10 +145,10 @@ class ConvTasNet(nn.Module):
         choose("encoder_init", encoder_init, ENCODER_INITS)
         if encoder_init == "fourier":
             check_fourier(num_filters, filter_length)
-        if encoder_init == "fourier" and not self.encoder.weight.is_meta:  # where nothing has a value
-            analysis, synthesis = fourier_pair(num_filters, filter_length, stride, decoder_length)
-            self.encoder.weight.data.copy_(analysis)
-            self.decoder.weight.data.copy_(synthesis)
+            if not self.encoder.weight.is_meta:  # where nothing has a value
+                analysis, synthesis = fourier_pair(num_filters, filter_length, stride, decoder_length)
+                self.encoder.weight.data.copy_(analysis)
+                self.decoder.weight.data.copy_(synthesis)
 
     def forward(self, mixture: Tensor, state: State | None = None) -> Tensor:
         """`[batch, time]` -> `[batch, source, time]`; with several channels, `[batch, channel, time]` likewise.

@@ -154,13 +154,14 @@ def fourier_pair(
 ) -> tuple[Tensor, Tensor]:
     """Analysis and synthesis filters `[filter, sample]` that reconstruct exactly, as a start for learning.
 
+    Of sizes that `check_fourier` lets pass.
+
     Filters 0 to K - 1 (K = `num_filters` / 2) are cosines and K to 2K - 1 the sines of the same K
     frequencies, (k + 1/2) / 2K cycles a sample: a tight frame, since they are orthogonal over 2K samples.
     The analysis window rises and falls like the square root of a Hann window; its fall, and the synthesis
     window, are those of `decoder_length` samples. The product of both windows, overlapped, is 1.
     (Encoders that start so: Pariente et al. 2020, arXiv:1910.10400; windows: Mauler & Martin 2007.)
     """
-    check_fourier(num_filters, filter_length)
     half = num_filters // 2
     length = decoder_length or filter_length
     sample = torch.arange(filter_length, dtype=torch.float64)

@@ -16,6 +16,7 @@ from typing import Any
 from separator import readers
 from separator.errors import ConfigError, SeparatorError
 from separator.separation import FileResult, Separator
+from separator.web import store
 
 LOG = logging.getLogger(__name__)
 # A page that has not asked for news of its job for so long is closed.
@@ -26,7 +27,7 @@ MOST_WAITING = 30
 MOST_MODELS = 2
 # So long the end waits for the piece that is worked on.
 CLOSE_SECONDS = 10.0
-NO_ROOM = "There is no room for it on this machine any more. Please try a shorter recording."
+NO_ROOM = f"{store.NO_ROOM} Please try a shorter recording."
 
 
 class State(enum.Enum):

@@ -20,6 +20,7 @@ from separator.errors import ConfigError
 
 # A folder's name, in bytes of randomness.
 TOKEN_BYTES = 16
+NO_ROOM = "There is no room for it on this machine any more."
 NO_UPLOAD = "Only what was uploaded can be separated."
 TOKEN = re.compile(r"[\w-]{20,}")
 
@@ -70,7 +71,7 @@ class Store:
         except FileNotFoundError as error:
             raise ConfigError("What was uploaded is kept for an hour. Please drop it again.") from error
         except OSError as error:
-            raise ConfigError("There is no room for it on this machine any more.") from error
+            raise ConfigError(NO_ROOM) from error
         return path
 
     def find(self, token: str) -> Path | None:
