@@ -1,12 +1,15 @@
-"""SIGTERM and SIGHUP as exceptions, as Python makes one of Ctrl-C."""
+"""What is done at SIGTERM and SIGHUP: an exception, as Python makes one of Ctrl-C, or what else is asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+# Besides SIGINT, which Python makes an exception itself.
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(BaseException):
@@ -17,21 +20,29 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end what runs as Ctrl-C does, so that nothing half-written stays."""
+def handled(numbers: Iterable[signal.Signals], handle: Callable[[int, Any], None]) -> Iterator[None]:
+    """Calls `handle(number, frame)` for each of these signals, but for those that are ignored, as by nohup.
 
-    def handle(number: int, _: Any) -> None:
-        raise Terminated(number)
-
+    Only the main thread can ask for signals; in another one nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup
+        if handler is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def terminable() -> contextlib.AbstractContextManager[None]:
+    """SIGTERM and SIGHUP end what runs as Ctrl-C does, so that nothing half-written stays."""
+
+    def handle(number: int, _: Any) -> None:
+        raise Terminated(number)
+
+    return handled(ENDING, handle)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -585,6 +586,33 @@ def test_nothing_stays_when_it_is_ended(tmp_path, number):
     server.send_signal(number)
     said, _ = server.communicate(timeout=SECONDS)
     assert (server.returncode, said) == (0, "") and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_can_be_ended_while_the_server_starts(tmp_path, number):
+    # Uvicorn asks for the factory when the coroutine that serves is made and not yet run.
+    script = f"""
+import signal, sys, uvicorn
+from separator.web.__main__ import main
+
+def interrupted(config, get=uvicorn.Config.get_loop_factory):
+    signal.raise_signal({int(number)})
+    return get(config)
+
+uvicorn.Config.get_loop_factory = interrupted
+sys.argv[1:] = ["--port", "{free_port()}", "--no-browser"]
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0 and re.fullmatch(r"open http\S+ \(Ctrl-C ends it\)\n", done.stdout)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_tells_what_is_wrong(tmp_path):

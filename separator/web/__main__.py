@@ -15,7 +15,7 @@ import webbrowser
 from pathlib import Path
 
 from separator.errors import ConfigError, SeparatorError, check_number, reason
-from separator.signals import Terminated, terminable
+from separator.signals import ENDING, Terminated, handled, terminable
 from separator.web.store import Store
 
 # What a browser on this machine calls it.
@@ -88,16 +88,15 @@ def serve(options: argparse.Namespace) -> None:
             head=HEAD,
             show_error=False,
         )
-        address = f"http://{options.host}:{options.port}/"
-        print(f"open {address} (Ctrl-C ends it)", flush=True)
-        if not options.no_browser:
-            threading.Timer(1.0, webbrowser.open, [address]).start()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            signal.signal(signal.SIGHUP, server.handle_exit)  # as uvicorn itself does with the other two
         # Whoever has the page open in the end waits for what will not come: that is no error.
         logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
-        with contextlib.closing(site.worker):
+        # From before the server starts, since an exception in the middle of that would tear it.
+        with contextlib.closing(site.worker), handled((signal.SIGINT, *ENDING), server.handle_exit):
+            address = f"http://{options.host}:{options.port}/"
+            print(f"open {address} (Ctrl-C ends it)", flush=True)
+            if not options.no_browser:
+                threading.Timer(1.0, webbrowser.open, [address]).start()
             server.run(sockets=[listening])
 
 
