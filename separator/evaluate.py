@@ -26,7 +26,10 @@ from separator.summary import Row
 
 log = logging.getLogger("separator.evaluate")
 
-SETTINGS = ("model", "baseline", "device", "precision", "data", "limit", "measures", "bounds", "report", "out")
+SETTINGS = (
+    *("model", "baseline", "device", "precision", "shifts"),
+    *("data", "limit", "measures", "bounds", "report", "out"),
+)
 # Prefix of the columns that tell what an ideal mask of this kind reaches.
 BOUNDS = {"ibm": "binary", "irm": "ratio"}
 
@@ -219,7 +222,7 @@ def _load(settings: Mapping[str, Any]) -> list[Separator]:
     for name in names:
         if not isinstance(name, str):
             raise ConfigError(f"model must be a model's name or a checkpoint's path, got {name!r}")
-    model, *others = (Separator(name, settings["device"], settings["precision"]) for name in names)
+    model, *others = (Separator(name, settings["device"], settings["precision"], settings["shifts"]) for name in names)
     for other in others:
         if (other.sources, other.sample_rate) != (model.sources, model.sample_rate):
             raise ConfigError(

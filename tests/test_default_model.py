@@ -43,14 +43,22 @@ def test_it_separates_generated_voices(model, wanted, request):
     assert np.mean(scores) > wanted, scores
 
 
-@BOTH
-def test_it_separates_real_voices(model, wanted, request):
+def scores_on_real_voices(chosen, limit):
     path = Path(__file__).resolve().parents[2] / "shared" / "voices" / "valid_mixtures.csv"
     if not path.exists():
         pytest.skip("the real voices are not here")
-    chosen = request.getfixturevalue(model)
-    rows = evaluate.evaluate(chosen, MixtureSet(mixture_list(path, chosen.sources), chosen.sample_rate), limit=12)
-    assert np.mean([row["si_snri"] for row in rows]) > wanted
+    mixtures = MixtureSet(mixture_list(path, chosen.sources), chosen.sample_rate)
+    return [row["si_snri"] for row in evaluate.evaluate(chosen, mixtures, limit)]
+
+
+@BOTH
+def test_it_separates_real_voices(model, wanted, request):
+    assert np.mean(scores_on_real_voices(request.getfixturevalue(model), 12)) > wanted
+
+
+def test_more_shifts_are_better(default):
+    once, often = (np.array(scores_on_real_voices(one, 20)) for one in (default, separator.Separator(shifts=4)))
+    assert often.mean() > once.mean() + 0.1 and (often > once).mean() > 0.6
 
 
 @pytest.mark.parametrize("model", ["default", "causal"])

@@ -402,6 +402,7 @@ def test_samples_above_full_scale_are_counted(tmp_path, capsys, causal_checkpoin
         (["a.wav", "b.wav", "--stream"], b"", 2, "--stream takes one source, got 2"),
         (["-", "--stream", "--flac"], b"", 2, "not valid before its end"),
         (["-", "--stream", "--segment", "3"], b"", 2, "--segment and --overlap mean nothing to it"),
+        (["-", "--stream", "--shifts", "2"], b"", 2, "--shifts is for recordings in files"),
         (["-", "--stream", "--json", "-o", "-"], b"", 2, "both want standard output"),
         (["a.wav", "--raw", "8000"], b"", 2, "--raw says what --stream reads"),
         (["missing.wav", "--stream"], b"", 1, "missing.wav: no such file"),

@@ -161,12 +161,52 @@ def test_waveforms_that_cannot_be_used_are_refused(tiny, waveform, rate, message
         (dict(precision="int8"), "unknown precision"),
         (dict(segment_seconds=0), "segment_seconds must be a number from 0.01"),
         (dict(segment_seconds=float("inf")), "segment_seconds must be a number .*, got inf"),
+        (dict(shifts=0), "shifts must be a whole number of at least 1, got 0"),
+        (dict(shifts=1.5), "shifts must be a whole number"),
         (dict(overlap=1.0), "overlap must be a number from 0 to 0.95"),
     ],
 )
 def test_impossible_settings_are_refused(tiny_checkpoint, arguments, message):
     with pytest.raises(ConfigError, match=message):
         separator.Separator(**({"model": tiny_checkpoint} | arguments))
+
+
+@pytest.mark.parametrize("interchangeable", [True, False])
+def test_shifts_are_a_mean_of_what_the_network_gives_elsewhere(interchangeable, tmp_path, two_voices, monkeypatch):
+    names = None if interchangeable else ["speech", "noise"]
+    net = separator.ConvTasNet(sample_rate=8000, sources=names, **SMALL)
+    separator.save(net, tmp_path / "net.safetensors")
+    model = separator.Separator(tmp_path / "net.safetensors", precision="float32", shifts=4)
+    voices = torch.tensor(two_voices[:, None, ::2])
+    heard = []
+
+    def estimate(mixture, weights, state=None):
+        """The voices, the other way round in every second call, with an error of its own in each."""
+        later = mixture.shape[-1] - voices.shape[-1]
+        number = len(heard)
+        heard.append((later, mixture))
+        stems = [torch.nn.functional.pad(voice, (later, 0)) for voice in voices]
+        errors = torch.randn(2, *mixture.shape[1:], generator=torch.Generator().manual_seed(number))
+        stems = (-1) ** number * torch.stack([stem + 0.05 * error for stem, error in zip(stems, errors, strict=True)])
+        return (stems.flip(0) if interchangeable and number % 2 else stems).transpose(0, 1)[None]
+
+    monkeypatch.setattr(model._estimator, "estimate", estimate)
+    stems = model.separate(two_voices.sum(0)[::2].copy(), 8000)
+    assert [later for later, _ in heard] == [0, 2, 4, 6]  # of the 8 samples from frame to frame
+    first = heard[0][1]
+    for number, (later, mixture) in enumerate(heard):
+        torch.testing.assert_close((-1) ** number * mixture[..., later:], first)
+        assert not mixture[..., :later].any()
+    gain = float(first.abs().max() / np.abs(two_voices.sum(0)[::2]).max())
+    errors = [gain * stem - voice[0].numpy() for stem, voice in zip(stems.values(), voices, strict=True)]
+    # Four errors of 0.05 that know nothing of each other leave half of it in their mean.
+    assert 0.02 < np.sqrt(np.mean(np.square(errors))) < 0.03
+
+
+def test_a_model_that_streams_takes_one_shift(tmp_path):
+    separator.save(separator.ConvTasNet(causal=True, norm="channel", **SMALL), tmp_path / "net.safetensors")
+    with pytest.raises(ConfigError, match="shifts=2: a model that can stream hears a recording once"):
+        separator.Separator(tmp_path / "net.safetensors", shifts=2)
 
 
 def write(path, samples, rate=8000, subtype=None):

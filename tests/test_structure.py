@@ -31,7 +31,7 @@ ALLOWED = {
     "stem_paths": {"errors"},
     "wav": {"audio"},
     "stem_files": {"audio", "errors", "files", "wav"},
-    "estimation": {"devices", "errors", "models"},
+    "estimation": {"devices", "errors", "models", "objectives"},
     "pipeline": {"chunks", "errors", "estimation", "speakers", "stream"},
     "separation": {
         "audio", "errors", "estimation", "models", "pipeline", "readers", "stem_files", "stem_paths",

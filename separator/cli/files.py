@@ -98,6 +98,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     settings = {
         "device": options.device,
         "precision": options.precision,
+        "shifts": options.shifts,
         "segment_seconds": options.segment,
         "overlap": options.overlap,
     }

@@ -59,6 +59,12 @@ def _add_how(options: argparse.ArgumentParser) -> None:
     how.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     how.add_argument("--precision", default="auto", help="auto (the fastest here), float32 or bfloat16 (default: auto)")
     how.add_argument(
+        "--shifts",
+        type=int,
+        metavar="N",
+        help="separate N times, shifted by parts of a frame, and take the mean: better, N times as long (default: 1)",
+    )
+    how.add_argument(
         "--segment", type=float, metavar="SECONDS", help="longest piece separated at a time; less needs less memory"
     )
     how.add_argument("--overlap", type=float, metavar="FRACTION", help="how much neighbouring pieces share")

@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         parser().error("--stream writes WAV: a FLAC or Ogg file is not valid before its end")
     if options.segment is not None or options.overlap is not None:
         parser().error("--stream works without pieces: --segment and --overlap mean nothing to it")
+    if options.shifts is not None:
+        parser().error("--stream separates what arrives once; --shifts is for recordings in files")
     if options.json and options.out == "-":
         parser().error("--json and --out - both want standard output: name a folder with --out")
     from separator import sources
