@@ -40,14 +40,23 @@ class Estimator:
         self.device = find_device(device)
         self.net = net.to(self.device).requires_grad_(False)
         self.precision = choose("precision", precision, PRECISIONS) or _fastest_precision(net, self.device)
-        check_whole("shifts", shifts)
-        if shifts > 1 and net.can_stream:
-            raise ConfigError(f"shifts={shifts}: a model that can stream hears a recording once; leave shifts at 1")
         self.shifts = shifts
         self.batch = GPU_BATCH if self.device.type == "cuda" else 1
         self._whole: ConvTasNet | FastConvTasNet = self.net
         if fast.suits(net):
             self._whole = net.fast(self.precision)
+
+    @property
+    def shifts(self) -> int:
+        """How often each piece goes through the network."""
+        return self._shifts
+
+    @shifts.setter
+    def shifts(self, shifts: int) -> None:
+        check_whole("shifts", shifts)
+        if shifts > 1 and self.net.can_stream:
+            raise ConfigError(f"shifts={shifts}: a model that can stream hears a recording once; leave shifts at 1")
+        self._shifts = shifts
 
     def __call__(self, chunks: Sequence[Tensor]) -> list[Tensor]:
         """Chunks `[channel, time]` of one shape -> each one's sources `[source, channel, time]`, at their level in it.

@@ -194,7 +194,8 @@ def run(settings: dict[str, Any]) -> None:
         evaluate(model, mixtures, settings["limit"], extra, settings["bounds"] and model is models[0])
         for model in models
     ]
-    facts = _facts(models[0], data.name, rows, settings)
+    what = data.name if models[0].shifts == 1 else f"{data.name} in {models[0].shifts} shifts"
+    facts = _facts(models[0], what, rows, settings)
     writes: dict[Path, files.Write] = {out / "mixtures.csv": lambda path: path.write_text(as_csv(rows))}
     if others:
         facts["baseline"] = {"model": models[1].model, **summary.summarize(others[0])}

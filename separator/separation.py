@@ -160,6 +160,15 @@ class Separator:
         return self._estimator.precision
 
     @property
+    def shifts(self) -> int:
+        """How often each piece is separated. Raises `ConfigError` where it is set to what cannot be."""
+        return self._estimator.shifts
+
+    @shifts.setter
+    def shifts(self, shifts: int) -> None:
+        self._estimator.shifts = shifts
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """Names of the stems."""
         return self.net.sources

@@ -156,6 +156,12 @@ def test_generated_mixtures_need_no_list(tmp_path, tiny_checkpoint):
     done = run(tmp_path, f"model={tiny_checkpoint}", "data.generated_mixtures=2", "measures=[]", "bounds=false")
     assert done.returncode == 0 and "generated voices, 2 mixtures" in done.stdout
     assert "STOI" not in done.stdout and "ideal" not in done.stdout
+    once = json.loads((tmp_path / "runs/evaluation/summary.json").read_text())
+    settings = ["data.generated_mixtures=2", "measures=[]", "bounds=false", "shifts=2"]
+    done = run(tmp_path, f"model={tiny_checkpoint}", *settings)
+    assert done.returncode == 0 and "generated voices in 2 shifts, 2 mixtures" in done.stdout
+    twice = json.loads((tmp_path / "runs/evaluation/summary.json").read_text())
+    assert twice["si_snri"]["mean"] != once["si_snri"]["mean"] and twice["weights"] == once["weights"]
 
 
 def test_a_recipes_test_set(tmp_path):

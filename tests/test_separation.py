@@ -207,6 +207,10 @@ def test_a_model_that_streams_takes_one_shift(tmp_path):
     separator.save(separator.ConvTasNet(causal=True, norm="channel", **SMALL), tmp_path / "net.safetensors")
     with pytest.raises(ConfigError, match="shifts=2: a model that can stream hears a recording once"):
         separator.Separator(tmp_path / "net.safetensors", shifts=2)
+    model = separator.Separator(tmp_path / "net.safetensors")
+    with pytest.raises(ConfigError, match="shifts=3"):
+        model.shifts = 3
+    assert model.shifts == 1
 
 
 def write(path, samples, rate=8000, subtype=None):

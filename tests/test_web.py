@@ -259,7 +259,8 @@ class TestWorker:
         a, b, c = (shutil.copy(tiny_checkpoint, tmp_path / f"{name}.safetensors") for name in "abc")
         first = worker.model(options(a))
         worker.model(options(b))
-        assert worker.model(options(a, segment_seconds=2.0)) is first and first.segment_seconds == 2.0
+        assert worker.model(options(a, segment_seconds=2.0, shifts=3)) is first
+        assert first.segment_seconds == 2.0 and first.shifts == 3
         worker.model(options(c))
         assert list(worker._models) == [str(a), str(c)] and len(worker._models) == jobs.MOST_MODELS
 

@@ -304,6 +304,12 @@ def test_a_number_that_is_none_is_told(visit, recordings):
     page.click("#start")
     page.wait_for_selector("#told :text('Overlap must be a number from 0 to 0.75, got 2')")
     assert page.is_enabled("#start") and page.is_disabled("#stop") and page.locator(".player").count() == 0
+    page.get_by_label("Overlap").fill("0.25")
+    page.get_by_label("Shifts").fill("2")
+    page.click("#model input")
+    page.click("[role=option]:has-text('default-causal')")
+    page.click("#start")
+    page.wait_for_selector("#told :text('default-causal hears a recording once: leave Shifts at 1')")
 
 
 def test_the_example_is_one_click_away(visit, tmp_path):

@@ -54,6 +54,7 @@ class Options:
     model: str
     segment_seconds: float
     overlap: float
+    shifts: int = 1
     extension: str = "wav"
     subtype: str | None = None
 
@@ -180,7 +181,7 @@ class Worker:
         while len(self._models) >= MOST_MODELS:
             del self._models[next(iter(self._models))]
         self._models[options.model] = model  # behind all others: it was used last
-        model.segment_seconds, model.overlap = options.segment_seconds, options.overlap
+        model.segment_seconds, model.overlap, model.shifts = options.segment_seconds, options.overlap, options.shifts
         return model
 
     def _work(self) -> None:

@@ -31,7 +31,7 @@ MOST_FILES = 100
 # How often a visitor is told how far it is.
 TICK_SECONDS = 0.3
 # Pieces of a recording: what `separate` takes, within what keeps memory bounded and a stop button quick.
-SEGMENTS, OVERLAPS = (1.0, 60.0), (0.0, 0.75)
+SEGMENTS, OVERLAPS, SHIFTS = (1.0, 60.0), (0.0, 0.75), (1, 16)
 WORKING = '<progress aria-label="Working"></progress>'
 FORMATS = {"WAV": "wav", "FLAC": "flac", "Ogg Vorbis": "ogg"}
 DEPTHS = {"as the recording": None, "24 bit": "PCM_24", "32-bit float": "FLOAT"}
@@ -123,9 +123,15 @@ def _choices(site: Site, largest_megabytes: float) -> tuple[list, list]:
                     SEGMENT_SECONDS, label="Segment (seconds)", info="longest piece separated at a time"
                 )
                 overlap = gr.Number(OVERLAP, label="Overlap", info="part of it that neighbouring pieces share")
+                shifts = gr.Number(
+                    1,
+                    label="Shifts",
+                    info="how often it is separated: 4 are better, and take 4 times as long",
+                    precision=0,
+                )
     _take_only_uploads(files, site.store)
     _take_only_uploads(microphone, site.store)
-    return [files, microphone], [model, container, depth, segment, overlap]
+    return [files, microphone], [model, container, depth, segment, overlap, shifts]
 
 
 class Visit:
@@ -213,7 +219,15 @@ class Visit:
                 job.stop()
                 self.jobs.pop(visitor, None)
 
-    def _options(self, model: str, container: str, depth: str, segment: float | None, overlap: float | None) -> Options:
+    def _options(
+        self,
+        model: str,
+        container: str,
+        depth: str,
+        segment: float | None,
+        overlap: float | None,
+        shifts: int | None,
+    ) -> Options:
         """Raises `ConfigError` in plain words for what does not go together."""
         extension, subtype = FORMATS[container], DEPTHS[depth]
         _, held = stem_files.container_of(Path(f"stem.{extension}"), subtype or "PCM_16")
@@ -221,8 +235,12 @@ class Visit:
             raise ConfigError(f'{container} does not hold samples of {depth}: choose "as the recording", or WAV.')
         check_number("Segment (seconds)", segment, *SEGMENTS)
         check_number("Overlap", overlap, *OVERLAPS)
-        assert segment is not None and overlap is not None
-        return Options(self.site.choice(model).model, segment, overlap, extension, subtype)
+        check_number("Shifts", shifts, *SHIFTS)
+        assert segment is not None and overlap is not None and shifts is not None
+        choice = self.site.choice(model)
+        if shifts > 1 and choice.can_stream:
+            raise ConfigError(f"{choice.name} hears a recording once: leave Shifts at 1, or choose another model.")
+        return Options(choice.model, segment, overlap, shifts, extension, subtype)
 
     def _shown(self, job: Job) -> str:
         shelves = self.site.shelves.get(job.folder.name, [])
