@@ -128,10 +128,11 @@ def main() -> None:
     parser.add_argument("list", type=Path, help="as for python -m separator.evaluate")
     parser.add_argument("models", nargs="+")
     parser.add_argument("--count", type=int, help="only the first so many mixtures")
+    parser.add_argument("--shifts", type=int, default=1, help="as for separate")
     parser.add_argument("--pictures", type=Path, metavar="DIR")
     options = parser.parse_args()
     for name in options.models:
-        model = separator.Separator(name)
+        model = separator.Separator(name, shifts=options.shifts)
         mixtures = MixtureSet(mixture_list(options.list, model.sources), model.sample_rate)
         items = [mixtures[index] for index in range(min(options.count or len(mixtures), len(mixtures)))]
         gains = [improvement(model, item) for item in tqdm(items, "mixtures", disable=None)]

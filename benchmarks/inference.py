@@ -144,10 +144,10 @@ def on_gpu(theirs, ours):
         )
 
 
-def time_model(name, seconds):
+def time_model(name, seconds, shifts):
     """A model as `Separator` runs it, in both precisions."""
     for precision in ("float32", "auto"):
-        model = separator.Separator(name, precision=precision)
+        model = separator.Separator(name, precision=precision, shifts=shifts)
         samples = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * model.sample_rate)).astype(np.float32)
         model.separate(samples, model.sample_rate)
         started = time.perf_counter()
@@ -163,11 +163,12 @@ def main():
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--model")
+    parser.add_argument("--shifts", type=int, default=1, help="of that model, as for separate")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.model:
         for seconds in options.seconds:
-            time_model(options.model, seconds)
+            time_model(options.model, seconds, options.shifts)
         return
     theirs, ours = same_weights()
     with tempfile.TemporaryDirectory() as folder:
