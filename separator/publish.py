@@ -185,6 +185,8 @@ def _training(training: dict[str, Any]) -> list[str]:
         return ["## Training", "Nothing is known of it."]
     valid = training.get("valid_si_snri")
     lines = f"{training['step']:,} steps, {training.get('minutes', 0) / 60:.1f} hours"
+    if "average_of" in training:
+        lines += f" in the last round; the weights are the mean of {' and '.join(training['average_of'])}"
     if valid is not None:
         lines += f"; SI-SNRi on its validation mixtures {valid:.2f} dB"
     found = ["## Training", lines + ".", training.get("data", "")]

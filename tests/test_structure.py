@@ -45,6 +45,7 @@ ALLOWED = {
     "sinks": {"errors", "files", "wav"},
     "live": {"errors", "sinks", "sources", "stream"},
     "export": {"errors", "files", "models", "zoo"},
+    "average": {"checkpoint", "errors", "models", "zoo"},
     "publish": {"checkpoint", "errors", "files", "models", "zoo"},
     "fleet": {"errors", "files", "inputs", "separation", "stem_paths", "zoo"},
     "cli": {
