@@ -5,7 +5,7 @@ CONSTRAINTS := constraints.txt
 # Processes that test.
 WORKERS ?= 2
 
-.PHONY: demo test lint format clean train-default train-default-causal
+.PHONY: demo test lint format clean train-default train-default-causal voices-given
 
 demo: $(VENV)/.installed
 	$(PYTHON) -m separator.demo --out demo
@@ -22,17 +22,34 @@ format: $(VENV)/.installed-test
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 
-# The bundled models anew, from the voices in VOICES (see recipes/default/README.md), in two rounds, then evaluated and
-# put in the package's place. Stopped and started again, even days later, it goes on where it was.
+# The bundled models anew, from the voices in VOICES (see recipes/default/README.md), in rounds, then evaluated and put
+# in the package's place. Stopped and started again, even days later, it goes on where it was.
 TRAIN ?= $(PYTHON) -m separator.train
-train-default train-default-causal: train-%: $(VENV)/.installed
-	@test -n "$(VOICES)" || { echo "say where the voices are: make $@ VOICES=DIR" >&2; exit 2; }
-	$(TRAIN) +recipe=$(subst -,_,$*)_1 data.root=$(VOICES)
-	$(TRAIN) +recipe=$(subst -,_,$*)_2 data.root=$(VOICES)
-	$(PYTHON) -m separator.evaluate model=runs/$(subst -,_,$*)_2 data.list=$(VOICES)/test_mixtures.csv out=runs/$*-test
-	$(PYTHON) -m separator.publish runs/$(subst -,_,$*)_2 runs/$* --evaluation runs/$*-test --dtype float16 \
-	    --licence apache-2.0
-	cp runs/$*/model.safetensors separator/weights/$*.safetensors
+AVERAGE = $(PYTHON) -m separator.average --force
+
+train-default: $(VENV)/.installed voices-given
+	$(TRAIN) +recipe=default_1 data.root=$(VOICES)
+	$(TRAIN) +recipe=default_2 data.root=$(VOICES)
+	$(TRAIN) +recipe=default_3 data.root=$(VOICES)
+	$(AVERAGE) runs/default_2 runs/default_3 runs/default_mean_3.safetensors
+	$(TRAIN) +recipe=default_4 data.root=$(VOICES)
+	$(AVERAGE) runs/default_mean_3.safetensors runs/default_4 runs/default_mean_4.safetensors
+	$(call bundle,default,runs/default_mean_4.safetensors)
+
+train-default-causal: $(VENV)/.installed voices-given
+	$(TRAIN) +recipe=default_causal_1 data.root=$(VOICES)
+	$(TRAIN) +recipe=default_causal_2 data.root=$(VOICES)
+	$(call bundle,default-causal,runs/default_causal_2)
+
+voices-given:
+	@test -n "$(VOICES)" || { echo "say where the voices are: make train-default VOICES=DIR" >&2; exit 2; }
+
+# $(call bundle,NAME,MODEL): a trained model becomes that of the package.
+define bundle
+$(PYTHON) -m separator.evaluate model=$(2) data.list=$(VOICES)/test_mixtures.csv out=runs/$(1)-test
+$(PYTHON) -m separator.publish $(2) runs/$(1) --force --evaluation runs/$(1)-test --dtype float16 --licence apache-2.0
+cp runs/$(1)/model.safetensors separator/weights/$(1).safetensors
+endef
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
