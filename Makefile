@@ -25,16 +25,13 @@ format: $(VENV)/.installed-test
 # The bundled models anew, from the voices in VOICES (see recipes/default/README.md), in rounds, then evaluated and put
 # in the package's place. Stopped and started again, even days later, it goes on where it was.
 TRAIN ?= $(PYTHON) -m separator.train
-AVERAGE = $(PYTHON) -m separator.average --force
 
 train-default: $(VENV)/.installed voices-given
 	$(TRAIN) +recipe=default_1 data.root=$(VOICES)
 	$(TRAIN) +recipe=default_2 data.root=$(VOICES)
 	$(TRAIN) +recipe=default_3 data.root=$(VOICES)
-	$(AVERAGE) runs/default_2 runs/default_3 runs/default_mean_3.safetensors
-	$(TRAIN) +recipe=default_4 data.root=$(VOICES)
-	$(AVERAGE) runs/default_mean_3.safetensors runs/default_4 runs/default_mean_4.safetensors
-	$(call bundle,default,runs/default_mean_4.safetensors)
+	$(PYTHON) -m separator.average --force runs/default_2 runs/default_3 runs/default_mean.safetensors
+	$(call bundle,default,runs/default_mean.safetensors)
 
 train-default-causal: $(VENV)/.installed voices-given
 	$(TRAIN) +recipe=default_causal_1 data.root=$(VOICES)
