@@ -39,7 +39,7 @@ train-default-causal: $(VENV)/.installed voices-given
 	$(call bundle,default-causal,runs/default_causal_2)
 
 voices-given:
-	@test -n "$(VOICES)" || { echo "say where the voices are: make train-default VOICES=DIR" >&2; exit 2; }
+	@test -n "$(VOICES)" || { echo "say where the voices are: make $(MAKECMDGOALS) VOICES=DIR" >&2; exit 2; }
 
 # $(call bundle,NAME,MODEL): a trained model becomes that of the package.
 define bundle

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from separator import checkpoint, zoo
 from separator.errors import ConfigError, SeparatorError
 from separator.models import ConvTasNet
@@ -57,7 +55,6 @@ def _average(models: Sequence[str | Path]) -> tuple[ConvTasNet, dict[str, Any]]:
     return net, known | {"average_of": [str(model) for model in models]}
 
 
-@torch.inference_mode()
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(

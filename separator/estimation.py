@@ -11,7 +11,7 @@ from torch import Tensor
 from separator.devices import computes_bfloat16, find_device
 from separator.errors import AudioError, ConfigError, check_whole, choose
 from separator.models import ConvTasNet, FastConvTasNet, State, fast
-from separator.objectives import best_permutation
+from separator.objectives import best_permutation, reorder
 
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 # Peak at which the network is given a piece, and the peak below which a piece counts as silent.
@@ -70,22 +70,24 @@ class Estimator:
         gains = WORKING_PEAK / mixture.abs().amax((1, 2), keepdim=True).clamp_min(SILENT_PEAK)
         heard = gains * mixture
         weights = torch.stack([downmix_weights(chunk) for chunk in chunks])
-        estimates = self._mean_of_shifts(heard, weights).transpose(1, 2)
+        estimates = self._mean_of_shifts(heard, weights)
         return [
             fit_levels(stems, chunk) / gain
             for stems, chunk, gain in zip(estimates, heard, gains[..., None], strict=True)
         ]
 
     def _mean_of_shifts(self, mixture: Tensor, weights: Tensor) -> Tensor:
-        """As `estimate`, several times: frames begin elsewhere in each, and every second one hears it upside down.
+        """`estimate`, several times: frames begin elsewhere in each, and every second one hears it upside down.
+
+        `[batch, channel, time]` -> `[batch, source, channel, time]`.
 
         What the network has learned, it has learned of all of them, so that the estimates have the voices in common
         and their errors less so. (The shift trick of Defossez et al. 2019, arXiv:1911.13254, at even distances.)
         """
-        total = self.estimate(mixture, weights)
+        total = self.estimate(mixture, weights).transpose(1, 2)
         for number in range(1, self.shifts):
             later, sign = round(number * self.net.encoder.stride / self.shifts), (-1) ** number
-            estimate = sign * self.estimate(sign * F.pad(mixture, (later, 0)), weights)[..., later:]
+            estimate = sign * self.estimate(sign * F.pad(mixture, (later, 0)), weights).transpose(1, 2)[..., later:]
             total = total + (_in_order_of(total, estimate) if self.net.interchangeable else estimate)
         return total / self.shifts
 
@@ -124,9 +126,9 @@ def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
 
 
 def _in_order_of(reference: Tensor, estimate: Tensor) -> Tensor:
-    """The sources of `estimate`, `[batch, channel, source, time]`, each where `reference` has the one most like it."""
-    permutation = best_permutation(torch.einsum("bcrt,bcet->bre", reference, estimate))
-    return estimate.gather(2, permutation[:, None, :, None].expand_as(estimate))
+    """The sources of `estimate`, `[batch, source, channel, time]`, each where `reference` has the one most like it."""
+    flat = estimate.flatten(2)
+    return reorder(flat, best_permutation(reference.flatten(2) @ flat.mT)).view_as(estimate)
 
 
 def downmix_weights(mixture: Tensor) -> Tensor:

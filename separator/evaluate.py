@@ -27,9 +27,8 @@ from separator.summary import Row
 log = logging.getLogger("separator.evaluate")
 
 SETTINGS = (
-    *("model", "baseline", "device", "precision", "shifts"),
-    *("data", "limit", "measures", "bounds", "report", "out"),
-)
+    "model", "baseline", "device", "precision", "shifts", "data", "limit", "measures", "bounds", "report", "out",
+)  # fmt: skip
 # Prefix of the columns that tell what an ideal mask of this kind reaches.
 BOUNDS = {"ibm": "binary", "irm": "ratio"}
 
