@@ -32,7 +32,7 @@ class Ours:
         fabric = Fabric(accelerator=accelerator, devices=1)
         runs = torch.compile(net) if compiled else net
         settings = TrainerSettings(max_steps=1, precision=precision)
-        self.learner = Learner(fabric, net, runs, optimizer, Objective("si_snr", permute=True), settings)
+        self.learner = Learner(fabric, net, runs, optimizer, Objective("si_snr", num_interchangeable=2), settings)
 
     def step(self, batch) -> float:
         return self.learner.step([batch], 1e-3).loss

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from separator import cli, objectives, report
-from separator.data.mixing import Mixture, unit_rms
+from separator.data.mixture import Mixture, unit_rms
 from separator.data.voices import Voice
 from separator.errors import SeparatorError
 from separator.stem_files import StemFiles

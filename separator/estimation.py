@@ -88,7 +88,7 @@ class Estimator:
         for number in range(1, self.shifts):
             later, sign = round(number * self.net.encoder.stride / self.shifts), (-1) ** number
             estimate = sign * self.estimate(sign * F.pad(mixture, (later, 0)), weights).transpose(1, 2)[..., later:]
-            total = total + (_in_order_of(total, estimate) if self.net.interchangeable else estimate)
+            total = total + _in_order_of(total, estimate, self.net.num_interchangeable)
         return total / self.shifts
 
     @torch.inference_mode()
@@ -125,10 +125,16 @@ def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
     return stems * gains.clamp_min(0).to(stems.dtype)[:, None, None]
 
 
-def _in_order_of(reference: Tensor, estimate: Tensor) -> Tensor:
-    """The sources of `estimate`, `[batch, source, channel, time]`, each where `reference` has the one most like it."""
-    flat = estimate.flatten(2)
-    return reorder(flat, best_permutation(reference.flatten(2) @ flat.mT)).view_as(estimate)
+def _in_order_of(reference: Tensor, estimate: Tensor, num_interchangeable: int) -> Tensor:
+    """`estimate`, `[batch, source, channel, time]`, with each source where `reference` has the one most like it.
+
+    Only the first `num_interchangeable` sources change places.
+    """
+    if num_interchangeable < 2:
+        return estimate
+    alike, fixed = estimate.flatten(2).tensor_split([num_interchangeable], dim=1)
+    permutation = best_permutation(reference.flatten(2)[:, :num_interchangeable] @ alike.mT)
+    return torch.cat([reorder(alike, permutation), fixed], dim=1).view_as(estimate)
 
 
 def downmix_weights(mixture: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def separated(separator: Separator, item: Mixture) -> Tensor:
     """The stems of a mixture, `[source, ..., time]`, in the order of its sources."""
     stems = separator.separate(item.mixture, item.sample_rate)
     estimate = torch.stack([torch.as_tensor(stem) for stem in stems.values()])
-    return measures.in_best_order(estimate, item) if separator.interchangeable else estimate
+    return measures.in_best_order(estimate, item, separator.num_interchangeable)
 
 
 def _row(separator: Separator, item: Mixture, extra: Sequence[str], with_bounds: bool) -> Row:
@@ -142,7 +142,7 @@ def _row(separator: Separator, item: Mixture, extra: Sequence[str], with_bounds:
         row["silent_db"] = scores.silent_db
     row |= {f"mixture_{name}": before.mean(name) for name in scores.values}
     for place, number in enumerate(scores.sources):
-        label = str(number + 1) if separator.interchangeable else separator.sources[number]
+        label = str(number + 1) if number < separator.num_interchangeable else separator.sources[number]
         row[f"mixture_si_snr_{label}"] = before.values["si_snr"][place]
         for name in ("si_snr", "sdr"):
             gain = scores.values[name][place] - before.values[name][place]
@@ -237,7 +237,7 @@ def _facts(model: Separator, data: str, rows: Sequence[Row], settings: Mapping[s
     facts: dict[str, Any] = {"model": model.model, "data": data, "mixtures": len(rows), **summary.summarize(rows)}
     facts["made_with"] = {"separator": __version__, "torch": torch.__version__, "settings": settings}
     facts["weights"] = checkpoint.fingerprint(model.net)
-    facts["named_sources"] = [] if model.interchangeable else list(model.sources)
+    facts["named_sources"] = list(model.sources[model.num_interchangeable :])
     for column, edges in summary.GROUPS.items():
         facts[f"by_{column}"] = summary.grouped(rows, column, edges)
     return facts

@@ -26,36 +26,38 @@ OBJECTIVES: dict[str, Callable[[Tensor], objectives.Metric]] = {
     "silence_safe_si_snr": functools.partial(objectives.silence_safe, objectives.si_snr),
     "silence_safe_snr": functools.partial(objectives.silence_safe, objectives.snr),
     "silence_safe_mean": functools.partial(objectives.silence_safe, objectives.mean_snr),
+    "thresholded_si_snr": functools.partial(objectives.thresholded, objectives.si_snr),
+    "thresholded_snr": functools.partial(objectives.thresholded, objectives.snr),
+    "thresholded_mean": functools.partial(objectives.thresholded, objectives.mean_snr),
 }
 
 
 class Objective:
-    """A metric of estimates and sources, under the best permutation or, of sources with names, in their order.
+    """A metric of estimates and sources, under the best permutation of the sources that are interchangeable.
 
     Args:
         name: one of `OBJECTIVES`.
-        permute: whether the sources are interchangeable.
+        num_interchangeable: how many of the first sources are; the others keep their place.
 
     Raises:
         ConfigError: for an unknown name.
     """
 
-    def __init__(self, name: str, permute: bool) -> None:
+    def __init__(self, name: str, num_interchangeable: int) -> None:
         self._metric_for = choose("objective", name, OBJECTIVES)
-        self.permute = permute
+        self.num_interchangeable = num_interchangeable
 
     def __call__(self, estimate: Tensor, batch: Mixture) -> Tensor:
         """`[batch, source, ..., time]` -> `[batch]` in dB."""
         estimate, reference, mixture = _without_channels(estimate, batch)
-        metric = self._metric_for(mixture)
-        if self.permute:
-            return objectives.pit(metric, estimate, reference)[0]
-        return objectives.in_order(metric, estimate, reference)
+        return objectives.pit(self._metric_for(mixture), estimate, reference, self.num_interchangeable)[0]
 
     def improvement(self, estimate: Tensor, batch: Mixture) -> Tensor:
         """SI-SNRi in dB `[mixture]` of those mixtures of the batch in which something is mixed."""
         estimate, reference, mixture = _without_channels(estimate, batch)
-        gains = objectives.si_snr_improvement(estimate, reference, mixture, self.permute)
+        gains = objectives.si_snr_improvement(
+            estimate, reference, mixture, num_interchangeable=self.num_interchangeable
+        )
         return gains[objectives.is_mixed(reference, mixture)]
 
 

@@ -129,8 +129,8 @@ def available(wanted: Sequence[str]) -> tuple[list[str], list[str]]:
     return found, missing
 
 
-def in_best_order(estimate: Tensor, item: Mixture) -> Tensor:
-    """`estimate` `[source, ..., time]` in the order of the sources in which its SI-SNR is best."""
+def in_best_order(estimate: Tensor, item: Mixture, num_interchangeable: int | None = None) -> Tensor:
+    """`estimate` `[source, ..., time]` in the order of the sources in which its SI-SNR is best, as `pit` finds it."""
     pair = estimate.to(item.sources.dtype).flatten(1)[None], item.sources.flatten(1)[None]
-    _, permutation = objectives.pit(objectives.si_snr_of_sounding, *pair)
+    _, permutation = objectives.pit(objectives.si_snr_of_sounding, *pair, num_interchangeable)
     return estimate[permutation[0]]

@@ -7,6 +7,7 @@ silence, for identical signals and for a zero estimate.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -89,6 +90,35 @@ def silence_safe(metric: Metric, mixture: Tensor, max_db: float = 30.0, silence_
     return safe
 
 
+def thresholded(metric: Metric, mixture: Tensor, threshold_db: float = 30.0, silence_weight: float = 0.2) -> Metric:
+    """A metric such as `si_snr` in which errors far below the mixture `[..., time]` stop counting.
+
+    `silence_safe` bounds the score of a source by its own energy. This bounds it by the mixture's as well: an error of
+    `threshold_db` below the mixture counts as half removed. So a background 20 dB below the voices cannot score more
+    than about 10 dB, and a batch is not ruled by what nobody hears. Silent sources score as in `silence_safe`.
+
+    Wisdom et al. 2021, arXiv:2011.00803, eq. 4 and 5, written as a soft minimum of the score and its bound.
+
+    Args:
+        metric: `(estimate, reference)` `[..., time]` -> `[...]` in dB.
+        mixture: `[batch, time]`.
+        threshold_db: how far below the mixture an error must lie to count as half.
+        silence_weight: of the score of silent sources.
+    """
+    energy = mixture.square().sum(-1)
+
+    def safe(estimate: Tensor, reference: Tensor) -> Tensor:
+        loudness = energy
+        while loudness.ndim < max(estimate.ndim, reference.ndim) - 1:
+            loudness = loudness.unsqueeze(-1)
+        bound_db = threshold_db + _ratio_db(reference.square().sum(-1), loudness).clamp_max(0)
+        quietness = _ratio_db(loudness, estimate.square().sum(-1) + 10 ** (-threshold_db / 10) * loudness)
+        score = _soft_minimum_db(metric(estimate, reference), bound_db)
+        return torch.where(is_silent(reference), silence_weight * quietness, score)
+
+    return safe
+
+
 def is_silent(reference: Tensor) -> Tensor:
     """`[..., time]` -> `[...]`: whether there is nothing in it."""
     return reference.square().sum(-1) <= ENERGY_FLOOR
@@ -99,7 +129,9 @@ def is_mixed(reference: Tensor, mixture: Tensor) -> Tensor:
     return (snr(mixture.unsqueeze(1), reference) < MIXED_DB).all(1)
 
 
-def pit(metric: Metric, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+def pit(
+    metric: Metric, estimate: Tensor, reference: Tensor, num_interchangeable: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Permutation-invariant value of `metric`: the best mean over one-to-one assignments.
 
     Every estimate is compared with every reference once; the assignment is then found exhaustively for
@@ -109,6 +141,8 @@ def pit(metric: Metric, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Te
         metric: `(estimate, reference)` `[..., time]` -> `[...]`, higher is better.
         estimate: `[batch, source, time]`.
         reference: `[batch, source, time]`.
+        num_interchangeable: how many of the first sources may be in any order; the others, such as a background, are
+            compared as they stand. All of them if None.
 
     Returns:
         The mean over sources `[batch]`, differentiable, and the permutation `[batch, source]`: entry i is
@@ -123,10 +157,17 @@ def pit(metric: Metric, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Te
             f"got {list(estimate.shape)} and {list(reference.shape)}"
         )
     num_sources = reference.shape[1]
+    count = num_sources if num_interchangeable is None else num_interchangeable
+    places = torch.arange(num_sources, device=estimate.device).expand(len(estimate), -1)
+    if count < 2:
+        return metric(estimate, reference).mean(-1), places
     # [batch, reference, estimate], a reference at a time: the full product need not fit in memory.
-    pairs = torch.stack([metric(estimate, reference[:, i : i + 1]) for i in range(num_sources)], dim=1)
+    pairs = torch.stack([metric(estimate[:, :count], reference[:, i : i + 1]) for i in range(count)], dim=1)
     permutation = best_permutation(pairs)
     values = pairs.gather(2, permutation.unsqueeze(-1)).squeeze(-1)
+    if count < num_sources:
+        values = torch.cat([values, metric(estimate[:, count:], reference[:, count:])], dim=1)
+        permutation = torch.cat([permutation, places[:, count:]], dim=1)
     return values.mean(-1), permutation
 
 
@@ -155,12 +196,13 @@ def si_snr_of_sounding(estimate: Tensor, reference: Tensor) -> Tensor:
     return torch.where(is_silent(reference), 0.0, si_snr(estimate, reference))
 
 
-def in_order(metric: Metric, estimate: Tensor, reference: Tensor) -> Tensor:
-    """`[batch, source, time]` twice -> `[batch]`: the mean of `metric` over sources that have an order of their own."""
-    return metric(estimate, reference).mean(-1)
-
-
-def si_snr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor, permute: bool = True) -> Tensor:
+def si_snr_improvement(
+    estimate: Tensor,
+    reference: Tensor,
+    mixture: Tensor,
+    permute: bool = True,
+    num_interchangeable: int | None = None,
+) -> Tensor:
     """SI-SNRi: what the estimates gain over the mixture itself, `[batch]` in dB, mean over the sources.
 
     Silent sources do not count: they have no SI-SNR.
@@ -170,13 +212,14 @@ def si_snr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor, per
         reference: `[batch, source, time]`.
         mixture: `[batch, time]`.
         permute: whether the estimates may be in any order; the best one is taken.
+        num_interchangeable: how many of the first sources may be, as for `pit`; all if None.
 
     Raises:
         ValueError: as `pit` and `si_snr` do.
     """
     metric = si_snr_of_sounding
-    value = pit(metric, estimate, reference)[0] if permute else in_order(metric, estimate, reference)
-    gain = value - in_order(metric, mixture.unsqueeze(1), reference)
+    value = pit(metric, estimate, reference, num_interchangeable if permute else 0)[0]
+    gain = value - metric(mixture.unsqueeze(1), reference).mean(-1)
     share = (~is_silent(reference)).float().mean(-1)
     return gain / share.clamp_min(0.5 / reference.shape[1])
 
@@ -193,6 +236,12 @@ def mixture_consistency(estimate: Tensor, mixture: Tensor) -> Tensor:
 
 def _bounded(noise: Tensor, signal: Tensor, max_db: float | None) -> Tensor:
     return noise if max_db is None else noise + 10 ** (-max_db / 10) * signal
+
+
+def _soft_minimum_db(one: Tensor, other: Tensor) -> Tensor:
+    """The ratio in dB whose noise is the sum of two ratios' noises: near the smaller, 3 dB below two equal ones."""
+    per_db = math.log(10) / 10
+    return -torch.logaddexp(-per_db * one, -per_db * other) / per_db
 
 
 def _ratio_db(signal: Tensor, noise: Tensor) -> Tensor:

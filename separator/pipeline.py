@@ -175,7 +175,8 @@ class Separation:
 
     def _separate(self, blocks: Iterable[np.ndarray]) -> None:
         """In chunks, through a network that looks ahead."""
-        net, voices = self.net, SpeakerMemory(self.net.sample_rate) if self.net.interchangeable else None
+        net, alike = self.net, self.net.num_interchangeable
+        voices = SpeakerMemory(net.sample_rate) if alike else None
         wide = max(self.channels, net.num_channels)
         at_its_rate = self._listened(resampled(self._counted(blocks, wide), wide, self.sample_rate, net.sample_rate))
         for batch in _batches(chunks.cut(at_its_rate, self.segment, self.overlap), self.estimator.batch):
@@ -184,7 +185,7 @@ class Separation:
                 self._spool.append(start, sources.numpy())
                 self._compare(mixture.numpy(), sources.numpy())
                 if voices is not None:
-                    heard = torch.einsum("sct,c->st", sources, downmix_weights(mixture))
+                    heard = torch.einsum("sct,c->st", sources[:alike], downmix_weights(mixture))
                     voices.observe(start, heard)
                 self._on_progress((start + mixture.shape[-1]) / net.sample_rate)
         if voices is not None:
@@ -231,7 +232,10 @@ class Separation:
 
     def _in_order(self) -> Iterator[Chunk]:
         for number, (start, sources) in enumerate(self._spool):
-            yield start, sources if self._orders is None else sources[list(self._orders[number])]
+            if self._orders is not None:
+                order = self._orders[number]
+                sources = sources[[*order, *range(len(order), len(sources))]]
+            yield start, sources
 
 
 def energy(samples: np.ndarray) -> float:

@@ -174,9 +174,9 @@ class Separator:
         return self.net.sources
 
     @property
-    def interchangeable(self) -> bool:
-        """Whether the stems may come in any order: those of speakers may, those with names of their own may not."""
-        return self.net.interchangeable
+    def num_interchangeable(self) -> int:
+        """How many of the first stems may come in any order: the speakers. Those behind them have a place each."""
+        return self.net.num_interchangeable
 
     @property
     def sample_rate(self) -> int:

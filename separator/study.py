@@ -22,7 +22,7 @@ from separator import config, files, report
 from separator.data.sequences import Task
 from separator.errors import ConfigError, TrainingError, check_whole
 from separator.models import TCN
-from separator.models.tcn import SeparableStack
+from separator.models.tcn import SeparableStack, StackConfig
 
 SETTINGS = ("task", "network", "data", "seed", "steps", "batch_size", "lr", "score_examples", "out", "x", "line")
 MEASURED = ("receptive_field", "reach", "parameters", "score", "chance", "loss", "seconds")
@@ -52,16 +52,17 @@ class StackNetwork(nn.Module):
         self.sizes = {"kernel_size": kernel_size, "num_blocks": num_blocks, "num_repeats": num_repeats}
         self.enter = nn.Linear(num_inputs, channels)
         self.stack = SeparableStack(
-            channels,
-            2 * channels,
-            0,
-            kernel_size,
-            num_blocks,
-            num_repeats,
-            "channel",
-            temporal,
-            causal=True,
-            temporal_options=temporal_options,
+            StackConfig(
+                bottleneck_channels=channels,
+                hidden_channels=2 * channels,
+                kernel_size=kernel_size,
+                num_blocks=num_blocks,
+                num_repeats=num_repeats,
+                norm="channel",
+                temporal=temporal,
+                causal=True,
+                temporal_options=temporal_options,
+            )
         )
         self.leave = nn.Linear(channels, num_outputs)
         self.receptive_field = self.stack.receptive_field

@@ -66,7 +66,7 @@ class Run:
         check_whole("seed", settings["seed"], least=0)
         torch.manual_seed(settings["seed"])
         self.net: ConvTasNet = config.build(settings["model"], "model")
-        objective = Objective(settings["objective"], self.net.interchangeable)
+        objective = Objective(settings["objective"], self.net.num_interchangeable)
         data = config.build(settings["data"], "data")
         self.train_set: Dataset = data.training(self.net.sample_rate, self.net.sources, settings["seed"])
         self.valid_set: Dataset = data.validation(self.net.sample_rate, self.net.sources, settings["seed"])

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from separator.data import GeneratedCorpus, GeneratedNoise, Mixing, Mixtures, Rooms, augment
-from separator.data.mixing import at_loudness, turns
+from separator.data.mixture import at_loudness
 from separator.data.noises import KINDS, scene
+from separator.data.turns import turns
 from separator.errors import ConfigError
 
 RATE = 8000

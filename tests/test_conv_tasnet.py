@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -217,6 +219,88 @@ def test_sources_with_names_are_not_interchangeable():
     assert small().interchangeable
     assert small(sources=("speaker1", "speaker2")).interchangeable
     assert not small(sources=("vocals", "rest")).interchangeable
+    some = small(num_sources=3, sources=("speaker1", "speaker2", "background"))
+    assert some.interchangeable and some.num_interchangeable == 2
+    assert small(sources=("speaker1", "background")).num_interchangeable == 0
+
+
+@pytest.mark.parametrize(
+    "sources", [("background", "speaker1", "speaker2"), ("speaker2", "speaker1", "x"), ("Speaker1", "speaker2", "x")]
+)
+def test_speakers_come_first_and_in_order(sources):
+    with pytest.raises(
+        ConfigError, match=r"speakers are interchangeable, and come first as speaker1.* write \[speaker1"
+    ):
+        small(num_sources=3, sources=sources)
+
+
+LOW_RATE = dict(num_repeats=3, num_blocks=[2, 3, 1], repeat_rates=[1, 4, 1], skip_channels=0, norm="channel")
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("rates", [[1, 4, 1], [4, 4, 2], [3, 1, 1]])
+def test_the_receptive_field_is_exact_with_repeats_at_a_lower_rate(causal, rates):
+    net = small(**LOW_RATE | {"repeat_rates": rates, "causal": causal}).double().eval()
+    for low in net.stack.low_rates:
+        torch.nn.init.normal_(low.spread.weight)
+    field, stride = net.receptive_field.samples, net.encoder.stride
+    mixture = torch.randn(1, 4 * field, dtype=torch.float64, requires_grad=True)
+    estimate = net(mixture)[0, 0]
+    spans = []
+    for sample in range(2 * field, 2 * field + stride * math.lcm(*rates)):
+        (gradient,) = torch.autograd.grad(estimate[sample], mixture, retain_graph=True)
+        seen = gradient[0].nonzero().flatten()
+        spans.append(int(seen[-1] - seen[0]) + 1)
+        if causal:
+            assert int(seen[-1]) < sample + net.decoder.filter_length
+    assert max(spans) == field
+
+
+def test_repeats_at_a_lower_rate_stream_as_they_separate():
+    net = small(**LOW_RATE | {"causal": True}).double().eval().requires_grad_(False)
+    torch.nn.init.normal_(net.stack.low_rates[0].spread.weight)
+    mixture = torch.randn(1, 5000, dtype=torch.float64)
+    for length in (1, 37, 64, 4999):
+        stream = net.stream()
+        blocks = [stream.push(block) for block in mixture.split(length, dim=-1)]
+        streamed = torch.cat([*blocks, stream.flush()], dim=-1)
+        assert torch.allclose(streamed, net(mixture), atol=1e-9)
+
+
+def test_attention_hears_the_whole_recording():
+    net = small(**LOW_RATE | {"attention": True}).double().eval()
+    for layer in (net.stack.low_rates[0].spread, net.stack.attentions[0].out):
+        torch.nn.init.normal_(layer.weight)
+    mixture = torch.randn(1, 5000, dtype=torch.float64)
+    changed = mixture.clone()
+    changed[:, -50:] = 0
+    assert (net(changed)[..., :50] - net(mixture)[..., :50]).abs().max() > 1e-9
+
+
+def test_a_lower_rate_adds_nothing_at_first():
+    torch.manual_seed(0)
+    net = small(**LOW_RATE | {"attention": True, "low_rate_bottleneck_channels": 20})
+    features = torch.randn(1, 30, net.arguments["bottleneck_channels"])
+    plain, _ = net.stack._through(net.stack.stages[0], features, None)
+    plain, _ = net.stack._through(net.stack.stages[2], plain, None)
+    assert torch.equal(net.stack(features), plain)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"repeat_rates": [1, 4]}, r"repeat_rates=\[1, 4\] has 2 entries, one for each repeat.*num_repeats=3"),
+        ({"repeat_rates": [1, 0, 1]}, "each of repeat_rates must be a whole number"),
+        ({"skip_channels": 4}, "goes with skip_channels=0, got 4"),
+        ({"num_blocks": [1, 2]}, r"num_blocks=\[1, 2\] has 2 entries"),
+        ({"attention": True, "repeat_rates": None}, "attention=True: it belongs to repeats at a lower frame rate"),
+        ({"attention": True, "causal": True}, "attention=True: it looks at the whole recording"),
+        ({"low_rate_hidden_channels": 0}, "low_rate_hidden_channels must be a whole number"),
+    ],
+)
+def test_impossible_rates_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        small(**LOW_RATE | arguments)
 
 
 def test_filters_of_one_sample_have_a_stride():

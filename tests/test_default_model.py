@@ -13,7 +13,7 @@ import separator
 from separator import cli, demo, evaluate
 from separator.data import GeneratedData, Mixture, MixtureSet, Voice
 from separator.data.layouts import mixture_list
-from separator.data.mixing import unit_rms
+from separator.data.mixture import unit_rms
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ class Oracle:
     """Gives the references, the other way round and with a little noise."""
 
     sample_rate = 8000
-    interchangeable = True
+    num_interchangeable = 2
     sources = ("speaker1", "speaker2")
 
     def __init__(self, item, noise):
@@ -61,7 +61,7 @@ def test_a_row_is_measured_under_the_best_permutation(two_voices):
 def test_sources_with_names_keep_their_order(two_voices):
     item = make_mixture(two_voices)
     oracle = Oracle(item, 0.003)
-    oracle.interchangeable, oracle.sources = False, ("speech", "noise")
+    oracle.num_interchangeable, oracle.sources = 0, ("speech", "noise")
     (row,) = evaluate.evaluate(oracle, [item])
     assert row["si_snri"] < -10 and row["si_snri_speech"] < -10
     oracle.estimate = oracle.estimate.flip(0)

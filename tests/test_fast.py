@@ -91,8 +91,8 @@ def test_silence_stays_silent(passes):
     assert (net.fast()(torch.zeros(1, 3000)) == 0).all()
 
 
-def test_the_number_of_threads_makes_no_difference(tmp_path):
-    """Sums are taken in one order, so that a cluster's machines agree to the last bit."""
+def test_runs_with_the_same_number_of_threads_are_equal_and_with_another_nearly(tmp_path):
+    """Our own sums have one order. oneDNN's products on processors with AVX2 only have one for each thread count."""
     net = network()
     separator.save(net, tmp_path / "net.safetensors")
     code = f"""
@@ -102,11 +102,17 @@ net = separator.load({str(tmp_path / "net.safetensors")!r}).requires_grad_(False
 mixture = torch.sin(torch.arange(60_000.0) ** 1.5)[None]
 torch.save([net.fast()(mixture), net.fast(torch.bfloat16)(mixture)], sys.argv[2])
 """
+
     # In processes of their own: MKL does not forget that it once had more threads than there are cores.
+    def run(threads, name):
+        subprocess.run([sys.executable, "-c", code, threads, str(tmp_path / name)], check=True, timeout=60)
+        return torch.load(tmp_path / name)
+
     for threads in ("1", "2"):
-        subprocess.run([sys.executable, "-c", code, threads, str(tmp_path / threads)], check=True, timeout=60)
-    one, two = torch.load(tmp_path / "1"), torch.load(tmp_path / "2")
-    assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+        first, again = run(threads, "first"), run(threads, "again")
+        assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    other = run("1", "other")
+    assert agreement(other[0], first[0]) > 100 and agreement(other[1], first[1]) > 30
 
 
 @pytest.mark.parametrize(

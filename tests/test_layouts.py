@@ -301,6 +301,22 @@ def test_a_list_of_mixtures_with_named_sources(tmp_path):
     np.testing.assert_allclose(whole[0].sources[0], speech[:, 0], atol=1e-4)
 
 
+def test_a_background_that_a_list_does_not_name_is_the_rest(tmp_path):
+    voices, hiss = [noise(seed, 1.0) for seed in (1, 2)], noise(3, 1.0)
+    for name, samples in (("a", voices[0]), ("b", voices[1]), ("mix", voices[0] + voices[1] + hiss)):
+        write(tmp_path / f"{name}.wav", samples, subtype="FLOAT")
+    sources = ("speaker1", "speaker2", "background")
+    named = {"source_1": "a.wav", "source_2": "b.wav"}
+    for extra, rest in (({"mixture": "mix.wav"}, hiss[:, 0]), ({}, 0 * hiss[:, 0])):
+        rows = layouts.mixture_list(write_rows(tmp_path / "list.csv", [named | extra]), sources)
+        item = MixtureSet(rows, RATE)[0]
+        np.testing.assert_allclose(item.sources[2], rest, atol=1e-6)
+        np.testing.assert_allclose(item.mixture, item.sources.sum(0), atol=1e-6)
+    # A third speaker is no rest.
+    with pytest.raises(DataError, match="needs the fields source_1 and source_2 and source_3"):
+        layouts.mixture_list(tmp_path / "list.csv", ("speaker1", "speaker2", "speaker3"))
+
+
 def test_a_list_without_the_wanted_split_is_told(tmp_path):
     write(tmp_path / "a.wav", noise(0))
     path = write_rows(tmp_path / "list.csv", [{"source_1": "a.wav", "source_2": "a.wav", "split": "train"}])

@@ -138,3 +138,66 @@ def test_a_batch_is_shared_out_whole(corpus, processes, parts, workers):
         mixtures = [part.mixture for share in shares for part in share[step * parts : (step + 1) * parts]]
         expected = torch.stack([drawn[4 * (3 + step) + number].mixture for number in range(4)])
         assert torch.equal(torch.cat(mixtures), expected)
+
+
+class Tones:
+    """Speakers that are tones of a pitch of their own, named after corpora."""
+
+    sample_rate = RATE
+
+    def __init__(self, pitches):
+        self.pitches = list(pitches.values())
+        self.speakers = list(pitches)
+
+    def lengths(self, speaker):
+        return [2 * RATE]
+
+    def read(self, speaker, recording, start, num_samples):
+        times = np.arange(start, min(start + num_samples, 2 * RATE)) / RATE
+        # As a voice, with its harmonics.
+        return sum(np.sin(2 * np.pi * k * self.pitches[speaker] * times) / k for k in range(1, 6)).astype(np.float32)
+
+
+def speakers_of(item):
+    return item.name.partition("(")[2].rstrip(")").split("+")
+
+
+def test_voices_are_drawn_by_the_shares_of_their_corpora():
+    corpus = Tones(
+        {f"{name}_{number}": 100 for name, count in (("a", 2), ("b", 9), ("c", 9)) for number in range(count)}
+    )
+    drawn = mixtures([(corpus, 1)], 1, corpus_shares={"a": 0.5, "b": 0.3})
+    names = [speakers_of(drawn[index])[0][0] for index in range(400)]
+    shares = {name: names.count(name) / 400 for name in "abc"}
+    assert shares == pytest.approx({"a": 0.5, "b": 0.3, "c": 0.2}, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"a": 0.7, "b": 0.5}, r"add up to 1.2; wanted at most 1"),
+        ({"a": 0.5, "b": 0.2, "c": 0.1}, r"add up to 0.8; wanted 1, since they name every corpus"),
+        ({"libir": 0.5}, "names 'libir', which begins no speaker's name; there are a, b, c"),
+        ({"a": -0.1}, "corpus_shares.a"),
+        (["a"], "must name corpora with their shares"),
+    ],
+)
+def test_impossible_shares_are_refused(shares, message):
+    with pytest.raises(ConfigError, match=message):
+        mixtures([(Tones({"a_1": 100, "b_1": 100, "c_1": 100}), 1)], 1, corpus_shares=shares)
+
+
+def test_pairs_of_near_pitch_are_nearer_than_others():
+    corpus = Tones({f"x_{pitch}": pitch for pitch in np.geomspace(80, 350, 12).round().astype(int)})
+    distances = {}
+    for share in (0.0, 1.0):
+        drawn = mixtures([(corpus, 1)], near_pitch_share=share)
+        pairs = [[int(name[2:]) for name in speakers_of(drawn[index])] for index in range(60)]
+        distances[share] = np.mean([abs(np.log2(one / two)) for one, two in pairs])
+    assert distances[1.0] < 0.5 * distances[0.0]
+
+
+def test_a_share_of_the_mixtures_takes_turns(corpus):
+    drawn = mixtures([(corpus, 1)], turns_share=0.5, overlap=(0.0, 0.0), seconds=1.0)
+    apart = [float((drawn[index].sources.abs() > 1e-3).all(0).float().mean()) < 0.05 for index in range(40)]
+    assert 0.25 < np.mean(apart) < 0.75

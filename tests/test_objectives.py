@@ -213,3 +213,41 @@ def test_mixture_consistency_is_the_orthogonal_projection():
     assert ((projected - estimate).square().sum() < (elsewhere - estimate).square().sum()).all()
     product = ((projected - estimate) * (elsewhere - projected)).sum()
     assert abs(float(product)) < 1e-9
+
+
+def test_only_the_first_sources_change_places():
+    generator = torch.Generator().manual_seed(5)
+    reference = torch.randn(2, 3, 2000, generator=generator)
+    estimate = (reference + 0.1 * torch.randn(2, 3, 2000, generator=generator))[:, [1, 0, 2]]
+    value, permutation = separator.pit(separator.si_snr, estimate, reference, num_interchangeable=2)
+    assert permutation.tolist() == [[1, 0, 2]] * 2 and (value > 15).all()
+    # The third is compared as it stands, also where another would be better.
+    value, permutation = separator.pit(separator.si_snr, estimate[:, [2, 0, 1]], reference, num_interchangeable=2)
+    assert (permutation[:, 2] == 2).all() and (value < 10).all()
+    gain = separator.si_snr_improvement(estimate, reference, reference.sum(1), num_interchangeable=2)
+    assert torch.allclose(gain, separator.si_snr_improvement(estimate, reference, reference.sum(1)), atol=1e-4)
+    assert separator.pit(separator.si_snr, estimate, reference, num_interchangeable=0)[1].tolist() == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize("quiet_db", [0.0, 20.0, 50.0])
+def test_errors_far_below_the_mixture_do_not_count(quiet_db):
+    """The error that counts is the estimate's plus one 30 dB below the mixture."""
+    time = torch.arange(16000, dtype=torch.float64) / 16000
+    loud = torch.sin(2 * math.pi * 100 * time)
+    quiet = 10 ** (-quiet_db / 20) * torch.sin(2 * math.pi * 200 * time)
+    mixture, error = loud + quiet, 0.01 * torch.sin(2 * math.pi * 300 * time)
+    metric = objectives.thresholded(objectives.snr, mixture[None])
+    energy = quiet.square().sum()
+    noise = error.square().sum() + 1e-3 * mixture.square().sum() * (energy > 0)
+    expected = 10 * math.log10(energy / noise)
+    assert float(metric((quiet + error)[None, None], quiet[None, None])) == pytest.approx(expected, abs=0.01)
+
+
+def test_thresholded_scores_of_silent_sources_are_those_of_silence_safe():
+    generator = torch.Generator().manual_seed(6)
+    mixture, estimate = torch.randn(2, 1000, generator=generator), torch.randn(2, 2, 1000, generator=generator)
+    silent = torch.zeros(2, 2, 1000)
+    one, other = (
+        kind(objectives.si_snr, mixture)(estimate, silent) for kind in (objectives.thresholded, objectives.silence_safe)
+    )
+    assert torch.equal(one, other)

@@ -14,7 +14,7 @@ class Identity:
     """In the place of the network: every source is the mixture; of two channels also each by itself."""
 
     batch = 3
-    net = SimpleNamespace(sample_rate=8000, num_channels=1, num_sources=2, can_stream=False, interchangeable=False)
+    net = SimpleNamespace(sample_rate=8000, num_channels=1, num_sources=2, can_stream=False, num_interchangeable=0)
 
     def __call__(self, chunks):
         return [torch.stack([chunk, -chunk]) for chunk in chunks]
@@ -105,7 +105,7 @@ def test_speakers_that_the_network_swaps_are_put_back(two_voices):
 
     class Swapping(Identity):
         batch = 1
-        net = SimpleNamespace(sample_rate=16000, num_channels=1, num_sources=2, can_stream=False, interchangeable=True)
+        net = SimpleNamespace(sample_rate=16000, num_channels=1, num_sources=2, can_stream=False, num_interchangeable=2)
 
         def __call__(self, chunks):
             start = min(3 * 8000 * len(calls), 16 * 16000)

@@ -6,7 +6,7 @@ import separator
 from separator.errors import ConfigError
 from separator.models import TCN
 from separator.models.state import State
-from separator.models.tcn import SeparableStack
+from separator.models.tcn import SeparableStack, StackConfig
 
 
 def tcn(**arguments):
@@ -90,11 +90,12 @@ def test_impossible_sizes_are_refused(arguments):
 @pytest.mark.parametrize("temporal", ["depthwise", "gated", "light", "dynamic", "span_dynamic"])
 def test_receptive_field_of_a_stack(temporal, causal):
     torch.manual_seed(0)
-    stack = SeparableStack(4, 8, 0, 3, 3, 2, "channel", temporal, causal).double().eval()
+    config = StackConfig(4, 8, num_blocks=3, num_repeats=2, norm="channel", temporal=temporal, causal=causal)
+    stack = SeparableStack(config).double().eval()
     features = torch.randn(1, 61, 4, dtype=torch.float64, requires_grad=True)
     stack(features)[0, 30].sum().backward()
     seen = features.grad.abs().sum((0, 2)).nonzero().flatten()
-    assert (30 - int(seen.min()), int(seen.max()) - 30) == stack.reach
+    assert (int(seen.min()), int(seen.max())) == stack.span(30, 30)
     assert stack.receptive_field == 2 * 2 * 7 + 1
 
 

@@ -3,7 +3,9 @@
 from separator.data.corpora import FolderCorpus
 from separator.data.datasets import DnsData, FolderData, GeneratedData, LibriSpeechData, ManifestData, MixtureData
 from separator.data.loading import check_shares, load_batches
-from separator.data.mixing import FixedMixtures, Mixing, Mixture, Mixtures, collate
+from separator.data.mixing import FixedMixtures, Mixtures
+from separator.data.mixing_settings import Mixing
+from separator.data.mixture import Mixture, collate
 from separator.data.noises import FolderNoise, GeneratedNoise
 from separator.data.rooms import Rooms
 from separator.data.set_data import LibriMixData, MixtureListData, MusdbData, Wsj0MixData

@@ -14,9 +14,11 @@ import soundfile
 import soxr
 from scipy import signal
 
-from separator.errors import DataError
+from separator.audio import fit_length
+from separator.errors import ConfigError, DataError
 
 # libsndfile's formats, with the range of its compression level; strong, and still understood.
+Codec = tuple[str, str, float | None]
 CODECS = {
     ("OGG", "VORBIS"): (0.4, 1.0),
     ("OGG", "OPUS"): (0.8, 1.0),
@@ -27,6 +29,8 @@ CODECS = {
 # What Opus and GSM were made for; the others take any rate.
 CODEC_RATES = {"OPUS": (8000, 16000, 48000)}
 FILTER_ORDER = 4
+# Hz, at which a telephone samples.
+LINE_RATE = 8000
 # Where an equalizer's octaves begin.
 LOWEST_OCTAVE_HZ = 62.5
 # Windows in which a voice's spectrum is taken, and the part of their cepstrum that is its envelope.
@@ -82,18 +86,31 @@ def num_octaves(sample_rate: int) -> int:
 
 
 def equalize(samples: np.ndarray, sample_rate: int, gains_db: np.ndarray) -> np.ndarray:
-    """Through an equalizer without delay: gains for `num_octaves`, at 62.5 Hz and above, between them smooth."""
-    length = scipy.fft.next_fast_len(len(samples) + sample_rate // 10, real=True)  # room for what the filter smears
+    """Through an equalizer without delay: gains for `num_octaves`, at 62.5 Hz and above, between them smooth.
+
+    `samples` may be `[..., time]`.
+    """
+    length = scipy.fft.next_fast_len(
+        samples.shape[-1] + sample_rate // 10, real=True
+    )  # room for what the filter smears
     frequencies = scipy.fft.rfftfreq(length, 1 / sample_rate)
     octaves = np.log2(np.maximum(frequencies / LOWEST_OCTAVE_HZ, 1))
     gains = 10 ** (np.interp(octaves, np.arange(len(gains_db)), gains_db) / 20)
     filtered = scipy.fft.irfft(scipy.fft.rfft(samples, length) * gains.astype(np.float32), length)
-    return filtered[: len(samples)]
+    return filtered[..., : samples.shape[-1]]
 
 
 def limit_band(samples: np.ndarray, sample_rate: int, lowest: float, highest: float) -> np.ndarray:
-    """Without what lies outside `lowest` to `highest` Hz: Butterworth filters, forwards only, as a telephone's."""
+    """Without what lies outside `lowest` to `highest` Hz: Butterworth filters, forwards only, as a telephone's.
+
+    `samples` may be `[..., time]`. Raises `ConfigError` if nothing lies between the two, below half of the sample rate.
+    """
     nyquist = sample_rate / 2
+    if not lowest < min(highest, nyquist):
+        raise ConfigError(
+            f"a band from {lowest:g} to {highest:g} Hz holds nothing at a sample rate of {sample_rate} Hz; it must "
+            f"begin below its end and below {nyquist:g} Hz"
+        )
     if lowest > 0:
         samples = signal.sosfilt(signal.butter(FILTER_ORDER, lowest / nyquist, "high", output="sos"), samples)
     if highest < nyquist:
@@ -133,7 +150,22 @@ def code(samples: np.ndarray, sample_rate: int, container: str, codec: str, leve
     return np.pad(decoded, (0, len(samples) - len(decoded)))
 
 
-def draw_codec(sample_rate: int, generator: np.random.Generator) -> tuple[str, str, float | None]:
+def through_line(samples: np.ndarray, sample_rate: int, codec: Codec | None = None) -> np.ndarray:
+    """Sampled at a telephone's 8 kHz, coded if there is a `codec` (then `[time]` only), and at its own rate again.
+
+    `samples` may be `[..., time]` otherwise.
+    """
+    if sample_rate > LINE_RATE:
+        narrow = soxr.resample(samples.T, sample_rate, LINE_RATE).T
+    else:
+        narrow = samples
+    if codec is not None:
+        narrow = code(narrow, min(sample_rate, LINE_RATE), *codec)
+    wide = soxr.resample(narrow.T, LINE_RATE, sample_rate).T if sample_rate > LINE_RATE else narrow
+    return fit_length(np.ascontiguousarray(wide), samples.shape[-1])
+
+
+def draw_codec(sample_rate: int, generator: np.random.Generator) -> Codec:
     """Container, codec and level for `code`, of those that work at this rate."""
     fitting = [names for names in CODECS if sample_rate in CODEC_RATES.get(names[1], (sample_rate,))]
     container, codec = fitting[generator.integers(len(fitting))]

@@ -22,7 +22,8 @@ from separator.data.corpora import (
     split_files,
     split_speakers,
 )
-from separator.data.mixing import FixedMixtures, Mixing, Mixtures
+from separator.data.mixing import FixedMixtures, Mixtures
+from separator.data.mixing_settings import Mixing
 from separator.data.noises import NoiseData
 from separator.data.rooms import Rooms
 from separator.data.sets import MixtureSet
@@ -137,7 +138,7 @@ class VoiceData(MixtureData):
                 f"{self.more_speakers}"
             )
         noise = None if self.noise is None else self.noise.background(split, sample_rate, seed)
-        rooms = None if self.rooms is None else self.rooms.bank(split, len(sources), sample_rate)
+        rooms = None if self.rooms is None else self.rooms.bank(split, voices, sample_rate)
         return Mixtures(corpora, len(sources), mixing, seed + SPLIT_SEEDS[split], noise, rooms)
 
 

@@ -213,7 +213,8 @@ def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -
     Fields: `source_1`, `source_2`, ... or `source_NAME` for named sources; and, if wanted, `id`, `mixture` (else the
     sources are added up), `start_1`, ... (seconds into that file), `gain_1_db`, ... (the source is scaled to unit RMS
     and then by this, and the mixture to a peak of 0.9), `duration` (seconds), `split`. An empty source is silent.
-    Paths are relative to the list.
+    Paths are relative to the list. A last source with a name, such as background, may be missing where the first ones
+    are speakers: it is what the mixture holds beside them.
 
     Raises:
         DataError: if the list cannot be read, or, naming the entry, for a value that is none or a missing file.
@@ -222,7 +223,8 @@ def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -
     numbered = [str(number) for number in range(1, len(sources) + 1)]
     keys = numbered if f"source_{numbered[0]}" in records[0] else list(sources)
     found = [key.removeprefix("source_") for key in records[0] if key.startswith("source_")]
-    if sorted(found) != sorted(keys):
+    has_rest = sources[0] == "speaker1" and sources[-1] != f"speaker{len(sources)}" and keys[-1] not in found
+    if sorted(found) != sorted(keys[: len(keys) - has_rest]):
         wanted = " and ".join(f"source_{key}" for key in numbered)
         named = "" if sources[0] == "speaker1" else f" (or {' and '.join(f'source_{name}' for name in sources)})"
         raise DataError(
@@ -245,7 +247,8 @@ def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -
         parts = tuple(_listed(path, number, record, key) for key in keys)
         mixture = Part(_beside(path, number, record["mixture"])) if record.get("mixture") else None
         seconds = _number(where, record, "duration", least=0.001)
-        rows.append(Row(str(record.get("id") or number), where, parts, mixture, seconds))
+        rest = len(sources) - 1 if has_rest else None
+        rows.append(Row(str(record.get("id") or number), where, parts, mixture, seconds, rest=rest))
     if not rows:
         raise DataError(f"{path}: no entry has the split {split!r} (or none)")
     return rows

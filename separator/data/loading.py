@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from separator.data.mixing import Mixture, collate
+from separator.data.mixture import Mixture, collate
 from separator.errors import ConfigError
 
 

@@ -153,9 +153,9 @@ class Background:
     def __init__(self, corpus: Corpus, snr_db: tuple[float, float], share: float, is_source: bool) -> None:
         self.corpus, self.snr_db, self.share, self.is_source = corpus, snr_db, share, is_source
 
-    def draw(self, voices: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Noise to be added to `voices` `[time]`; silence where none is drawn."""
-        if generator.random() >= self.share:
+    def draw(self, voices: np.ndarray, generator: np.random.Generator, always: bool = False) -> np.ndarray:
+        """Noise to be added to `voices` `[time]`; silence where none is drawn, unless there is to be some `always`."""
+        if generator.random() >= self.share and not always:
             return np.zeros_like(voices)
         noise = draw_stretch(self.corpus, 0, len(voices), generator)
         energy, wanted = (float(np.square(signal, dtype=np.float64).sum()) for signal in (noise, voices))

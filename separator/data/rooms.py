@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from tqdm import tqdm
 
 from separator import files
 from separator.data.corpora import SPLIT_SEEDS
-from separator.errors import ConfigError, check_number, check_range, check_whole, choose
+from separator.data.recordings import audio_files, read_audio
+from separator.errors import ConfigError, DataError, check_number, check_range, check_whole, choose
 
 # Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
 SMALLEST, LARGEST = np.array([3.0, 2.5, 2.3]), np.array([9.0, 7.0, 3.5])
@@ -41,6 +43,8 @@ class Rooms:
         distance_m: lowest and highest distance of a voice from the microphone.
         cache: folder for computed rooms; null for `separator/rooms` in the user's cache folder.
         seed: every room follows from it and its number.
+        responses: folder of measured impulse responses; null for none. Files of one channel, one response each.
+        measured_share: of the mixtures in rooms whose voices go through measured responses, each through another one.
     """
 
     share: float = 1.0
@@ -50,11 +54,19 @@ class Rooms:
     distance_m: tuple[float, float] = (0.5, 2.5)
     cache: str | None = None
     seed: int = 0
+    responses: str | None = None
+    measured_share: float = 0.0
 
     def __post_init__(self) -> None:
         choose("data.rooms.target", self.target, {"dry": None, "reverberant": None})
         check_whole("data.rooms.count", self.count)
         check_number("data.rooms.share", self.share, 0, 1)
+        check_number("data.rooms.measured_share", self.measured_share, 0, 1)
+        if self.measured_share and self.responses is None:
+            raise ConfigError(
+                f"data.rooms.measured_share={self.measured_share:g} needs measured impulse responses: set "
+                "data.rooms.responses=DIR"
+            )
         # Beyond these, Sabine's formula and the image sources say nothing of a room.
         check_range("data.rooms.rt60_seconds", self.rt60_seconds, 0.05, 3)
         check_range("data.rooms.distance_m", self.distance_m, 0.1, float(LARGEST[0]))
@@ -65,7 +77,7 @@ class Rooms:
             other = replace(self, count=max(1, self.count // 4), seed=self.seed + SPLIT_SEEDS[split])
             return other.bank("train", num_voices, sample_rate)
         facts = asdict(self) | {"num_voices": num_voices, "sample_rate": sample_rate, "version": 1}
-        for key in ("share", "target", "cache"):
+        for key in ("share", "target", "cache", "responses", "measured_share"):
             del facts[key]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -78,7 +90,19 @@ class Rooms:
                 raise ConfigError(
                     f"{path.parent}: rooms cannot be kept there ({error.strerror}); set data.rooms.cache=DIR"
                 ) from error
-        return RoomBank(np.load(path, mmap_mode="r"), sample_rate, self.share, self.target)
+        measured = self._measured(sample_rate) if self.measured_share else []
+        return RoomBank(
+            np.load(path, mmap_mode="r"), sample_rate, self.share, self.target, measured, self.measured_share
+        )
+
+    def _measured(self, sample_rate: int) -> list[np.ndarray]:
+        """The measured impulse responses, each from its direct sound on."""
+        folder = Path(str(self.responses))
+        paths = sorted(audio_files(folder)) if folder.is_dir() else []
+        if not paths:
+            what = "holds no audio file" if folder.is_dir() else "no such folder"
+            raise DataError(f"{folder}: {what}; data.rooms.responses is a folder of measured impulse responses")
+        return [_from_direct_sound(read_audio(path, sample_rate), sample_rate) for path in paths]
 
     def _compute(self, num_voices: int, sample_rate: int) -> np.ndarray:
         numbers = tqdm(range(self.count), "simulating rooms", unit="room", dynamic_ncols=True, disable=None)
@@ -125,21 +149,42 @@ class Rooms:
 class RoomBank:
     """Impulse responses `[room, voice, time]` to place voices with."""
 
-    def __init__(self, responses: np.ndarray, sample_rate: int, share: float, target: str) -> None:
+    def __init__(
+        self,
+        responses: np.ndarray,
+        sample_rate: int,
+        share: float,
+        target: str,
+        measured: Sequence[np.ndarray] = (),
+        measured_share: float = 0.0,
+    ) -> None:
         self.responses, self.share, self.target = responses, share, target
+        self.measured, self.measured_share = measured, measured_share
         self.dry_samples = round(DRY_SECONDS * sample_rate)
 
     def place(self, voices: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Voices `[voice, time]` as the microphone hears them, and what is to come out; in step with the voices."""
         if generator.random() >= self.share:
             return voices, voices
-        room = self.responses[generator.integers(len(self.responses))]
-        responses = np.asarray(room[generator.permutation(len(room))[: len(voices)]])
-        heard = fftconvolve(voices, responses, axes=-1)[:, : voices.shape[1]].astype(np.float32)
+        responses = self._draw(len(voices), generator)
+        heard = _through(voices, responses)
         if self.target == "reverberant":
             return heard, heard
-        dry = fftconvolve(voices, responses[:, : self.dry_samples], axes=-1)[:, : voices.shape[1]]
-        return heard, dry.astype(np.float32)
+        return heard, _through(voices, [response[: self.dry_samples] for response in responses])
+
+    def _draw(self, count: int, generator: np.random.Generator) -> Sequence[np.ndarray]:
+        """A response for each voice."""
+        if self.measured_share and generator.random() < self.measured_share:
+            numbers = generator.choice(len(self.measured), count, replace=count > len(self.measured))
+            return [self.measured[number] for number in numbers]
+        room = self.responses[generator.integers(len(self.responses))]
+        return [np.asarray(room[place]) for place in generator.permutation(len(room))[:count]]
+
+
+def _through(voices: np.ndarray, responses: Sequence[np.ndarray]) -> np.ndarray:
+    """Each voice of `[voice, time]` through its own response, as long as before."""
+    pairs = zip(voices, responses, strict=True)
+    return np.stack([fftconvolve(*pair)[: voices.shape[1]] for pair in pairs]).astype(np.float32)
 
 
 def _from_direct_sound(response: np.ndarray, sample_rate: int) -> np.ndarray:

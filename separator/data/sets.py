@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 
 from separator.audio import fit_length
 from separator.data.corpora import MAX_CORRUPT, warn_of_low_rates
-from separator.data.mixing import MAX_ATTEMPTS, Mixture, unit_rms
+from separator.data.mixing import MAX_ATTEMPTS
+from separator.data.mixture import Mixture, unit_rms
 from separator.data.recordings import RecordingError, inspect, read_audio
 from separator.errors import DataError
 
@@ -52,6 +53,7 @@ class Row:
         mixture: its file; None for the sum of the sources.
         seconds: its length; None for that of its files.
         adds_up: whether the sources are all that is in the mixture.
+        rest: number of the source that is whatever the mixture holds beside the others; None if there is none.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Row:
     mixture: Part | None = None
     seconds: float | None = None
     adds_up: bool = True
+    rest: int | None = None
 
     @property
     def parts(self) -> list[Part]:
@@ -125,7 +128,9 @@ class MixtureSet(Dataset):
             tensor = torch.from_numpy(stems.astype(np.float32))
             return Mixture(tensor.sum(0), tensor, self.sample_rate, row.name)
         mixture = mixture[..., : shape[-1]]
-        if row.adds_up:
+        if row.rest is not None:
+            stems[row.rest] = mixture - total
+        elif row.adds_up:
             _check_sum(mixture, total)
         return Mixture(torch.from_numpy(mixture), torch.from_numpy(stems), self.sample_rate, row.name)
 

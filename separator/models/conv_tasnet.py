@@ -6,7 +6,9 @@ Separation", IEEE/ACM TASLP 2019, arXiv:1809.07454. Argument names carry the pap
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +22,7 @@ from separator.models.norms import make_norm
 from separator.models.replay import Step
 from separator.models.state import State
 from separator.models.stream import NetworkStream
-from separator.models.tcn import SeparableStack
+from separator.models.tcn import SeparableStack, StackConfig
 
 MASKS = {
     "relu": torch.relu,
@@ -50,7 +52,7 @@ class ConvTasNet(nn.Module):
             last block's features.
         hidden_channels: features inside a block (H).
         kernel_size: taps of the temporal convolution (P).
-        num_blocks: blocks in a repeat, with dilations 1, 2, 4, ... (X).
+        num_blocks: blocks in a repeat, with dilations 1, 2, 4, ... (X); a list has a number for each repeat.
         num_repeats: repeats (R).
         norm: "global" (gLN), "cumulative" (the paper's cLN) or "channel" (each frame by itself).
         mask: "relu", "sigmoid" or "softmax" (over sources).
@@ -63,11 +65,17 @@ class ConvTasNet(nn.Module):
             the coefficients.
         mixture_consistency: add to every estimate an equal share of what they lack of the mixture,
             so that they sum to it.
-        sources: names of the outputs, each of which is a kind of its own (vocals, drums); if None speaker1,
-            speaker2, ..., among which training makes no difference.
+        sources: names of the outputs. Those called speaker1, speaker2, ... are interchangeable: training takes them in
+            their best order. Every other name is a kind of its own (vocals, background) with a fixed place behind
+            the speakers. speaker1, speaker2, ... if None.
         num_channels: channels of the mixture and of every source: 2 for stereo.
         encoder_activation: "linear", or "relu" for coefficients that are not negative.
         input_norm: norm of the coefficients; as `norm` if None.
+        repeat_rates: for each repeat how many frames one of its frames stands for, such as [1, 4, 4, 1] for two
+            repeats at a quarter of the frame rate between two at the full one; all 1 if None. Needs skip_channels=0.
+        low_rate_bottleneck_channels: B in repeats at a lower rate; as in the others if None.
+        low_rate_hidden_channels: H in repeats at a lower rate; as in the others if None.
+        attention: after every repeat at a lower rate, self-attention over the whole recording. Not causal.
         framing: how frames lie on the recording, "full", "inside" or "mirrored": see `separator.models.filterbank`.
             Others than "full" are there for networks of other projects, and cannot stream.
 
@@ -87,7 +95,7 @@ class ConvTasNet(nn.Module):
         skip_channels: int = 128,
         hidden_channels: int = 512,
         kernel_size: int = 3,
-        num_blocks: int = 8,
+        num_blocks: int | Sequence[int] = 8,
         num_repeats: int = 3,
         norm: str = "global",
         mask: str = "sigmoid",
@@ -102,6 +110,10 @@ class ConvTasNet(nn.Module):
         encoder_activation: str = "linear",
         input_norm: str | None = None,
         framing: str = "full",
+        repeat_rates: Sequence[int] | None = None,
+        low_rate_bottleneck_channels: int | None = None,
+        low_rate_hidden_channels: int | None = None,
+        attention: bool = False,
     ) -> None:
         # What a checkpoint stores to build the same network again.
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -111,12 +123,16 @@ class ConvTasNet(nn.Module):
         stride = max(1, decoder_length // 2) if stride is None else stride
         speakers = [f"speaker{number + 1}" for number in range(num_sources)]
         sources = speakers if sources is None else _checked_sources(sources, num_sources)
+        num_speakers = sum(name in speakers for name in sources)
         self.arguments |= {"stride": stride, "decoder_length": decoder_length, "sources": sources}
         self.arguments["temporal_options"] = dict(temporal_options or {})
+        for name in ("num_blocks", "repeat_rates"):  # as they are in a file
+            if isinstance(self.arguments[name], Sequence):
+                self.arguments[name] = list(self.arguments[name])
         _check(self.arguments)
         self.sources, self.sample_rate = tuple(sources), sample_rate
-        # Whether the sources are alike, so that only the estimates' best order says which is which.
-        self.interchangeable = sources == speakers
+        # How many of the first sources are alike, so that only the estimates' best order says which is which.
+        self.num_interchangeable = num_speakers if num_speakers > 1 else 0
         self.num_sources, self.num_channels, self.causal = num_sources, num_channels, causal
         self.magnitude_input, self.mixture_consistency = magnitude_input, mixture_consistency
 
@@ -126,18 +142,8 @@ class ConvTasNet(nn.Module):
         self.magnitude_norm = make_norm(norm, num_channels * num_filters // 2) if magnitude_input else None
         num_features = num_channels * (num_filters + num_filters // 2 * magnitude_input)
         self.bottleneck = nn.Linear(num_features, bottleneck_channels)
-        self.stack = SeparableStack(
-            bottleneck_channels,
-            hidden_channels,
-            skip_channels,
-            kernel_size,
-            num_blocks,
-            num_repeats,
-            norm,
-            temporal,
-            causal,
-            temporal_options,
-        )
+        names = [item.name for item in fields(StackConfig)]
+        self.stack = SeparableStack(StackConfig(**{name: self.arguments[name] for name in names}))
         self.prelu = nn.PReLU()
         self.to_masks = nn.Linear(skip_channels or bottleneck_channels, num_channels * num_sources * num_filters)
         self.activate = choose("mask", mask, MASKS)
@@ -229,6 +235,11 @@ class ConvTasNet(nn.Module):
         return FastConvTasNet(self, dtype)
 
     @property
+    def interchangeable(self) -> bool:
+        """Whether some of the sources are alike; `num_interchangeable` says how many of the first."""
+        return self.num_interchangeable > 0
+
+    @property
     def can_stream(self) -> bool:
         """Whether `stream` takes it: causal, and with frames that do not depend on where the recording ends."""
         return self.causal and self.encoder.framing == "full"
@@ -242,7 +253,7 @@ class ConvTasNet(nn.Module):
         """
         stride, length = self.encoder.stride, self.encoder.filter_length
         # A sample lies in the windows of so many frames at most, each of which sees frames around it.
-        frames = self.stack.receptive_field + -(-self.decoder.filter_length // stride) - 1
+        frames = self.stack.reach(-(-self.decoder.filter_length // stride))
         samples = (frames - 1) * stride + length
         return ReceptiveField(self.stack.receptive_field, samples, samples / self.sample_rate)
 
@@ -264,7 +275,7 @@ def _check_waveform(mixture: Tensor, num_channels: int) -> None:
 
 def _check_sizes(arguments: dict) -> None:
     sizes = ["num_sources", "sample_rate", "num_filters", "filter_length", "stride", "decoder_length"]
-    sizes += ["bottleneck_channels", "hidden_channels", "kernel_size", "num_blocks", "num_repeats", "num_channels"]
+    sizes += ["bottleneck_channels", "hidden_channels", "kernel_size", "num_repeats", "num_channels"]
     for name in sizes:
         if arguments[name] is not None or name not in ("stride", "decoder_length"):
             check_whole(name, arguments[name])
@@ -277,6 +288,13 @@ def _checked_sources(sources: Sequence[str], num_sources: int) -> list[str]:
     for name in sources:
         if not isinstance(name, str) or not name.isprintable() or name[:1] in ("", ".") or set(name) & set("/\\"):
             raise ConfigError(f"source name {name!r} cannot be part of a file name")
+    speakers = [name for name in sources if re.fullmatch(r"speaker\d+", name, re.IGNORECASE)]
+    wanted = [f"speaker{number + 1}" for number in range(len(speakers))]
+    if list(sources[: len(speakers)]) != wanted:
+        raise ConfigError(
+            f"sources={list(sources)}: speakers are interchangeable, and come first as {', '.join(wanted)}; write "
+            f"[{', '.join([*wanted, *(name for name in sources if name not in speakers)])}], or give them other names"
+        )
     return list(sources)
 
 

@@ -301,6 +301,7 @@ def suits(net: ConvTasNet) -> bool:
     blocks: list[Any] = list(net.stack.blocks)
     return (
         net.num_channels == 1
+        and not net.stack.low_rates
         and all(type(block.temporal) is DepthwiseConv and not block.temporal.causal for block in blocks)
         and all(block.temporal.padding == "zeros" for block in blocks)
         and type(net.norm) is GlobalNorm

@@ -54,7 +54,9 @@ class Replay:
             return self._step(mixture, state)
         # A recording follows weights that change in their place; others in their place have another identity.
         weights = id(self._net.encoder.weight)
-        key = (mixture.shape, mixture.dtype, mixture.device, weights, torch.is_inference_mode_enabled())
+        # What waits for a group of frames to be complete has another length from block to block.
+        lengths = tuple(tensor.shape for tensor in before)
+        key = (mixture.shape, lengths, mixture.dtype, mixture.device, weights, torch.is_inference_mode_enabled())
         recording = self._recordings.get(key) or self._record(key, mixture, state)
         if recording is None:
             return self._step(mixture, state)

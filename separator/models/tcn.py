@@ -8,18 +8,75 @@ transposed in memory. Compiled for a CPU that is twice as fast as `[batch, chann
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from separator.errors import check_whole
+from separator.errors import ConfigError, check_whole
+from separator.models.low_rate import Attention, LowRate, check_rates
 from separator.models.norms import make_norm
 from separator.models.state import State
 from separator.models.temporal import make_temporal
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """What a `SeparableStack` is made of; the names are those of `ConvTasNet`'s arguments."""
+
+    bottleneck_channels: int
+    hidden_channels: int
+    skip_channels: int = 0
+    kernel_size: int = 3
+    num_blocks: int | Sequence[int] = 8
+    num_repeats: int = 3
+    norm: str = "global"
+    temporal: str = "depthwise"
+    causal: bool = False
+    temporal_options: Mapping[str, Any] | None = None
+    repeat_rates: Sequence[int] | None = None
+    low_rate_bottleneck_channels: int | None = None
+    low_rate_hidden_channels: int | None = None
+    attention: bool = False
+
+    @property
+    def rates(self) -> list[int]:
+        """How many frames a frame of each repeat stands for."""
+        return [1] * self.num_repeats if self.repeat_rates is None else list(self.repeat_rates)
+
+    @property
+    def depths(self) -> list[int]:
+        """Blocks in each repeat."""
+        return list(self.num_blocks) if isinstance(self.num_blocks, Sequence) else [self.num_blocks] * self.num_repeats
+
+    @property
+    def at_low_rate(self) -> StackConfig:
+        """The same with the channels of repeats at a lower frame rate."""
+        return replace(
+            self,
+            bottleneck_channels=self.low_rate_bottleneck_channels or self.bottleneck_channels,
+            hidden_channels=self.low_rate_hidden_channels or self.hidden_channels,
+        )
+
+    def check(self) -> None:
+        """Raises `ConfigError` for what no stack can be built from."""
+        check_whole("num_repeats", self.num_repeats)
+        for depth in self.depths:
+            check_whole("num_blocks", depth)
+        if len(self.depths) != self.num_repeats:
+            raise ConfigError(
+                f"num_blocks={self.depths} has {len(self.depths)} entries, one number or one for each repeat is "
+                f"wanted: num_repeats={self.num_repeats}"
+            )
+        for name in ("low_rate_bottleneck_channels", "low_rate_hidden_channels"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
+        check_rates(self.rates, self.num_repeats, self.skip_channels, self.causal, self.attention)
 
 
 class SeparableBlock(nn.Module):
@@ -30,28 +87,19 @@ class SeparableBlock(nn.Module):
     residual is left out where `residual` is False.
     """
 
-    def __init__(
-        self,
-        bottleneck_channels: int,
-        hidden_channels: int,
-        skip_channels: int,
-        kernel_size: int,
-        dilation: int,
-        norm: str,
-        temporal: str,
-        causal: bool,
-        temporal_options: Mapping[str, Any] | None = None,
-        residual: bool = True,
-    ) -> None:
+    def __init__(self, config: StackConfig, dilation: int, residual: bool = True) -> None:
         super().__init__()
-        self.expand = nn.Linear(bottleneck_channels, hidden_channels)
+        hidden = config.hidden_channels
+        self.expand = nn.Linear(config.bottleneck_channels, hidden)
         self.prelu1 = nn.PReLU()
-        self.norm1 = make_norm(norm, hidden_channels)
-        self.temporal = make_temporal(temporal, hidden_channels, kernel_size, dilation, causal, temporal_options)
+        self.norm1 = make_norm(config.norm, hidden)
+        self.temporal = make_temporal(
+            config.temporal, hidden, config.kernel_size, dilation, config.causal, config.temporal_options
+        )
         self.prelu2 = nn.PReLU()
-        self.norm2 = make_norm(norm, hidden_channels)
-        self.residual = nn.Linear(hidden_channels, bottleneck_channels) if residual else None
-        self.skip = nn.Linear(hidden_channels, skip_channels) if skip_channels else None
+        self.norm2 = make_norm(config.norm, hidden)
+        self.residual = nn.Linear(hidden, config.bottleneck_channels) if residual else None
+        self.skip = nn.Linear(hidden, config.skip_channels) if config.skip_channels else None
 
     def forward(self, features: Tensor, state: State | None = None) -> tuple[Tensor, Tensor | None]:
         """`[batch, frame, channel]` -> the same shape, and `[batch, frame, skip channel]` or None."""
@@ -62,10 +110,20 @@ class SeparableBlock(nn.Module):
         return features, self.skip(hidden) if self.skip is not None else None
 
 
-class SeparableStack(nn.Module):
-    """`num_repeats` times `num_blocks` blocks with dilations 1, 2, 4, ...; Luo & Mesgarani 2019, figure 1B.
+class Stage(NamedTuple):
+    """Repeats that follow each other at one frame rate: the number of each repeat's first block, and the end."""
 
-    The output is the sum of all skip outputs, or the last block's features where `skip_channels` is 0.
+    number: int
+    rate: int
+    repeats: list[tuple[int, int]]
+
+
+class SeparableStack(nn.Module):
+    """Repeats of blocks with dilations 1, 2, 4, ...; Luo & Mesgarani 2019, figure 1B.
+
+    The output is the sum of all skip outputs, or the last block's features where `skip_channels` is 0. Repeats at a
+    lower frame rate have channels of their own, and what they find is added to the features; see
+    `separator.models.low_rate`.
 
     Attributes:
         recompute: whether training keeps only what is between the blocks and computes the rest again for the
@@ -74,65 +132,110 @@ class SeparableStack(nn.Module):
 
     recompute = False
 
-    def __init__(
-        self,
-        bottleneck_channels: int,
-        hidden_channels: int,
-        skip_channels: int,
-        kernel_size: int,
-        num_blocks: int,
-        num_repeats: int,
-        norm: str,
-        temporal: str,
-        causal: bool,
-        temporal_options: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, config: StackConfig) -> None:
         super().__init__()
-        check_whole("num_blocks", num_blocks)
-        check_whole("num_repeats", num_repeats)
-        last = num_repeats * num_blocks - 1
-        self.blocks = nn.ModuleList(
-            SeparableBlock(
-                bottleneck_channels,
-                hidden_channels,
-                skip_channels,
-                kernel_size,
-                dilation=2 ** (index % num_blocks),
-                norm=norm,
-                temporal=temporal,
-                causal=causal,
-                temporal_options=temporal_options,
+        config.check()
+        self.config = config
+        self.stages = _stages(config)
+        last = sum(config.depths) - 1
+        blocks: list[SeparableBlock] = []
+        for rate, depth in zip(config.rates, config.depths, strict=True):
+            own = config if rate == 1 else config.at_low_rate
+            for level in range(depth):
                 # With skip outputs nobody reads the last block's features.
-                residual=index < last or not skip_channels,
-            )
-            for index in range(num_repeats * num_blocks)
+                residual = len(blocks) < last or not config.skip_channels
+                blocks.append(SeparableBlock(own, 2**level, residual))
+        self.blocks = nn.ModuleList(blocks)
+        low = [stage for stage in self.stages if stage.rate > 1]
+        width = config.at_low_rate.bottleneck_channels
+        self.low_rates = nn.ModuleList(
+            LowRate(config.bottleneck_channels, width, stage.rate, config.causal) for stage in low
+        )
+        self.attentions = nn.ModuleList(
+            Attention(width, config.norm) for stage in low for _ in stage.repeats if config.attention
         )
 
-    @property
-    def reach(self) -> tuple[int, int]:
-        """How many frames before and after a frame its output sees, through the convolutions."""
-        temporals: list[Any] = [block.temporal for block in self.blocks]
-        return sum(temporal.left for temporal in temporals), sum(temporal.right for temporal in temporals)
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """The frames of input that frames `first` to `last` of the output see through the convolutions."""
+        for stage in reversed(self.stages):
+            if stage.rate > 1:
+                low: Any = self.low_rates[stage.number]
+                low_first, low_last = (first - low.delay) // stage.rate, (last - low.delay) // stage.rate
+                seen = self._seen(stage, low_first, low_last)
+                # Features also pass by.
+                first = min(first, seen[0] * stage.rate)
+                last = max(last, (seen[1] + 1) * stage.rate - 1)
+            else:
+                first, last = self._seen(stage, first, last)
+        return first, last
+
+    def _seen(self, stage: Stage, first: int, last: int) -> tuple[int, int]:
+        for start, end in stage.repeats:
+            for block in self.blocks[start:end]:
+                temporal: Any = block.temporal
+                first, last = first - temporal.left, last + temporal.right
+        return first, last
+
+    def reach(self, frames: int = 1) -> int:
+        """Frames of input that `frames` frames of output in a row see through the convolutions, at most.
+
+        Norms and attention may add all others. For `talk`, whose reach is predicted, the most that it can see.
+        """
+        spans = [self.span(first, first + frames - 1) for first in range(math.lcm(*self.config.rates))]
+        return max(last - first + 1 for first, last in spans)
 
     @property
     def receptive_field(self) -> int:
-        """Frames of input that one frame of output sees through the convolutions; norms may add all others.
-
-        For `talk`, whose reach is predicted, the most that it can see.
-        """
-        return sum(self.reach) + 1
+        """Frames of input that one frame of output sees; see `reach`."""
+        return self.reach()
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> `[batch, frame, skip channel]`, or the same shape without skip outputs."""
         total = None
-        for block in self.blocks:
-            if self.recompute and self.training and state is None:
-                features, skip = checkpoint(block, features, use_reentrant=False)
+        for stage in self.stages:
+            if stage.rate > 1:
+                low: Any = self.low_rates[stage.number]
+                groups = low.down(features, state)
+                # In a stream a group may not be complete yet; the first time every layer makes its memory.
+                if groups.shape[1] or (state is not None and state.recall(low.spread) is None):
+                    groups, _ = self._through(stage, groups, state)
+                features = features + low.up(groups, features, state)
             else:
-                features, skip = block(features, state)
-            if skip is not None:
-                total = skip if total is None else total + skip
+                features, skips = self._through(stage, features, state)
+                for skip in skips:
+                    total = skip if total is None else total + skip
         return features if total is None else total
+
+    def _through(self, stage: Stage, features: Tensor, state: State | None) -> tuple[Tensor, list[Tensor]]:
+        """The repeats of a stage, and their skip outputs."""
+        skips = []
+        for number, (start, end) in enumerate(stage.repeats):
+            for block in self.blocks[start:end]:
+                if self.recompute and self.training and state is None:
+                    features, skip = checkpoint(block, features, use_reentrant=False)
+                else:
+                    features, skip = block(features, state)
+                if skip is not None:
+                    skips.append(skip)
+            if self.config.attention and stage.rate > 1:
+                before = sum(len(other.repeats) for other in self.stages[: self.stages.index(stage)] if other.rate > 1)
+                features = self.attentions[before + number](features, state)
+        return features, skips
+
+
+def _stages(config: StackConfig) -> list[Stage]:
+    """The repeats, those in a row at one rate together."""
+    stages: list[Stage] = []
+    start, number = 0, 0
+    for rate, depth in zip(config.rates, config.depths, strict=True):
+        repeat = (start, start + depth)
+        start += depth
+        if stages and stages[-1].rate == rate:
+            stages[-1].repeats.append(repeat)
+        else:
+            stages.append(Stage(number if rate > 1 else 0, rate, [repeat]))
+            number += rate > 1
+    return stages
 
 
 class CausalConv(nn.Module):
