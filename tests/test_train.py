@@ -612,6 +612,7 @@ SAYS = {
     "speech_enhancement": {"model.sources": ["speech", "noise"], "data.noise.is_source": True},
     "default_1": {"optimizer._target_": "separator.optimizers.Muon", "objective": "si_snr"},
     "default_2": {"start_from": None, "data.mixing.active": [0.05, 0.95], "objective": "silence_safe_si_snr"},
+    "default_race": {"model.sources": ["speaker1", "speaker2", "background"], "objective": "thresholded_si_snr"},
     "default_3": {"data.mixing.active": [0.05, 0.95], "data.mixing.segment_seconds": 4.0, "optimizer.lr": 0.0008},
     "default_causal_2": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
     "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
@@ -638,6 +639,8 @@ def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
     root = [f"data.root={TREES[recipe](tmp_path)}"] if recipe in TREES else []
     if recipe.startswith("default"):
         root = [f"data.root={corpus_folder}", "data.valid_list=null", "start_from=null"]
+    if recipe == "default_race":
+        root += [f"data.noise.root={corpus_folder}", f"data.rooms.responses={corpus_folder}"]
     settings = compose(f"+recipe={recipe}", f"run={tmp_path / 'run'}", *root)
     flat = config.flat(settings)
     assert settings["name"].startswith(recipe)
@@ -653,9 +656,13 @@ def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
         speakers = "generated_speakers" if recipe.startswith("default") else "num_speakers"
         data |= {speakers: 12, "valid_mixtures": 1, "valid_seconds": 0.5}
         data["mixing"]["segment_seconds"] = 0.5
+        if data["mixing"]["corpus_shares"] is not None:
+            data["mixing"]["corpus_shares"] = {"speaker0": 0.3}
         for part in ("rooms", "noise"):
             if data.get(part):
-                data[part] |= {"count": 2, "cache": str(tmp_path)} if part == "rooms" else {"num_recordings": 2}
+                data[part] |= {"count": 2, "cache": str(tmp_path)} if part == "rooms" else {}
+        if data.get("noise") and "num_recordings" in data["noise"]:
+            data["noise"]["num_recordings"] = 2
     Run(settings).fit()
     assert all(math.isfinite(float(row["loss"])) for row in rows(tmp_path / "run" / "train.csv"))
     net = separator.load(tmp_path / "run" / "best.safetensors")
@@ -667,7 +674,7 @@ def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
 
 def test_every_recipe_has_its_page():
     pages = {path.parent.name for path in (Path(__file__).parent.parent / "recipes").glob("*/README.md")}
-    assert {re.sub("^(default.*)_([1-3]|plain)$", r"\1", recipe) for recipe in RECIPES} == pages
+    assert {re.sub("^(default.*)_([1-3]|plain|race)$", r"\1", recipe) for recipe in RECIPES} == pages
 
 
 def test_a_folder_of_voices_trains(tmp_path, corpus_folder):
