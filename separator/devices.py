@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
 
 from separator.errors import ConfigError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def independent(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Makes a function compute the same whatever autocast and default device its caller has set for torch.
+
+    For the entrances of the library: within them the precision and device of each product are chosen here. The default
+    dtype is not reset, since it belongs to all threads of a process: tensors that are made within name theirs.
+    """
+
+    @functools.wraps(function)
+    def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with contextlib.ExitStack() as stack:
+            for kind in ("cpu", "cuda", "mps"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))
+            return function(*args, **kwargs)
+
+    return inside
 
 
 def find_device(name: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from separator.devices import computes_bfloat16, find_device
 from separator.errors import AudioError, ConfigError, check_whole, choose
 from separator.models import ConvTasNet, FastConvTasNet, State, fast
+from separator.models.polarity import polarity, signs
 from separator.objectives import best_permutation, reorder
 
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -72,7 +74,7 @@ class Estimator:
         weights = torch.stack([downmix_weights(chunk) for chunk in chunks])
         estimates = self._mean_of_shifts(heard, weights)
         return [
-            fit_levels(stems, chunk) / gain
+            fit_levels(stems, chunk, may_be_inverted=not self.net.mixture_consistency) / gain
             for stems, chunk, gain in zip(estimates, heard, gains[..., None], strict=True)
         ]
 
@@ -100,7 +102,13 @@ class Estimator:
         network = self._whole if state is None else self.net
         rounded = self.precision is torch.bfloat16 and network is self.net
         with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
-            return network.separate_channels(mixture.to(self.device), weights.to(self.device), state).cpu()
+            stems = network.separate_channels(mixture.to(self.device), weights.to(self.device), state)
+        # A whole recording tells by itself, in `fit_levels`; a stream cannot wait for it.
+        return stems.cpu() if state is None else (stems * self._polarity[:, None]).cpu()
+
+    @functools.cached_property
+    def _polarity(self) -> Tensor:
+        return polarity(self.net)
 
     def check_channels(self, count: int, model: str) -> None:
         """Raises `AudioError` unless the model takes so many: one of one channel any number, another its own or 1."""
@@ -111,12 +119,20 @@ class Estimator:
             )
 
 
-def fit_levels(stems: Tensor, mixture: Tensor) -> Tensor:
+def fit_levels(stems: Tensor, mixture: Tensor, may_be_inverted: bool = False) -> Tensor:
     """Stems `[source, channel, time]`, each with the gain with which their sum is nearest to the mixture.
 
     A network trained with a scale-invariant objective leaves their level open. Least squares; where the stems
-    do not determine a gain, it is the one nearest to 1.
+    do not determine a gain, it is the one nearest to 1. A stem that still points against the mixture is silenced.
+
+    Args:
+        stems: `[source, channel, time]`.
+        mixture: `[channel, time]`.
+        may_be_inverted: whether the objective left the sign open as well; it is then found first, see
+            `separator.models.polarity`.
     """
+    if may_be_inverted:
+        stems = stems * signs(stems.flatten(1), mixture.flatten())[:, None, None]
     flat = stems.flatten(1).double()
     missing = mixture.flatten().double() - flat.sum(0)
     lengths = flat.norm(dim=1).clamp_min(1e-12)
@@ -142,7 +158,7 @@ def downmix_weights(mixture: Tensor) -> Tensor:
 
     The mean, unless the channels cancel each other; then those against the loudest one are turned round.
     """
-    weights = torch.full((mixture.shape[0],), 1 / mixture.shape[0])
+    weights = mixture.new_full((mixture.shape[0],), 1 / mixture.shape[0])
     energy = mixture.square().mean()
     if len(weights) > 1 and mixture.mean(0).square().mean() < MIN_DOWNMIX_ENERGY * energy:
         loudest = mixture[mixture.square().sum(-1).argmax()]

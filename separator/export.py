@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from separator import files, zoo
 from separator.errors import ConfigError, SeparatorError, reason
 from separator.models import ConvTasNet, State, check_can_stream
+from separator.models.polarity import polarity
 
 # Sizes of the example that is traced; any others go through it later.
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 2, 50
@@ -39,7 +40,7 @@ class Step(nn.Module):
         super().__init__()
         self.net, self._layout = net, State()
         with torch.inference_mode():
-            net(torch.zeros(EXAMPLE_BATCH, net.encoder.stride), self._layout)
+            net(torch.zeros(EXAMPLE_BATCH, net.encoder.stride, dtype=torch.float32), self._layout)
 
     @property
     def beginning(self) -> tuple[Tensor, ...]:
@@ -52,6 +53,26 @@ class Step(nn.Module):
         state.replace(states)
         stems = self.net(mixture, state)
         return (stems, *state.tensors())
+
+
+class Turned(nn.Module):
+    """A network, or a step of one, whose stems get the sign that they have in the mixture."""
+
+    def __init__(self, module: nn.Module, signs: Tensor) -> None:
+        super().__init__()
+        self.module = module
+        self.signs: Tensor
+        self.register_buffer("signs", signs)
+
+    def forward(self, mixture: Tensor, states: tuple[Tensor, ...] | None = None) -> Any:
+        """As the module's own."""
+        if states is None:
+            return self._turn(self.module(mixture))
+        stems, *states_after = self.module(mixture, states)
+        return (self._turn(stems), *states_after)
+
+    def _turn(self, stems: Tensor) -> Tensor:
+        return stems * self.signs.view(1, -1, *[1] * (stems.ndim - 2))
 
 
 def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
@@ -105,6 +126,9 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
         shapes.append(tuple(any_batch if tensor.shape[:1] == (EXAMPLE_BATCH,) else {} for tensor in states))
         inputs += [f"state_{number}" for number in range(len(states))]
         outputs += [f"next_state_{number}" for number in range(len(states))]
+    turned = polarity(net)
+    if (turned < 0).any():
+        module = Turned(module, turned)
     with _quietly():
         program = torch.onnx.export(
             module,

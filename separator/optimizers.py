@@ -99,7 +99,9 @@ class Muon(Optimizer):
         """What was kept of each parameter, zeros at first."""
         for value in parameters:
             if name not in self.state[value]:
-                self.state[value][name] = torch.zeros(()) if scalar else torch.zeros_like(value)
+                self.state[value][name] = (
+                    torch.zeros((), dtype=torch.float32, device="cpu") if scalar else torch.zeros_like(value)
+                )
         return [self.state[value][name] for value in parameters]
 
 

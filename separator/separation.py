@@ -15,6 +15,7 @@ import torch
 
 from separator import audio, readers, stem_paths, zoo
 from separator.audio import Waveform
+from separator.devices import independent
 from separator.errors import check_number
 from separator.estimation import Estimator
 from separator.models import Replay
@@ -130,6 +131,7 @@ class Separator:
         CheckpointError: for a model that cannot be got or used.
     """
 
+    @independent
     def __init__(
         self,
         model: str | Path = "default",
@@ -183,6 +185,7 @@ class Separator:
         """Hz, at which the model works; recordings of other rates are resampled to it and back."""
         return self.net.sample_rate
 
+    @independent
     def separate(self, waveform: Waveform, sample_rate: int) -> dict[str, Waveform]:
         """Stems of a recording, at the level at which they are in it.
 
@@ -207,6 +210,7 @@ class Separator:
             for name, stem in zip(self.sources, stems, strict=True)
         }
 
+    @independent
     def stream(self, sample_rate: int | None = None) -> Stream:
         """A stream through a causal model: samples in, blocks of any size, and stems out.
 
@@ -224,6 +228,7 @@ class Separator:
         rate = self.sample_rate if sample_rate is None else sample_rate
         return Stream(self.net.stream(self._live), self.sources, self.sample_rate, rate)
 
+    @independent
     def separate_file(
         self,
         path: str | Path,
@@ -295,7 +300,7 @@ class Separator:
         return Separation(self._estimator, sample_rate, channels, self.segment_seconds, self.overlap, spool, report)
 
     def _step(self, mixture: torch.Tensor, state: Any) -> torch.Tensor:
-        mean = torch.full((1, len(mixture)), 1 / len(mixture))
+        mean = mixture.new_full((1, len(mixture)), 1 / len(mixture))
         return self._estimator.estimate(mixture[None], mean, state)[0]
 
 

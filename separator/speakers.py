@@ -136,9 +136,8 @@ def describe(sources: Tensor, sample_rate: int) -> Voice:
     window = max(2, round(WINDOW_SECONDS * sample_rate))
     padded = torch.nn.functional.pad(sources, (0, max(0, window - sources.shape[-1])))
     hop = max(1, round(HOP_SECONDS * sample_rate))
-    powers = torch.stft(
-        padded, window, hop, window=torch.hann_window(window), center=False, return_complex=True
-    ).abs().square()  # fmt: skip
+    shape = torch.hann_window(window, dtype=sources.dtype, device=sources.device)
+    powers = torch.stft(padded, window, hop, window=shape, center=False, return_complex=True).abs().square()
     energies = powers.sum(1)
     total = energies.sum(0)
     loud = float(torch.quantile(total, LOUD_QUANTILE))

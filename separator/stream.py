@@ -10,6 +10,7 @@ import torch
 
 from separator import audio, resampling
 from separator.audio import Waveform
+from separator.devices import independent
 from separator.errors import AudioError, StreamError
 from separator.models import NetworkStream
 
@@ -50,6 +51,7 @@ class Stream:
     ) -> None:
         self._ended = self._ended or "closed"
 
+    @independent
     def push(self, samples: Waveform) -> Waveform:
         """`[time]` -> `[source, time']`, or `[channel, time]` -> `[source, channel, time']`; time' may be 0.
 
@@ -71,6 +73,7 @@ class Stream:
         self._like = samples[..., :0]
         return self._given_like(self._through(block), samples)
 
+    @independent
     def flush(self) -> Any:
         """The rest, in the shape and type that `push` gives. Nothing can be pushed afterwards.
 

@@ -49,7 +49,7 @@ def build(
         values = [value for end, value in (missing or {}).items() if name.endswith(end)]
         if not values:
             raise CheckpointError(f"{where}: {source}.{kind} is missing; get the file again")
-        weights[name] = torch.full(parameter.shape, values[0])
+        weights[name] = torch.full(parameter.shape, values[0], dtype=torch.float32, device="cpu")
     if left := sorted(set(theirs) - taken):
         raise CheckpointError(f"{where}: it has {left[0]!r}, for which there is no place in separator's ConvTasNet")
     return checkpoint.fill(net, weights, where)

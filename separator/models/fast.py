@@ -73,12 +73,12 @@ class FastConvTasNet:
             fused = net.arguments["mask"] if net.arguments["mask"] != "softmax" else "none"
             self._to_masks = Product(net.to_masks.weight, dtype, fused)
             self._decode = Product(net.decoder.weight.T, torch.float32)
-        torch.empty(USUAL_BLOCK_BYTES // 4)
+        torch.empty(USUAL_BLOCK_BYTES, dtype=torch.uint8, device="cpu")
 
     @torch.inference_mode()
     def __call__(self, mixture: Tensor) -> Tensor:
         """`[batch, time]` -> `[batch, source, time]`, as the network's `forward`."""
-        return self.separate_channels(mixture[:, None], torch.ones(len(mixture), 1))[:, 0]
+        return self.separate_channels(mixture[:, None], mixture.new_ones(len(mixture), 1))[:, 0]
 
     @torch.inference_mode()
     def separate_channels(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
@@ -314,11 +314,11 @@ def suits(net: ConvTasNet) -> bool:
 def has_fused(dtype: torch.dtype) -> bool:
     """Whether this torch has oneDNN's fused operations. They are made for its compiler, and may go with a version."""
     try:
-        ops, features = torch.ops.mkldnn, torch.zeros(2, 16, dtype=dtype)
-        packed = ops._reorder_linear_weight(torch.zeros(16, 16, dtype=dtype), 2)
+        ops, features = torch.ops.mkldnn, torch.zeros(2, 16, dtype=dtype, device="cpu")
+        packed = ops._reorder_linear_weight(features.new_zeros(16, 16), 2)
         ops._linear_pointwise(features, packed, None, "leaky_relu", [0.5], "")
         image = features.view(1, 2, 1, 16).permute(0, 3, 1, 2)
-        kernel = torch.zeros(16, 1, 1, 1, dtype=dtype)
+        kernel = features.new_zeros(16, 1, 1, 1)
         ops._convolution_pointwise(image, kernel, None, [0, 0], [1, 1], [1, 1], 16, "leaky_relu", [0.5], "")
     except (AttributeError, RuntimeError, TypeError):
         return False

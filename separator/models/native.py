@@ -63,7 +63,7 @@ def depthwise(
 
 
 def _moments(native: ctypes.CDLL, values: Tensor) -> tuple[float, float]:
-    sums = torch.empty(2, values.shape[0])
+    sums = torch.empty(2, values.shape[0], dtype=torch.float32, device="cpu")
     _function(native, "moments", values)(_pointer(values), *map(ctypes.c_int64, values.shape), _pointer(sums))
     return _total(sums)
 
@@ -72,7 +72,7 @@ def _depthwise(
     native: ctypes.CDLL, values: Tensor, kernel: Tensor, bias: Tensor, slope: float, dilation: int
 ) -> tuple[Tensor, float, float]:
     frames = values.shape[0] - (len(kernel) - 1) * dilation
-    output, sums = values.new_empty(frames, values.shape[1]), torch.empty(2, frames)
+    output, sums = values.new_empty(frames, values.shape[1]), torch.empty(2, frames, dtype=torch.float32, device="cpu")
     kernel, bias = kernel.float().contiguous(), bias.float().contiguous()
     sizes = map(ctypes.c_int64, (len(kernel), dilation, *output.shape))
     _function(native, "depthwise", values)(
@@ -96,11 +96,14 @@ def _total(sums: Tensor) -> tuple[float, float]:
 
 def _computes_right(native: ctypes.CDLL) -> bool:
     """Whether it can be trusted: a compiler for another processor, or a broken one, is found out here."""
-    values = torch.linspace(-1, 1, 40).view(8, 5)
-    kernel, bias = torch.tensor([[1.0], [-2.0], [0.5]]).repeat(1, 5), torch.full((5,), 0.1)
+    # Whatever the caller's default dtype and device are, the C functions read float32 in this memory.
+    plain: Any = {"dtype": torch.float32, "device": "cpu"}
+    values = torch.linspace(-1, 1, 40, **plain).view(8, 5)
+    kernel = torch.tensor([[1.0], [-2.0], [0.5]], **plain).repeat(1, 5)
+    bias = torch.full((5,), 0.1, **plain)
     taps = torch.stack([values[:4], values[2:6], values[4:]])
     expected = torch.nn.functional.leaky_relu((taps * kernel[:, None]).sum(0) + bias, 0.25)
     output, total, squares = _depthwise(native, values, kernel, bias, 0.25, 2)
-    found = torch.tensor([total, squares, *_moments(native, output)])
+    found = torch.tensor([total, squares, *_moments(native, output)], **plain)
     wanted = torch.stack([expected.sum(), expected.square().sum()]).repeat(2)
     return torch.allclose(output, expected, atol=1e-5) and torch.allclose(found, wanted, atol=1e-4)
