@@ -101,10 +101,15 @@ def blueprint(arguments: dict[str, Any], num_weights: int, where: Any) -> ConvTa
 
 def count_blocks(arguments: dict[str, Any], num_weights: int) -> int:
     """Blocks of a network, before any is made. Raises `ConfigError` if they are more than the weights in a file."""
-    blocks = 1
-    for name in ("num_blocks", "num_repeats"):
-        check_whole(name, arguments.get(name))
-        blocks *= arguments[name]
+    depths: Any = arguments.get("num_blocks")
+    check_whole("num_repeats", arguments.get("num_repeats"))
+    if isinstance(depths, list):
+        for depth in depths:
+            check_whole("each of num_blocks", depth)
+        blocks = sum(depths)
+    else:
+        check_whole("num_blocks", depths)
+        blocks = depths * arguments["num_repeats"]
     if blocks > num_weights:
         raise ConfigError(f"{blocks} blocks, but {num_weights} weights")
     return blocks

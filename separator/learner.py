@@ -30,10 +30,15 @@ OBJECTIVES: dict[str, Callable[[Tensor], objectives.Metric]] = {
     "thresholded_snr": functools.partial(objectives.thresholded, objectives.snr),
     "thresholded_mean": functools.partial(objectives.thresholded, objectives.mean_snr),
 }
+# What a background is measured by, beside speakers measured by the key.
+BACKGROUND_OBJECTIVES = {name: name.replace("si_snr", "snr").replace("mean", "snr") for name in OBJECTIVES}
 
 
 class Objective:
     """A metric of estimates and sources, under the best permutation of the sources that are interchangeable.
+
+    Beside speakers, a source with a place of its own is a background. It is measured by its SNR: SI-SNR would ask for
+    the shape of a noise that nobody hears as urgently as for a voice.
 
     Args:
         name: one of `OBJECTIVES`.
@@ -45,12 +50,19 @@ class Objective:
 
     def __init__(self, name: str, num_interchangeable: int) -> None:
         self._metric_for = choose("objective", name, OBJECTIVES)
+        self._background_metric_for = OBJECTIVES[BACKGROUND_OBJECTIVES[name]]
         self.num_interchangeable = num_interchangeable
 
     def __call__(self, estimate: Tensor, batch: Mixture) -> Tensor:
         """`[batch, source, ..., time]` -> `[batch]` in dB."""
         estimate, reference, mixture = _without_channels(estimate, batch)
-        return objectives.pit(self._metric_for(mixture), estimate, reference, self.num_interchangeable)[0]
+        alike, count = self.num_interchangeable, reference.shape[1]
+        metric = self._metric_for(mixture)
+        if not 0 < alike < count:
+            return objectives.pit(metric, estimate, reference, alike)[0]
+        speakers, _ = objectives.pit(metric, estimate[:, :alike], reference[:, :alike])
+        background = self._background_metric_for(mixture)(estimate[:, alike:], reference[:, alike:])
+        return (alike * speakers + background.sum(1)) / count
 
     def improvement(self, estimate: Tensor, batch: Mixture) -> Tensor:
         """SI-SNRi in dB `[mixture]` of those mixtures of the batch in which something is mixed."""

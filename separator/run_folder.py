@@ -89,6 +89,11 @@ class RunFolder:
         with self.told():
             checkpoint.save(net, self.path / "best.safetensors", facts)
 
+    def keep(self, net: ConvTasNet, step: int, facts: dict[str, Any]) -> None:
+        """Writes `step-NUMBER.safetensors`, which stays."""
+        with self.told():
+            checkpoint.save(net, self.path / f"step-{step:07d}.safetensors", facts)
+
     def save_last(self, net: ConvTasNet, facts: dict[str, Any]) -> None:
         """Writes `last.safetensors`."""
         with self.told():

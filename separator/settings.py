@@ -23,6 +23,8 @@ class TrainerSettings:
         log_every: steps between rows of `train.csv`.
         log_mixtures: validation mixtures that TensorBoard plays and shows, separated, at every new best score.
         checkpoint_minutes: minutes between checkpoints, beside the one after every validation.
+        keep_every: steps between checkpoints of the weights that are kept for good, as `step-NUMBER.safetensors`, for
+            means and for decays that branch off; null for none.
         max_minutes: stop after so many minutes, with a checkpoint to continue from; null for never.
         precision: "float32", "bfloat16" for the products (norms, filterbank and loss stay float32), or "auto":
             bfloat16 where the processor computes it.
@@ -43,6 +45,7 @@ class TrainerSettings:
     log_every: int = 20
     log_mixtures: int = 3
     checkpoint_minutes: float = 5.0
+    keep_every: int | None = None
     max_minutes: float | None = None
     precision: str = "float32"
     accelerator: str = "auto"
@@ -60,7 +63,7 @@ class TrainerSettings:
             check_whole(f"trainer.{name}", getattr(self, name))
         for name in ("num_workers", "log_mixtures"):
             check_whole(f"trainer.{name}", getattr(self, name), least=0)
-        for name in ("early_stop", "max_minutes"):
+        for name in ("early_stop", "keep_every", "max_minutes"):
             if getattr(self, name) is not None:
                 check_number(f"trainer.{name}", getattr(self, name), 0 if name == "max_minutes" else 1)
         check_number("trainer.clip_norm", self.clip_norm, 1e-9)

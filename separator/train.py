@@ -150,6 +150,9 @@ class Run:
                 self._log_step(step, rate, now - logged, waited)
                 bar.set_postfix(loss=f"{step.loss:.2f}", best=f"{progress.best_si_snri:.2f}")
                 logged, waited = now, 0.0
+            if trainer.keep_every is not None and progress.step % trainer.keep_every == 0 and self._is_writer:
+                with self.learner.best_weights():
+                    self.folder.keep(self.net, progress.step, self._facts())
             progress.is_complete = progress.step == trainer.max_steps
             if progress.is_complete or progress.step % trainer.validate_every == 0:
                 self._validate(bar)

@@ -26,6 +26,28 @@ def test_a_saved_network_comes_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
 
+LOW_RATE = dict(
+    num_filters=8, filter_length=8, bottleneck_channels=4, skip_channels=0, hidden_channels=6, norm="channel"
+)
+LOW_RATE |= dict(num_repeats=3, num_blocks=[1, 2, 1], repeat_rates=[1, 4, 1], low_rate_hidden_channels=5)
+
+
+def test_a_network_with_repeats_at_a_lower_rate_comes_back(tmp_path):
+    net = separator.ConvTasNet(**LOW_RATE, num_sources=3, sources=["speaker1", "speaker2", "background"]).eval()
+    separator.save(net, tmp_path / "net.safetensors")
+    other, mixture = separator.load(tmp_path / "net.safetensors"), torch.randn(1, 200)
+    assert torch.equal(other(mixture), net(mixture)) and other.arguments == net.arguments
+
+
+@pytest.mark.parametrize("blocks", [[1, 10**9, 1], [1, "2", 1], [1] * 1000, [1, 2], {"a": 1}])
+def test_lists_of_blocks_that_cannot_be_are_refused(tmp_path, blocks):
+    net = separator.ConvTasNet(**LOW_RATE)
+    net.arguments["num_blocks"] = blocks
+    separator.save(net, tmp_path / "net.safetensors")
+    with pytest.raises(CheckpointError, match="describes no network that can be built"):
+        separator.load(tmp_path / "net.safetensors")
+
+
 def test_half_precision_weights_are_loaded_as_float32(tiny_checkpoint, tmp_path):
     weights = {name: value.half() for name, value in load_file(tiny_checkpoint).items()}
     facts = checkpoint.read_facts(tiny_checkpoint)

@@ -233,7 +233,7 @@ def test_a_stem_without_a_voice_is_told(run, monkeypatch):
     monkeypatch.setattr(
         Estimator, "estimate", lambda self, mixture, weights, state=None: torch.stack([mixture, 0.05 * mixture], dim=2)
     )
-    monkeypatch.setattr("separator.estimation.fit_levels", lambda stems, mixture: stems)
+    monkeypatch.setattr("separator.estimation.fit_levels", lambda stems, *_, **__: stems)
     code, _, err = run(recording("a.wav"))
     assert code == 0 and err.strip() == "no voice of its own in speaker2: 20 dB and more below the others"
     soundfile.write("silent.wav", np.zeros(8000), 8000)

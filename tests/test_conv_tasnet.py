@@ -290,6 +290,7 @@ def test_a_lower_rate_adds_nothing_at_first():
     ("arguments", "message"),
     [
         ({"repeat_rates": [1, 4]}, r"repeat_rates=\[1, 4\] has 2 entries, one for each repeat.*num_repeats=3"),
+        ({"repeat_rates": [1, 7, 64]}, r"come together every 448 frames only; wanted at most 256"),
         ({"repeat_rates": [1, 0, 1]}, "each of repeat_rates must be a whole number"),
         ({"skip_channels": 4}, "goes with skip_channels=0, got 4"),
         ({"num_blocks": [1, 2]}, r"num_blocks=\[1, 2\] has 2 entries"),

@@ -17,10 +17,11 @@ import yaml
 
 import separator
 from separator import checkpoint, config, learner, schedules, train
+from separator.data import Mixture
 from separator.data.corpora import split_speakers
 from separator.data.recordings import RecordingError
 from separator.errors import CheckpointError, ConfigError, DataError, TrainingError
-from separator.learner import Learner
+from separator.learner import Learner, Objective
 from separator.run_folder import RunFolder
 from separator.train import Run, main
 
@@ -237,6 +238,30 @@ def test_recomputing_keeps_less_for_the_gradient():
     before = kept()
     net.stack.recompute = True
     assert kept() < 0.5 * before
+
+
+def test_checkpoints_are_kept_for_good_every_so_many_steps(tmp_path):
+    quick(tmp_path, "trainer.max_steps=4", "trainer.validate_every=4", "trainer.keep_every=2").fit()
+    kept = sorted(path.name for path in tmp_path.glob("step-*.safetensors"))
+    assert kept == ["step-0000002.safetensors", "step-0000004.safetensors"]
+    last = separator.load(tmp_path / "last.safetensors").state_dict()
+    for name, value in separator.load(tmp_path / kept[1]).state_dict().items():
+        assert torch.equal(value, last[name])
+    assert separator.load(tmp_path / kept[0]).arguments == separator.load(tmp_path / kept[1]).arguments
+
+
+def test_a_background_beside_speakers_is_measured_by_its_snr():
+    generator = torch.Generator().manual_seed(1)
+    sources = torch.randn(2, 3, 1000, generator=generator)
+    sources[:, 2] *= 0.1
+    estimate = sources + 0.05 * torch.randn(2, 3, 1000, generator=generator)
+    item = Mixture(sources.sum(1), sources, 8000, "two")
+    value = Objective("si_snr", 2)(estimate[:, [1, 0, 2]], item)
+    voices = separator.si_snr(estimate[:, :2], sources[:, :2]).sum(1)
+    torch.testing.assert_close(value, (voices + separator.snr(estimate[:, 2], sources[:, 2])) / 3)
+    # Where all have names, and where none has one, every source counts alike.
+    torch.testing.assert_close(Objective("si_snr", 0)(estimate, item), separator.si_snr(estimate, sources).mean(1))
+    torch.testing.assert_close(Objective("si_snr", 3)(estimate, item), separator.si_snr(estimate, sources).mean(1))
 
 
 def test_the_average_of_the_weights_is_validated_and_kept(tmp_path):
@@ -612,7 +637,7 @@ SAYS = {
     "speech_enhancement": {"model.sources": ["speech", "noise"], "data.noise.is_source": True},
     "default_1": {"optimizer._target_": "separator.optimizers.Muon", "objective": "si_snr"},
     "default_2": {"start_from": None, "data.mixing.active": [0.05, 0.95], "objective": "silence_safe_si_snr"},
-    "default_race": {"model.sources": ["speaker1", "speaker2", "background"], "objective": "thresholded_si_snr"},
+    "default_long": {"model.sources": ["speaker1", "speaker2", "background"], "objective": "thresholded_si_snr"},
     "default_3": {"data.mixing.active": [0.05, 0.95], "data.mixing.segment_seconds": 4.0, "optimizer.lr": 0.0008},
     "default_causal_2": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
     "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
@@ -639,7 +664,7 @@ def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
     root = [f"data.root={TREES[recipe](tmp_path)}"] if recipe in TREES else []
     if recipe.startswith("default"):
         root = [f"data.root={corpus_folder}", "data.valid_list=null", "start_from=null"]
-    if recipe == "default_race":
+    if recipe == "default_long":
         root += [f"data.noise.root={corpus_folder}", f"data.rooms.responses={corpus_folder}"]
     settings = compose(f"+recipe={recipe}", f"run={tmp_path / 'run'}", *root)
     flat = config.flat(settings)
@@ -648,7 +673,7 @@ def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
     settings["trainer"] |= {"max_steps": 2, "validate_every": 2, "compile": "off", "num_workers": 0, "log_every": 1}
     settings["trainer"] |= {"batch_size": 2, "log_mixtures": 0}
     if "steps" in settings["schedule"]:
-        settings["schedule"] |= {"steps": 2, "warmup_steps": 0}
+        settings["schedule"] |= {"steps": 2, "warmup_steps": 0, "decay_steps": None}
     data = settings["data"]
     if recipe in TREES:
         data["segment_seconds"] = 0.3
@@ -674,7 +699,7 @@ def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
 
 def test_every_recipe_has_its_page():
     pages = {path.parent.name for path in (Path(__file__).parent.parent / "recipes").glob("*/README.md")}
-    assert {re.sub("^(default.*)_([1-3]|plain|race)$", r"\1", recipe) for recipe in RECIPES} == pages
+    assert {re.sub("^(default.*)_([1-3]|plain|long)$", r"\1", recipe) for recipe in RECIPES} == pages
 
 
 def test_a_folder_of_voices_trains(tmp_path, corpus_folder):

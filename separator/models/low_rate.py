@@ -18,6 +18,8 @@ from separator.models.state import State
 
 # Channels of a head of attention.
 HEAD_CHANNELS = 48
+# Frames after which all repeats begin a new group together.
+MAX_COMMON_RATE = 256
 
 
 class LowRate(nn.Module):
@@ -111,6 +113,11 @@ def check_rates(rates: list[int], num_repeats: int, skip_channels: int, causal: 
     if len(rates) != num_repeats:
         raise ConfigError(
             f"repeat_rates={rates} has {len(rates)} entries, one for each repeat is wanted: num_repeats={num_repeats}"
+        )
+    if math.lcm(*rates) > MAX_COMMON_RATE:
+        raise ConfigError(
+            f"repeat_rates={rates} come together every {str(math.lcm(*rates))[:20]} frames only; wanted at most "
+            f"{MAX_COMMON_RATE}: use rates that divide each other, such as [1, 4, 8, 4, 1]"
         )
     low = max(rates) > 1
     if low and skip_channels:
