@@ -103,8 +103,10 @@ class Estimator:
         rounded = self.precision is torch.bfloat16 and network is self.net
         with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
             stems = network.separate_channels(mixture.to(self.device), weights.to(self.device), state)
-        # A whole recording tells by itself, in `fit_levels`; a stream cannot wait for it.
-        return stems.cpu() if state is None else (stems * self._polarity[:, None]).cpu()
+        # `fit_levels` finds the signs of a whole recording. A stream cannot wait for its end.
+        if state is not None and not self.net.mixture_consistency:
+            stems = stems * self._polarity[:, None]
+        return stems.cpu()
 
     @functools.cached_property
     def _polarity(self) -> Tensor:

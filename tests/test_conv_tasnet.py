@@ -6,6 +6,7 @@ import torch
 import separator
 from separator.errors import ConfigError
 from separator.foreign import torchaudio
+from separator.models import Replay
 from separator.models.filterbank import Decoder, Encoder, fourier_pair, num_frames
 
 SMALL = dict(num_filters=16, filter_length=16, bottleneck_channels=8, skip_channels=8, hidden_channels=12)
@@ -265,6 +266,18 @@ def test_repeats_at_a_lower_rate_stream_as_they_separate():
         blocks = [stream.push(block) for block in mixture.split(length, dim=-1)]
         streamed = torch.cat([*blocks, stream.flush()], dim=-1)
         assert torch.allclose(streamed, net(mixture), atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["channel", "cumulative"])
+def test_streams_that_share_a_recorded_step_begin_with_groups_that_are_not_complete(norm):
+    net = small(**LOW_RATE | {"causal": True, "norm": norm}).double().eval().requires_grad_(False)
+    torch.nn.init.normal_(net.stack.low_rates[0].spread.weight)
+    mixture, step = torch.randn(1, 200, dtype=torch.float64), Replay(net)
+    for _ in range(14):
+        stream = net.stream(step)
+        blocks = [stream.push(block) for block in mixture.split(net.encoder.stride, dim=-1)]
+        streamed = torch.cat([*blocks, stream.flush()], dim=-1)
+        torch.testing.assert_close(streamed, net(mixture), atol=1e-9, rtol=0)
 
 
 def test_attention_hears_the_whole_recording():

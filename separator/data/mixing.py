@@ -67,6 +67,7 @@ class Mixtures(Dataset):
                 f"data.mixing.background_share={mixing.background_share:g} asks for mixtures of background alone, but "
                 "there is none: choose one, such as data/noise@data.noise=generated"
             )
+        # Only the first corpus is of recordings. Generated voices come from nowhere.
         self._draws = [
             SpeakerDraw(corpus, None if number else mixing.corpus_shares) for number, corpus in enumerate(self.corpora)
         ]

@@ -73,4 +73,4 @@ class RecordingChain:
             samples = augment.through_line(samples, self.sample_rate, self.line_codec)
         if mixing.codec_share and generator.random() < mixing.codec_share:
             samples = augment.code(samples, self.sample_rate, *augment.draw_codec(self.sample_rate, generator))
-        return item if samples is item.mixture.numpy() else replace(item, mixture=torch.from_numpy(samples))
+        return replace(item, mixture=torch.from_numpy(samples))

@@ -89,9 +89,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
-        self.num_heads = max(1, channels // HEAD_CHANNELS)
-        if channels % self.num_heads:
-            self.num_heads = math.gcd(channels, self.num_heads)
+        self.num_heads = math.gcd(channels, max(1, channels // HEAD_CHANNELS))
         self.norm = make_norm(norm, channels)
         self.project = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)

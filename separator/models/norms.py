@@ -61,6 +61,9 @@ class CumulativeNorm(GlobalNorm):
         values = at_least_float32(features)
         frames = values.shape[1]
         if not frames:
+            if state is not None and state.recall(self) is None:  # the memory has its form from the first block on
+                zeros = values.new_zeros(len(values), 1, 2, dtype=sum_dtype(values))
+                state.keep(self, zeros, torch.zeros(1, 1, dtype=torch.int64, device=values.device))
             return features
         # Each frame's own mean and variance first: of values that hardly vary, squares would leave nothing in float32.
         own_mean = values.mean(2, keepdim=True)

@@ -111,11 +111,19 @@ class SeparableBlock(nn.Module):
 
 
 class Stage(NamedTuple):
-    """Repeats that follow each other at one frame rate: the number of each repeat's first block, and the end."""
+    """Repeats that follow each other at one frame rate.
+
+    Attributes:
+        number: of the stage among those at a lower rate.
+        rate: how many frames one of its frames stands for.
+        repeats: first block of each repeat, and the block behind its last.
+        first_attention: number of the attention behind the first repeat.
+    """
 
     number: int
     rate: int
     repeats: list[tuple[int, int]]
+    first_attention: int
 
 
 class SeparableStack(nn.Module):
@@ -218,23 +226,23 @@ class SeparableStack(nn.Module):
                 if skip is not None:
                     skips.append(skip)
             if self.config.attention and stage.rate > 1:
-                before = sum(len(other.repeats) for other in self.stages[: self.stages.index(stage)] if other.rate > 1)
-                features = self.attentions[before + number](features, state)
+                features = self.attentions[stage.first_attention + number](features, state)
         return features, skips
 
 
 def _stages(config: StackConfig) -> list[Stage]:
     """The repeats, those in a row at one rate together."""
     stages: list[Stage] = []
-    start, number = 0, 0
+    start = number = attentions = 0
     for rate, depth in zip(config.rates, config.depths, strict=True):
         repeat = (start, start + depth)
         start += depth
         if stages and stages[-1].rate == rate:
             stages[-1].repeats.append(repeat)
         else:
-            stages.append(Stage(number if rate > 1 else 0, rate, [repeat]))
+            stages.append(Stage(number, rate, [repeat], attentions))
             number += rate > 1
+        attentions += rate > 1
     return stages
 
 
