@@ -14,6 +14,7 @@ from separator.errors import AudioError, ConfigError, check_whole, choose
 from separator.models import ConvTasNet, FastConvTasNet, State, fast
 from separator.models.polarity import polarity, signs
 from separator.objectives import best_permutation, reorder
+from separator.rumble import put_back, rumble
 
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 # Peak at which the network is given a piece, and the peak below which a piece counts as silent.
@@ -61,17 +62,35 @@ class Estimator:
         self._shifts = shifts
 
     def __call__(self, chunks: Sequence[Tensor]) -> list[Tensor]:
-        """Chunks `[channel, time]` of one shape -> each one's sources `[source, channel, time]`, at their level in it.
+        """Separates chunks.
 
-        The network hears every chunk at the level of its training: its logarithms end at a floor, which a quiet
-        recording would come too near.
+        Args:
+            chunks: `[channel, time]`, all of one shape.
+
+        Returns:
+            For each its sources `[source, channel, time]`, at the level at which they are in it.
         """
         mixture = torch.stack(list(chunks))
         if mixture.shape[-1] == 0:
             return [chunk.new_zeros(len(self.net.sources), *chunk.shape) for chunk in chunks]
+        if not self.net.num_interchangeable:
+            return self._separated(mixture)
+        # Only of voices it is known what they do not have.
+        low = rumble(mixture, self.net.sample_rate)
+        separated = self._separated(mixture - low)
+        if not self.net.mixture_consistency:
+            return separated
+        return [put_back(stems, rest, self.net.num_interchangeable) for stems, rest in zip(separated, low, strict=True)]
+
+    def _separated(self, mixture: Tensor) -> list[Tensor]:
+        """Sources of each chunk of `[batch, channel, time]`.
+
+        The network hears every chunk at the level of its training: its logarithms end at a floor, which a quiet
+        recording would come too near.
+        """
         gains = WORKING_PEAK / mixture.abs().amax((1, 2), keepdim=True).clamp_min(SILENT_PEAK)
         heard = gains * mixture
-        weights = torch.stack([downmix_weights(chunk) for chunk in chunks])
+        weights = torch.stack([downmix_weights(chunk) for chunk in heard])
         estimates = self._mean_of_shifts(heard, weights)
         return [
             fit_levels(stems, chunk, may_be_inverted=not self.net.mixture_consistency) / gain

@@ -26,10 +26,19 @@ SUFFIXES = AUDIO_SUFFIXES | {
 
 @dataclass(frozen=True)
 class Item:
-    """A recording (as a string if it is a URL), and what its stems are filed under."""
+    """What is separated at a time: a recording or a part of it.
+
+    Attributes:
+        path: the recording; a string if it is a URL.
+        track: name that its stems are filed under.
+        audio_track: which of its audio tracks, from 1 on; None for the best one.
+        channels: numbers of its channels, from 1 on; None for all.
+    """
 
     path: Path | str
     track: str
+    audio_track: int | None = None
+    channels: tuple[int, ...] | None = None
 
 
 def find(names: Sequence[str], lists: Sequence[Path] = (), out: Path | None = None) -> list[Item]:

@@ -18,6 +18,7 @@ import soxr
 import torch
 
 from separator import chunks
+from separator.channel_likeness import ChannelLikeness
 from separator.chunks import Chunk
 from separator.errors import AudioError, reason
 from separator.estimation import Estimator, downmix_weights
@@ -122,6 +123,8 @@ class Separation:
         self._spool, self._on_progress = spool, on_progress
         # Energies: of the recording, of what the model hears of it, of the chunks of that, of what no stem of them has.
         self._energy = self._heard = self._in_chunks = self._in_none = 0.0
+        listens = channels == 2 and self.net.num_interchangeable > 1
+        self._likeness = ChannelLikeness(sample_rate) if listens else None
 
     @property
     def num_chunks(self) -> int:
@@ -148,6 +151,11 @@ class Separation:
             missing += self._heard * self._in_none / self._in_chunks
         ratio = missing / self._energy if self._energy else 0.0
         return max(LEAST_RESIDUAL_DB, 10 * math.log10(max(ratio, 1e-30)))
+
+    @property
+    def channels_differ(self) -> bool:
+        """Whether the recording has two channels that hold different sounds, such as one person in each."""
+        return self._likeness is not None and self._likeness.differ()
 
     def take(self, blocks: Iterable[np.ndarray]) -> None:
         """Separates a recording, which comes in blocks `[channel, time]`."""
@@ -185,8 +193,7 @@ class Separation:
                 self._spool.append(start, sources.numpy())
                 self._compare(mixture.numpy(), sources.numpy())
                 if voices is not None:
-                    heard = torch.einsum("sct,c->st", sources[:alike], downmix_weights(mixture))
-                    voices.observe(start, heard)
+                    voices.observe(start, sources[:alike], downmix_weights(mixture))
                 self._on_progress((start + mixture.shape[-1]) / net.sample_rate)
         if voices is not None:
             self._orders, self._confidences = voices.decide()
@@ -215,6 +222,8 @@ class Separation:
         for block in blocks:
             self.num_samples += block.shape[-1]
             self._energy += energy(block) / self.sample_rate
+            if self._likeness is not None:
+                self._likeness.add(block)
             yield block if len(block) == wide else np.repeat(block, wide, axis=0)
 
     def _listened(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

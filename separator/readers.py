@@ -1,4 +1,4 @@
-"""Recordings on disk -> float32 blocks `[channel, time]`: by libsndfile, and by PyAV where that cannot read them."""
+"""Opens recordings: with libsndfile, and with ffmpeg's libraries (PyAV) where libsndfile cannot read them."""
 
 from __future__ import annotations
 
@@ -6,223 +6,136 @@ import contextlib
 import os
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from separator import audio
-from separator.audio import DEFAULT_SUBTYPE
+from separator import audio, uncounted
 from separator.errors import AudioError, reason
+from separator.recording import BLOCK, Recording
 
-# Samples in a block, and those that are asked of a decoder at a time: of a damaged stretch so many are lost.
-BLOCK, PORTION = 65536, 4096
-# A header that promises more samples than this was written before their number was known.
-MOST_PROMISED = 2**40
+__all__ = ["BLOCK", "Recording", "count_tracks", "open_recording"]
+
+# Samples that are asked of a decoder at a time: of a damaged stretch so many are lost.
+PORTION = 4096
+# A header that states more samples than this was written before their number was known.
+MAX_PROMISED = 2**40
 # Chunks in whose header libsndfile notes that a file ends before they do, and the largest size that is meant so.
 CHUNKS = {"data": 2**31 - 2**20, "SSND": 2**31, "Data Size": 2**31 - 2**20, "riff": 2**40, "Riff size": 2**40}
-# Formats without an index: what ffmpeg calls their duration is a guess from the first bit rate.
-UNTIMED = ("aac", "ac3", "eac3", "amr", "dts", "loas", "mp3", "mpeg", "truehd")
-# Seconds by which times in a container may be off, and the longest hole in it that is filled with silence.
-TIME_TOLERANCE, LONGEST_HOLE = 0.1, 60.0
-# Sample formats that libsndfile decodes without telling what it left out in the middle.
-UNPLACED = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
-# Portions in a row that cannot be decoded, after which nothing more is expected.
-MOST_ERRORS = 200
-# ffmpeg's codecs that lose nothing, by the beginning of their names.
-LOSSLESS = ("pcm_", "flac", "alac", "ape", "tta", "wavpack", "wmalossless", "mlp", "truehd", "shorten", "tak")
-# ffmpeg's name of a sample format, without the p of the planar ones -> libsndfile's
-LOSSLESS_SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "flt": "FLOAT", "dbl": "DOUBLE"}
-
-
-class Recording(ABC):
-    """A recording that is open, a context manager.
-
-    Args:
-        path: where it is.
-        pipe: if that is a pipe, a file with what came out of it, which is closed with the recording.
-
-    Attributes:
-        path: where it is.
-        sample_rate: Hz.
-        channels: how many.
-        subtype: libsndfile's name of the sample format, such as "PCM_24".
-        promised: samples (of each channel) that its header tells; None if it does not.
-        damage: once its end has come: what is missing or could not be decoded; empty if nothing.
-    """
-
-    path: Path
-    sample_rate: int
-    channels: int
-    subtype: str
-    promised: int | None = None
-    damage: str = ""
-    # Seconds by which the promise may be off.
-    tolerance = 0.0
-    # Samples of silence that stand for what could not be decoded.
-    filled = 0
-
-    def __init__(self, path: Path, pipe: Any) -> None:
-        self.path, self._pipe = path, pipe
-        self._resources = contextlib.ExitStack()
-        if pipe is not None:
-            self._resources.enter_context(pipe)
-
-    def __enter__(self) -> Recording:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._resources.close()
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Float32 `[channel, time]` until the end, or until nothing more can be decoded, which `damage` then tells.
-
-        Raises:
-            AudioError: if there is no sample, or one that is not finite.
-        """
-        done = 0
-        for block in _joined(self._decode()):
-            audio.check_finite(block.T, self.sample_rate, str(self.path), done)
-            done += block.shape[-1]
-            yield block
-        if done == 0:
-            raise AudioError(
-                f"{self.path}: holds no samples{self.damage and f' ({self.damage})'}; expected at least one"
-            )
-        if not self.damage and done < (self.promised or 0) - self.tolerance * self.sample_rate:
-            self.damage = "it ends early" if self.subtype not in UNPLACED else "a part of it is missing"
-        if self.damage:
-            whole = max(done, self.promised or 0) / self.sample_rate
-            read = (done - self.filled) / self.sample_rate
-            self.damage = f"{read:.1f} s of {whole:.1f} s could be read: {self.damage}"
-
-    @abstractmethod
-    def _decode(self) -> Iterator[np.ndarray]:
-        """Portions `[channel, time]`; notes in `damage` what cannot be decoded."""
+# Sample formats of which libsndfile does not tell what it left out in the middle.
+UNPLACED = ("VORBIS", "OPUS")
+# libsndfile's formats whose decoder stops where the first header says.
+JOINABLE = ("FLAC", "OGG")
+# Samples by which packets may promise more than they hold: encoder delay, padding, and the last Vorbis block.
+MAX_PADDING = 8192
 
 
 class SoundFileRecording(Recording):
-    """One that libsndfile reads."""
+    """A recording that libsndfile reads."""
 
     def __init__(self, path: Path, pipe: Any) -> None:
         super().__init__(path, pipe)
-        self._file = file = self._resources.enter_context(soundfile.SoundFile(pipe or os.fsencode(path)))
-        self.sample_rate, self.channels, self.subtype = file.samplerate, file.channels, file.subtype
+        self._raw = pipe or path.open("rb")
+        try:
+            self._rests = uncounted.riff_rests(self._raw)
+            source = pipe or os.fsencode(path)
+            if self._rests and self._rests[0].is_file:  # libsndfile refuses two headers in one file
+                source = uncounted.Window(self._raw, 0, self._rests[0].start)
+            elif pipe is not None:
+                pipe.seek(0)
+            self._file = file = self._resources.enter_context(soundfile.SoundFile(source))
+        except BaseException:
+            if pipe is None:  # what came out of a pipe is given to another decoder
+                self._raw.close()
+            raise
+        self._resources.callback(self._raw.close)
+        self.sample_rate, self.file_channels, self.subtype = file.samplerate, file.channels, file.subtype
         self.promised = _promised(file)
+        if self.subtype in UNPLACED:
+            self.too_short = "a part of it is missing"
 
     def _decode(self) -> Iterator[np.ndarray]:
         done = 0
-        while True:
-            try:
-                portion = self._file.read(PORTION, dtype="float32", always_2d=True)
-            except soundfile.SoundFileError as error:
-                self.damage = f"a part cannot be decoded ({reason(error)})"
-                yield from self._rest(done)
-                return
-            if len(portion) == 0:
-                return
-            done += len(portion)
-            yield portion.T
+        try:
+            for portion in _portions(self._file):
+                done += portion.shape[1]
+                yield portion
+        except soundfile.SoundFileError as error:
+            self.damage = f"a part cannot be decoded ({reason(error)})"
+            yield from self._after(done)
+            return
+        if self._file.format in JOINABLE:
+            if self._packets() > done + MAX_PADDING:
+                rests = uncounted.flac_rests(self._raw) if self._file.format == "FLAC" else []
+                yield from self._behind(rests) if rests else self._after(done)
+        else:
+            yield from self._behind(self._rests)
 
-    def _rest(self, done: int) -> Iterator[np.ndarray]:
-        """What comes behind damage, at which libsndfile ends: ffmpeg looks for the next whole piece."""
-        import av
+    def _packets(self) -> int:
+        """Samples that ffmpeg finds in the file; 0 if it cannot read it."""
+        with contextlib.suppress(*_av_errors()), self._by_ffmpeg() as other:
+            return other.count()
+        return 0
 
-        with contextlib.suppress(av.error.FFmpegError, UnicodeEncodeError, AudioError):
-            other = AvRecording(self.path, self._pipe)
+    def _after(self, done: int) -> Iterator[np.ndarray]:
+        """What comes after the samples that libsndfile gave: ffmpeg looks for the next whole packet."""
+        with contextlib.suppress(*_av_errors()):
+            other = self._by_ffmpeg()
             with other:
-                if (other.sample_rate, other.channels) == (self.sample_rate, self.channels):
+                if other.channels == self.file_channels:
                     yield from other.after(done, self.damage)
+                    self.damage = other.damage
             self.filled = other.filled
 
+    def _by_ffmpeg(self) -> Any:
+        from separator.av_recording import AvRecording
 
-class AvRecording(Recording):
-    """The audio track of what ffmpeg's libraries read."""
+        # The pipe's content is closed with this recording, not with the other one.
+        pipe = None if self._pipe is None else os.fdopen(os.dup(self._pipe.fileno()), "rb")
+        return AvRecording(self.path, pipe, sample_rate=self.sample_rate)
 
-    tolerance = TIME_TOLERANCE
-
-    def __init__(self, path: Path, pipe: Any) -> None:
-        import av
-
-        super().__init__(path, pipe)
-        if pipe is not None:
-            pipe.seek(0)
-        self._container = container = self._resources.enter_context(av.open(pipe or str(path)))
-        self._track = container.streams.best("audio")
-        if self._track is None:
-            raise AudioError(f"{path}: has no audio track; expected a recording")
-        codec = self._track.codec_context
-        self.sample_rate, self.channels = codec.sample_rate, codec.channels
-        if codec.format is None or not self.channels:
-            raise AudioError(
-                f"{path}: its audio track cannot be decoded ({codec.name}); expected one that ffmpeg knows"
-            )
-        self._may_pause = container.format.name.startswith("matroska")
-        lossless = codec.name.startswith(LOSSLESS)
-        self.subtype = LOSSLESS_SUBTYPES[codec.format.packed.name] if lossless else DEFAULT_SUBTYPE
-        if container.format.name.startswith(UNTIMED):
-            return
-        if self._track.duration:
-            self.promised = round(float(self._track.duration * self._track.time_base) * self.sample_rate)
-        elif container.duration:
-            self.promised = round(container.duration / 1e6 * self.sample_rate)
-
-    def after(self, done: int, damage: str) -> Iterator[np.ndarray]:
-        """What comes after so many samples in a file that is damaged there: noise that looks like audio is none."""
-        self._track.codec_context.options = {"err_detect": "crccheck+explode"}
-        self.damage = damage
-        for portion in self._decode():
-            yield portion[:, done:]
-            done = max(0, done - portion.shape[1])
-
-    def _decode(self) -> Iterator[np.ndarray]:
-        """What cannot be decoded is silence, as long as the times of the next piece say."""
-        import av
-
-        layout = self._track.codec_context.layout
-        # Also where rate or channels change in the middle.
-        to_float = av.AudioResampler(format="fltp", layout=layout, rate=self.sample_rate)
-        begin: float | None = None
-        done = errors = 0
-        packets = self._container.demux(self._track)
-        while errors < MOST_ERRORS:
+    def _behind(self, rests: Sequence[uncounted.Rest]) -> Iterator[np.ndarray]:
+        """Samples that the header does not count, and files that were joined to this one."""
+        for rest in rests:
+            window = uncounted.Window(self._raw, rest.start, rest.end)
             try:
-                packet = next(packets, None)
-                if packet is None:
-                    return
-                frames = packet.decode()
-            except av.error.EOFError:
+                sound = self._resources.enter_context(self._open_rest(window, rest))
+            except soundfile.SoundFileError as error:
+                self.damage = f"what follows the counted samples cannot be decoded ({reason(error)})"
                 return
-            except (av.error.FFmpegError, OSError) as error:
-                self.damage = f"a part cannot be decoded ({_av_reason(error)})"
-                errors += 1
-                continue
-            for frame in frames:
-                errors = 0
-                if frame.time is not None:
-                    begin = frame.time if begin is None else begin
-                    hole = frame.time - begin - done / self.sample_rate
-                    if (TIME_TOLERANCE / 10 if self.damage else TIME_TOLERANCE) < hole < LONGEST_HOLE:
-                        # WebM may leave silence out; elsewhere something was lost.
-                        self.damage = self.damage or ("" if self._may_pause else "a part of it is missing")
-                        silence = np.zeros((self.channels, round(hole * self.sample_rate)), np.float32)
-                        self.filled += silence.shape[1]
-                        done += silence.shape[1]
-                        yield silence
-                for piece in to_float.resample(frame):
-                    yield piece.to_ndarray()
-                    done += piece.samples
+            if (sound.samplerate, sound.channels) != (self.sample_rate, self.file_channels):
+                self.damage = (
+                    f"another recording of {sound.samplerate} Hz and {sound.channels} channel(s) was joined to it"
+                )
+                return
+            yield from _portions(sound)
+
+    def _open_rest(self, window: uncounted.Window, rest: uncounted.Rest) -> soundfile.SoundFile:
+        if rest.is_file:
+            return soundfile.SoundFile(window)
+        order = "BIG" if self._file.format == "AIFF" or self._file.endian == "BIG" else "LITTLE"
+        return soundfile.SoundFile(window, "r", self.sample_rate, self.file_channels, self.subtype, order, "RAW")
 
 
-def open_recording(path: Path) -> Recording:
-    """Opens a file; its blocks are read from it when they are asked for.
+def _portions(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    while len(portion := file.read(PORTION, dtype="float32", always_2d=True)):
+        yield portion.T
+
+
+def open_recording(path: Path, audio_track: int | None = None, channels: Sequence[int] | None = None) -> Recording:
+    """Opens a file. Its blocks are read from it when they are asked for.
+
+    Args:
+        path: the file.
+        audio_track: which of its audio tracks, from 1 on; None for the best one.
+        channels: numbers, from 1 on, of the channels that are wanted; None for all.
 
     Raises:
         AudioError: if it is missing, no file, empty, not audio that libsndfile or ffmpeg reads, without an audio
-            track, or of a rate or number of channels that no recording has.
+            track or that one, without a wanted channel, or of a rate or number of channels that no recording has.
     """
     try:
         if path.is_dir():
@@ -231,37 +144,74 @@ def open_recording(path: Path) -> Recording:
             raise AudioError(f"{path}: no such file")
         if path.is_file() and path.stat().st_size == 0:
             raise AudioError(f"{path}: is empty (0 bytes); expected audio")
-        recording = _open(path)
+        recording = _open(path, audio_track)
     except PermissionError as error:
         raise AudioError(f"{path}: may not be read; check its permissions") from error
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({reason(error)})") from error
     try:
         audio.check_rate(recording.sample_rate)
-        audio.check_channels(recording.channels)
+        if channels is None:
+            audio.check_channels(recording.file_channels)
     except AudioError as error:
         recording.__exit__()
         raise AudioError(f"{path}: {error}") from error
+    if channels is not None:
+        try:
+            recording.choose_channels(channels)
+        except AudioError:
+            recording.__exit__()
+            raise
     return recording
 
 
-def _open(path: Path) -> Recording:
+def _open(path: Path, audio_track: int | None) -> Recording:
     pipe = _drained(path) if path.is_fifo() else None
-    try:
-        return SoundFileRecording(path, pipe)
-    except soundfile.SoundFileError as error:
-        why = reason(error)
+    why = "" if _is_mpeg(path, pipe) else None
+    if why is None and audio_track in (None, 1):
+        try:
+            return SoundFileRecording(path, pipe)
+        except soundfile.SoundFileError as error:
+            why = reason(error)
     import av
 
+    from separator.av_recording import AvRecording, av_reason
+
     try:
-        return AvRecording(path, pipe)
+        return AvRecording(path, pipe, audio_track)
     except (av.error.FFmpegError, UnicodeEncodeError) as error:
         if isinstance(error, PermissionError):
             raise
+        reasons = "; ".join(filter(None, [why, f"ffmpeg: {av_reason(error)}"]))
         raise AudioError(
-            f"{path}: cannot be read as audio ({why}; ffmpeg: {_av_reason(error)}); is it whole? "
+            f"{path}: cannot be read as audio ({reasons}); is it whole? "
             "Expected WAV, FLAC, OGG, MP3, AIFF, CAF, or a file with an audio track such as m4a, mp4, mkv, webm, wma"
         ) from error
+
+
+def count_tracks(path: Path) -> int:
+    """Number of audio tracks of a file: 1 for what libsndfile reads, 0 for what nobody reads."""
+    with contextlib.suppress(OSError, soundfile.SoundFileError):
+        if _is_mpeg(path, None) or path.is_fifo() or soundfile.info(os.fsencode(path)):
+            return 1
+    import av
+
+    from separator import av_recording
+
+    with contextlib.suppress(av.error.FFmpegError, UnicodeEncodeError):
+        return av_recording.count_tracks(path)
+    return 0
+
+
+def _is_mpeg(path: Path, pipe: Any) -> bool:
+    """Whether a file looks like MPEG audio (MP3), which libsndfile's decoder reads only as far as its header says."""
+    with contextlib.ExitStack() as stack:
+        file = pipe or stack.enter_context(path.open("rb"))
+        head = file.read(4)
+        file.seek(0)
+    # A frame's first 11 bits are set; the next but two name the layer, of which 0 is AAC.
+    frame = len(head) == 4 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 != 0
+    return frame or (head.startswith(b"ID3") and path.suffix.lower() in (".mp3", ".mp2", ".mpga"))
 
 
 def _drained(path: Path) -> Any:
@@ -280,22 +230,11 @@ def _promised(file: soundfile.SoundFile) -> int | None:
         if name.strip() in CHUNKS and "(should be " in sizes:
             told, there = (int(word) for word in sizes.replace("(should be", "").replace(")", "").split())
             return round(file.frames * told / max(there, 1)) if 0 <= told < CHUNKS[name.strip()] else file.frames
-    return file.frames if file.frames < MOST_PROMISED else None
+    return file.frames if file.frames < MAX_PROMISED else None
 
 
-def _joined(portions: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Portions joined to blocks of at least `BLOCK` samples, but for the last."""
-    waiting: list[np.ndarray] = []
-    count = 0
-    for portion in portions:
-        waiting.append(portion)
-        count += portion.shape[-1]
-        if count >= BLOCK:
-            yield np.ascontiguousarray(np.concatenate(waiting, axis=-1))
-            waiting, count = [], 0
-    if count:
-        yield np.ascontiguousarray(np.concatenate(waiting, axis=-1))
+def _av_errors() -> tuple[type[Exception], ...]:
+    """Errors of ffmpeg for a file that it cannot read."""
+    import av
 
-
-def _av_reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+    return av.error.FFmpegError, UnicodeEncodeError, AudioError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from separator.errors import check_number
 from separator.estimation import Estimator
 from separator.models import Replay
 from separator.pipeline import BLOCK, Separation, Spool
+from separator.recording import Note
 from separator.stem_files import StemFiles
 from separator.stream import Stream
 
@@ -35,6 +36,10 @@ INACTIVE_DB = 20.0
 TOO_QUIET = f"{INACTIVE_DB:.0f} dB and more below the others"
 # A join of two pieces that is less sure than this is one that a listener should know of.
 UNSURE = 0.7
+CHANNELS_DIFFER = Note(
+    "its two channels hold different sounds, such as one person in each, who need not be separated",
+    "--channels separate treats each by itself",
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class FileResult:
         joins: where two pieces meet, in seconds, and how sure it is that the voices go on in their stems there:
             1 is certain.
         damage: what of the recording could not be read; empty if all of it was.
+        notes: what else a user should know of the recording: tracks that were not read, a header that is wrong,
+            channels with one person in each.
         work_seconds: time it took, reading and writing included.
         peak_megabytes: most memory that this process has had so far.
     """
@@ -75,6 +82,7 @@ class FileResult:
     num_chunks: int
     joins: tuple[tuple[float, float], ...]
     damage: str
+    notes: tuple[Note, ...]
     work_seconds: float
     peak_megabytes: float
 
@@ -108,6 +116,7 @@ class FileResult:
             "joins": [{"at": round(at, 3), "confidence": round(sure, 3)} for at, sure in self.joins],
             "peak_megabytes": round(self.peak_megabytes),
         }
+        report |= {"notes": [str(note) for note in self.notes]} if self.notes else {}
         return report | ({"damage": self.damage} if self.damage else {})
 
 
@@ -238,6 +247,8 @@ class Separator:
         subtype: str | None = None,
         overwrite: bool = False,
         track: str | None = None,
+        audio_track: int | None = None,
+        channels: Sequence[int] | None = None,
     ) -> FileResult:
         """Separates a file of any length and writes one file for each source, all of them or none.
 
@@ -250,6 +261,8 @@ class Separator:
                 if None (16 bit where that was compressed).
             overwrite: whether files that are already there may be replaced.
             track: stands for the recording's name, and may name folders in `out`.
+            audio_track: which of the file's audio tracks, from 1 on; None for the best one, and a note names them.
+            channels: numbers, from 1 on, of the channels that are separated; None for all.
 
         Raises:
             AudioError: if the recording cannot be used or the stems cannot be written.
@@ -259,12 +272,12 @@ class Separator:
         path = Path(path)
         targets = stem_paths.fill_in(self.sources, out, filename, track or path.stem, extension)
         stem_paths.check_free(targets.values(), overwrite, path)
-        with readers.open_recording(path) as recording:
-            rate, channels = recording.sample_rate, recording.channels
-            self._estimator.check_channels(channels, self.model)  # before a folder is made
+        with readers.open_recording(path, audio_track, channels) as recording:
+            rate, num_channels = recording.sample_rate, recording.channels
+            self._estimator.check_channels(num_channels, self.model)  # before a folder is made
             wanted = subtype or audio.subtype_of_stems(recording.subtype)
-            with StemFiles(targets, rate, channels, wanted, overwrite) as files, Spool(files.folder) as spool:
-                work = self._begin(rate, channels, recording.promised, spool)
+            with StemFiles(targets, rate, num_channels, wanted, overwrite) as files, Spool(files.folder) as spool:
+                work = self._begin(rate, num_channels, recording.promised, spool)
                 work.take(recording.blocks())
                 files.write(work.stems, work.num_samples)
         loudest = files.energies.max()
@@ -274,7 +287,7 @@ class Separator:
             model=self.model,
             model_sample_rate=self.sample_rate,
             sample_rate=rate,
-            channels=channels,
+            channels=num_channels,
             seconds=work.num_samples / rate,
             subtype=files.subtype,
             gain_db=20 * float(np.log10(files.gain)),
@@ -287,6 +300,7 @@ class Separator:
             num_chunks=work.num_chunks,
             joins=tuple(work.joins),
             damage=recording.damage,
+            notes=(*recording.notes, *([CHANNELS_DIFFER] if work.channels_differ else [])),
             work_seconds=time.monotonic() - started,
             peak_megabytes=_peak_megabytes(),
         )

@@ -84,6 +84,7 @@ def figures(result: FileResult) -> str:
         ("gain against clipping", f"{result.gain_db:.1f} dB"),
         ("of the recording in no stem", f"{result.residual_db:.0f} dB"),
     ]
+    rows += [("note", html.escape(remark.fact)) for remark in result.notes]
     if result.damage:
         rows.append(("damage", html.escape(result.damage)))
     return table((), rows, "text")

@@ -71,13 +71,22 @@ class SpeakerMemory:
         self._joins: list[np.ndarray] = []
         self._before: tuple[int, Tensor] | None = None
 
-    def observe(self, start: int, sources: Tensor) -> None:
-        """The next chunk, `[source, time]`, whose first sample is number `start` of the recording."""
+    def observe(self, start: int, sources: Tensor, downmix: Tensor | None = None) -> None:
+        """Takes the next chunk.
+
+        Args:
+            start: number of its first sample in the recording.
+            sources: `[source, time]` or `[source, channel, time]`.
+            downmix: weight of each channel, `[channel]`, in the signal whose spectrum is taken; the mean if None.
+                Only the spectrum depends on it: signs that differ between chunks change nothing.
+        """
+        channels = sources if sources.ndim == 3 else sources[:, None]
         if self._before is not None:
             begin, before = self._before
-            self._joins.append(_likeness(before[:, start - begin :], sources))
-        self._before = start, sources
-        self._voices.append(describe(sources, self.sample_rate))
+            self._joins.append(_likeness(before[..., start - begin :], channels))
+        self._before = start, channels
+        mono = channels.mean(1) if downmix is None else torch.einsum("sct,c->st", channels, downmix)
+        self._voices.append(describe(mono, self.sample_rate))
 
     def decide(self) -> tuple[list[tuple[int, ...]], list[float]]:
         """For each chunk which source is the first speaker, the second, ...; for each join how sure that is.
@@ -150,9 +159,12 @@ def describe(sources: Tensor, sample_rate: int) -> Voice:
 
 
 def _likeness(before: Tensor, after: Tensor) -> np.ndarray:
-    """Which source of one chunk is which of the next, over their overlap: `[before, after]`, at most 1 in all."""
+    """Which source of one chunk is which of the next, over their overlap: `[before, after]`, at most 1 in all.
+
+    Of `[source, channel, time]`. All channels count, so that channels of opposite polarity do not cancel.
+    """
     shared = before.shape[-1]
-    before, after = before.double(), after[:, :shared].double()
+    before, after = before.flatten(1).double(), after[..., :shared].flatten(1).double()
     energy = before.square().sum().sqrt() * after.square().sum().sqrt()
     return (before @ after.T / energy.clamp_min(1e-9)).numpy()
 

@@ -363,3 +363,24 @@ def test_a_disk_that_is_full_when_stems_are_written(tmp_path, tiny_checkpoint):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=small_disk)
     assert done.returncode == 1 and done.stderr.startswith("error: stems/mix: cannot be written to (")
     assert done.stderr.count("\n") == 1 and [entry.name for entry in tmp_path.iterdir()] == ["mix.wav"]
+
+
+def test_a_call_with_one_person_in_each_channel_is_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    noise = 0.1 * np.random.default_rng(0).standard_normal((32000, 2))
+    soundfile.write("call.wav", noise, 8000)
+    assert cli.main(["call.wav"]) == 0
+    assert "note: call.wav: its two channels hold different sounds" in capfd.readouterr().err
+    assert cli.main(["call.wav", "--channels", "separate", "-v"]) == 0
+    said = capfd.readouterr()
+    assert "different sounds" not in said.err
+    assert {path.parent.name for path in (tmp_path / "stems").rglob("*.wav")} == {
+        "call",
+        "call-channel1",
+        "call-channel2",
+    }
+    assert soundfile.info("stems/call-channel1/speaker1.wav").channels == 1
+    assert cli.main(["call.wav", "--channels", "3", "-o", "three"]) == 1
+    assert "has no channel 3; expected a number from 1 to 2" in capfd.readouterr().err
+    assert cli.main(["call.wav", "--track", "2", "-o", "three"]) == 1
+    assert not (tmp_path / "three").exists()

@@ -71,7 +71,8 @@ def test_libsndfiles_formats(tmp_path, rate, suffix, subtype):
 def test_mp3(tmp_path):
     soundfile.write(tmp_path / "a.mp3", tone(44100).T, 44100)
     got, recording = read(tmp_path / "a.mp3")
-    assert got.shape == (1, 88200) and recording.subtype == "MPEG_LAYER_III"
+    assert got.shape == (1, 88200) and (recording.promised, recording.subtype) == (88200, "PCM_16")
+    np.testing.assert_allclose(got, tone(44100), atol=0.02)
 
 
 @pytest.mark.parametrize("channels", [1, 5, 32])
@@ -248,3 +249,163 @@ def test_what_is_no_file_is_refused(tmp_path):
     soundfile.write(tmp_path / "slow.wav", np.zeros(10), 100)
     with pytest.raises(AudioError, match=r"slow\.wav: expected a sample rate"):
         open_recording(tmp_path / "slow.wav")
+
+
+def joined(paths, to):
+    to.write_bytes(b"".join(path.read_bytes() for path in paths))
+    return to
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "rf64", "flac", "ogg", "opus", "mp3"])
+def test_joined_files_are_read_to_the_end(tmp_path, suffix):
+    """As `cat a.mp3 b.mp3` makes them: the header counts the first one's samples."""
+    parts = [tone(16000, 2, 2.0), 0.5 * tone(16000, 2, 3.0), tone(16000, 2, 1.0)]
+    paths = [tmp_path / f"{number}.{suffix}" for number in range(3)]
+    for path, samples in zip(paths, parts, strict=True):
+        if suffix == "opus":
+            soundfile.write(path, samples.T, 16000, "OPUS", format="OGG")
+        else:
+            soundfile.write(path, samples.T, 16000, "PCM_16" if suffix == "rf64" else None)
+    got, recording = read(joined(paths, tmp_path / f"all.{suffix}"))
+    wanted = np.concatenate(parts, axis=1)
+    # The second and third MP3 begin and end with the silence that their encoder needed.
+    longer = 0.4 * 16000 if suffix == "mp3" else 0.1 * 16000
+    assert got.shape[0] == 2 and abs(got.shape[1] - wanted.shape[1]) < longer
+    assert not recording.damage
+    assert suffix == "mp3" or any("all of it was read" in str(note) for note in recording.notes)
+    if suffix in ("wav", "aiff", "rf64", "flac"):
+        np.testing.assert_allclose(got, wanted, atol=1e-3)
+    else:
+        assert np.sqrt(np.mean(got[:, 34000:78000] ** 2)) == pytest.approx(0.15 / np.sqrt(2), rel=0.1)
+
+
+def test_a_joined_file_of_another_format_is_damage(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(16000).T, 16000)
+    soundfile.write(tmp_path / "b.wav", tone(8000, 2).T, 8000)
+    got, recording = read(joined([tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "c.wav"))
+    assert got.shape == (1, 32000) and "8000 Hz and 2 channel(s) was joined" in recording.damage
+
+
+@pytest.mark.parametrize("size", [0, 16000, 2**32 - 1])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_U8", "FLOAT", "PCM_24"])
+def test_a_wav_whose_header_was_never_finished_is_read_to_the_end(tmp_path, size, subtype):
+    """A recorder that was killed leaves the size 0, or that of its last update."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000, 1, 3.0).T, 16000, subtype)
+    data = bytearray(path.read_bytes())
+    at = data.find(b"data") + 4
+    data[4:8], data[at : at + 4] = (36 + size).to_bytes(8, "little")[:4], size.to_bytes(4, "little")
+    path.write_bytes(data)
+    got, recording = read(path)
+    np.testing.assert_allclose(got, tone(16000, 1, 3.0), atol=0.01)
+    assert not recording.damage and bool(recording.notes) == (size != 2**32 - 1)
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0" * 4096, b"TAG" + b"x" * 600, b"ID3" + b"x" * 4000, b"x" * 100])
+def test_what_other_programs_put_behind_a_wav_is_no_sound(tmp_path, behind):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000).T, 16000)
+    path.write_bytes(path.read_bytes() + behind)
+    got, recording = read(path)
+    assert got.shape == (1, 32000) and not recording.damage and not recording.notes
+
+
+def test_a_wav_with_chunks_behind_its_samples(tmp_path):
+    path = tmp_path / "a.wav"
+    with soundfile.SoundFile(path, "w", 16000, 1) as file:
+        file.title = "A title"
+        file.write(tone(16000)[0])
+        file.comment = "A comment that comes after the samples"
+    got, recording = read(path)
+    assert got.shape == (1, 32000) and not recording.notes
+
+
+@pytest.mark.parametrize(("suffix", "stated"), [("mp3", 10), ("flac", 16000)])
+def test_a_header_that_states_too_few_samples(tmp_path, suffix, stated):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(16000, 1, 3.0).T, 16000)
+    data = bytearray(path.read_bytes())
+    if suffix == "mp3":
+        at = max(data.find(b"Xing"), data.find(b"Info"))
+        data[at + 8 : at + 12] = stated.to_bytes(4, "big")
+    else:
+        bits = int.from_bytes(data[18:26], "big") & ~((1 << 36) - 1) | stated
+        data[18:26] = bits.to_bytes(8, "big")
+    path.write_bytes(data)
+    got, recording = read(path)
+    assert abs(got.shape[1] - 48000) < 2400 and not recording.damage
+    assert "but it holds 3.0 s; all of it was read" in str(recording.notes[0])
+
+
+def film(path, codec, picture, seconds=4.0, sound=3.0, later=0.0, tracks=1, title=None):
+    """A video whose sound lasts for `sound` seconds and begins `later`."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream(picture, rate=10)
+        pictures.width = pictures.height = 64
+        voices = [container.add_stream(codec, rate=48000, layout="mono") for _ in range(tracks)]
+        if title is not None:
+            voices[-1].metadata["title"] = title
+        for number in range(round(10 * seconds)):
+            image = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number, np.uint8), format="rgb24")
+            image.pts = number
+            container.mux(pictures.encode(image))
+        container.mux(pictures.encode(None))
+        for number, voice in enumerate(voices):
+            samples = tone(48000, 1, sound + number)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            frame.rate, frame.pts = 48000, round(48000 * later)
+            container.mux(voice.encode(frame))
+            container.mux(voice.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "picture"),
+    [("mkv", "libopus", "mpeg4"), ("webm", "libopus", "libvpx"), ("flv", "aac", "flv"), ("mp4", "aac", "mpeg4")],
+)
+def test_a_picture_that_outlasts_the_sound_is_no_damage(tmp_path, suffix, codec, picture):
+    got, recording = read(film(tmp_path / f"a.{suffix}", codec, picture))
+    assert abs(got.shape[1] - 3 * 48000) < 4800 and not recording.damage and not recording.notes
+
+
+def test_a_film_that_ends_early_is_damage(tmp_path):
+    _, recording = read(cut(film(tmp_path / "a.mkv", "libopus", "mpeg4", sound=4.0), 0.5))
+    assert "of 4.0 s could be read" in recording.damage
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "aac"), ("mkv", "libopus")])
+def test_sound_that_begins_after_the_picture_stays_in_step_with_it(tmp_path, suffix, codec):
+    got, recording = read(film(tmp_path / f"a.{suffix}", codec, "mpeg4", later=1.0))
+    loud = np.flatnonzero(np.abs(got[0]) > 0.05)[0] / 48000
+    assert loud == pytest.approx(1.0, abs=0.05) and abs(got.shape[1] - 4 * 48000) < 4800
+    assert not recording.damage and not recording.notes
+
+
+def test_audio_tracks_are_named_and_chosen(tmp_path):
+    path = film(tmp_path / "a.mkv", "libopus", "mpeg4", tracks=2, title="Ben")
+    _, recording = read(path)
+    assert str(recording.notes[0]) == (
+        "it has 2 audio tracks: 1, 2 (Ben); only 1 was read; --track N or --track all chooses"
+    )
+    with open_recording(path, audio_track=2) as second:
+        assert abs(sum(block.shape[1] for block in second.blocks()) - 4 * 48000) < 4800 and not second.notes
+    with pytest.raises(AudioError, match=r"has no audio track 3; expected a number from 1 to 2: 1, 2 \(Ben\)"):
+        open_recording(path, audio_track=3)
+    assert readers.count_tracks(path) == 2
+
+
+def test_text_of_any_encoding_in_a_container_changes_nothing(tmp_path):
+    path = film(tmp_path / "a.mkv", "libopus", "mpeg4", title="Ben and Anna")
+    path.write_bytes(path.read_bytes().replace(b"Ben and Anna", b"B\xe9n \xff\xfe\xfd Anna"))
+    got, _ = read(path)
+    assert abs(got.shape[1] - 3 * 48000) < 4800
+
+
+def test_channels_are_chosen_by_their_numbers(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(8000, 3).T, 8000)
+    with open_recording(tmp_path / "a.wav", channels=[3, 1]) as recording:
+        got = np.concatenate(list(recording.blocks()), axis=1)
+        assert recording.channels == 2
+    np.testing.assert_allclose(got, tone(8000, 3)[[2, 0]], atol=1e-3)
+    with pytest.raises(AudioError, match=r"a\.wav: has no channel 4; expected a number from 1 to 3"):
+        open_recording(tmp_path / "a.wav", channels=[4])

@@ -127,3 +127,15 @@ def test_the_statistics_are_a_covariance():
     assert scatter.shape == (speakers.NUM_BANDS,) * 2
     np.testing.assert_allclose(scatter, scatter.T, rtol=1e-5)
     assert np.linalg.eigvalsh(scatter.astype(float)).min() > -1e-4
+
+
+def test_the_sign_of_the_downmix_changes_nothing():
+    """Where channels cancel each other, it is that of the loudest channel, which another chunk may see otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    sources = torch.randn(2, 48000, generator=generator)
+    channels = torch.stack([sources, -sources], dim=1)  # opposite polarity
+    memory = SpeakerMemory(16000)
+    memory.observe(0, channels[..., :32000], torch.tensor([0.5, -0.5]))
+    memory.observe(16000, channels[..., 16000:], torch.tensor([-0.5, 0.5]))
+    orders, sure = memory.decide()
+    assert orders == [(0, 1), (0, 1)] and sure[0] > 0.5

@@ -44,13 +44,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _here(options: argparse.Namespace) -> Generator[dict]:
-    from separator import inputs
+    from separator import inputs, parts
     from separator.separation import Separator
 
     items = inputs.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
     separator = Separator(options.model, **_settings(options))
     _check_names(separator.sources, options)
-    yield from (_separate(separator, item, options) for item in items)
+    chosen = parts.Choice.parse(options.track, options.channels)
+    yield from (_separate(separator, part, options) for item in items for part in parts.of(item, chosen))
 
 
 def _with_ray(options: argparse.Namespace) -> Generator[dict]:
@@ -136,6 +137,8 @@ def _check(options: argparse.Namespace) -> None:
         wrong("--workers and --cores are for --engine ray")
     if (options.workers is not None and options.workers < 1) or options.cores < 1:
         wrong("--workers and --cores are whole numbers from 1 on")
+    if options.engine == "ray" and (options.track or options.channels):
+        wrong("--track and --channels are for --engine local")
     if options.engine == "ray" and options.report:
         wrong("--report is for --engine local; see where the stems are")
     if options.engine == "ray" and options.skip_existing:
@@ -177,6 +180,8 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
             _subtype(options),
             overwrite=overwrite,
             track=item.track,
+            audio_track=item.audio_track,
+            channels=item.channels,
         )
         if page:
             from separator import separation_page
@@ -212,6 +217,8 @@ def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) ->
             print(f"  {_without_voice(silent, report)}", file=sys.stderr)
         if options.verbose:
             print(f"  {_details(report)}; model {options.model}", file=sys.stderr)
+    for note in report.get("notes", ()):
+        print(f"note: {report['path']}: {note}", file=sys.stderr)
     if "damage" in report:
         print(f"warning: {report['path']}: {report['damage']}; the stems hold that much", file=sys.stderr)
 

@@ -67,6 +67,16 @@ def _add_how(options: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--segment", type=float, metavar="SECONDS", help="longest piece separated at a time; less needs less memory"
     )
+    how.add_argument(
+        "--track",
+        metavar="N|all",
+        help="which audio track of a video, from 1 on, or each by itself (default: the best one)",
+    )
+    how.add_argument(
+        "--channels",
+        metavar="N,N|separate",
+        help="which channels, from 1 on, or each by itself, as for a call with one person in each (default: all)",
+    )
     how.add_argument("--overlap", type=float, metavar="FRACTION", help="how much neighbouring pieces share")
 
 

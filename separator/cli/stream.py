@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
         parser().error("--stream takes one source; a --list is for recordings in files")
     if options.skip_existing:
         parser().error("--stream does not know what is there; --skip-existing is for recordings in files")
+    if options.track or options.channels:
+        parser().error("--stream separates all that arrives; --track and --channels are for recordings in files")
     if options.report:
         parser().error("--stream writes what may have no end; --report is for recordings in files")
     if options.flac or options.ogg:
