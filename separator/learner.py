@@ -12,10 +12,10 @@ import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from separator import objectives, zoo
+from separator import objectives
 from separator.data import Mixture, collate
 from separator.devices import computes_bfloat16
-from separator.errors import ConfigError, TrainingError, choose
+from separator.errors import TrainingError, choose
 from separator.models import ConvTasNet
 from separator.settings import TrainerSettings
 
@@ -270,15 +270,3 @@ class Learner:
                 f"{self.skipped_in_a_row} steps in a row gave a loss of {step.loss:g} and a gradient of norm "
                 f"{step.norm:g}; lower optimizer.lr or use trainer.precision=float32. The last one's mixtures: {names}"
             )
-
-
-def start_from(net: ConvTasNet, model: str) -> None:
-    """Gives `net` the weights of another model; raises `ConfigError` naming the first argument that it differs in."""
-    other = zoo.load(model)
-    for name, value in net.arguments.items():
-        if other.arguments[name] != value and name != "sources":
-            raise ConfigError(
-                f"start_from={model}: it has model.{name}={other.arguments[name]}, this run has {value}; "
-                "only a network of the same sizes can take its weights"
-            )
-    net.load_state_dict(other.state_dict())

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from separator import config
 from separator.data import Mixture, MixtureData, check_shares, load_batches
 from separator.errors import ConfigError, TrainingError, check_whole
-from separator.learner import Learner, Objective, Step, start_from
+from separator.growth import start_from
+from separator.learner import Learner, Objective, Step
 from separator.logs import RunLog
 from separator.models import ConvTasNet
 from separator.processes import compiled, launch, leave

@@ -1,0 +1,102 @@
+"""Starting a training from another model's weights: of the same network, or of a smaller one that it was grown from.
+
+A grown network has more repeats at a lower frame rate, attention, or more sources behind those of the smaller one. What
+is added at a lower rate adds nothing at first, so training goes on from where the smaller network was.
+(Chen, Goodfellow and Shlens 2016, arXiv:1511.05641.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from separator import zoo
+from separator.errors import ConfigError
+from separator.models import ConvTasNet
+
+# Arguments in which a grown network may differ.
+GROWN = (
+    *("repeat_rates", "num_repeats", "num_blocks", "low_rate_bottleneck_channels", "low_rate_hidden_channels"),
+    *("attention", "num_sources", "sources"),
+)
+# Weights of new sources' masks, beside those that a new network has, and their bias: nearly silent, but not so silent
+# that a ReLU passes no gradient.
+NEW_MASK_SCALE, NEW_MASK_BIAS = 0.1, 0.05
+
+
+def start_from(net: ConvTasNet, model: str) -> None:
+    """Gives a network the weights of another model.
+
+    Args:
+        net: the network. It is the model's, or one that was grown from it.
+        model: whatever `separator.load` takes.
+
+    Raises:
+        ConfigError: naming the first argument in which the networks differ.
+        CheckpointError: if the model cannot be got or used.
+    """
+    other = zoo.load(model)
+    if all(_same(net, other, name) for name in net.arguments if name != "sources"):
+        net.load_state_dict(other.state_dict())
+        return
+    for name in net.arguments:
+        if name not in GROWN and not _same(net, other, name):
+            raise _error(model, other, net, name)
+    _check_grown(net, other, model)
+    state = net.state_dict()
+    blocks = _full_rate_blocks(net)
+    for name, value in other.state_dict().items():
+        if name.startswith("stack.blocks."):
+            _, _, number, rest = name.split(".", 3)
+            state[f"stack.blocks.{blocks[int(number)]}.{rest}"] = value
+        elif name.startswith("to_masks."):
+            state[name] = _with_new_sources(state[name], value, net, other)
+        else:
+            state[name] = value
+    net.load_state_dict(state)
+
+
+def _check_grown(net: ConvTasNet, other: ConvTasNet, model: str) -> None:
+    """Raises `ConfigError` unless `net` is `other` and more."""
+    if max(other.stack.config.rates) > 1:
+        name = next(name for name in GROWN if not _same(net, other, name))
+        raise _error(model, other, net, name)
+    kept = [depth for depth, rate in zip(net.stack.config.depths, net.stack.config.rates, strict=True) if rate == 1]
+    if kept != other.stack.config.depths:
+        raise ConfigError(
+            f"start_from={model}: its repeats have {other.stack.config.depths} blocks, this run has {kept} at the full "
+            "frame rate; expected the same"
+        )
+    if net.sources[: other.num_sources] != other.sources and len(net.sources) > other.num_sources:
+        raise _error(model, other, net, "sources")
+    if net.num_sources < other.num_sources:
+        raise _error(model, other, net, "num_sources")
+
+
+def _full_rate_blocks(net: ConvTasNet) -> list[int]:
+    """Numbers of the blocks at the full frame rate."""
+    rates = zip(net.stack.config.rates, net.stack.config.depths, strict=True)
+    of_block = [rate for rate, depth in rates for _ in range(depth)]
+    return [number for number, rate in enumerate(of_block) if rate == 1]
+
+
+def _with_new_sources(own: Tensor, value: Tensor, net: ConvTasNet, other: ConvTasNet) -> Tensor:
+    """Weights or bias of the masks, `[channel x source x filter, ...]`, with those of the other network's sources."""
+    if net.num_sources == other.num_sources:
+        return value
+    grown = own.clone().unflatten(0, (net.num_channels, net.num_sources, -1))
+    grown = grown * NEW_MASK_SCALE if own.ndim == 2 else torch.full_like(grown, NEW_MASK_BIAS)
+    grown[:, : other.num_sources] = value.unflatten(0, (other.num_channels, other.num_sources, -1))
+    return grown.flatten(0, 2)
+
+
+def _same(net: ConvTasNet, other: ConvTasNet, name: str) -> bool:
+    return net.arguments[name] == other.arguments[name]
+
+
+def _error(model: str, other: ConvTasNet, net: ConvTasNet, name: str) -> ConfigError:
+    return ConfigError(
+        f"start_from={model}: it has model.{name}={other.arguments[name]}, this run has {net.arguments[name]}; "
+        "only a network of the same sizes, or one with more repeats at a lower frame rate or more sources, can take "
+        "its weights"
+    )
