@@ -11,8 +11,8 @@ from separator.train import Run
 SMALL = [
     "model.sample_rate=8000", "model.num_filters=32", "model.filter_length=32", "model.bottleneck_channels=12",
     "model.skip_channels=0", "model.hidden_channels=16", "model.num_blocks=3", "model.num_repeats=1",
-    "data.num_speakers=4", "data.recordings_per_speaker=1", "data.recording_seconds=1", "data.mixing.segment_seconds=0.5",
-    "data.valid_seconds=0.5", "data.valid_mixtures=2", "trainer.batch_size=2", "trainer.max_steps=20",
+    "data.num_speakers=4", "data.recordings_per_speaker=1", "data.recording_seconds=1", "data.valid_seconds=0.5",
+    "data.mixing.segment_seconds=0.5", "data.valid_mixtures=2", "trainer.batch_size=2", "trainer.max_steps=20",
     "trainer.validate_every=20", "trainer.compile=off", "trainer.num_workers=0", "trainer.accelerator=cpu",
     "trainer.log_mixtures=0", "optimizer.lr=0.01",
 ]  # fmt: skip

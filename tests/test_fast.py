@@ -6,7 +6,7 @@ import torch
 
 import separator
 from separator.errors import ConfigError
-from separator.models import fast, native
+from separator.models import fast, native, products
 
 SMALL = dict(
     num_filters=48, filter_length=16, bottleneck_channels=24, skip_channels=20, hidden_channels=40, num_blocks=5
@@ -17,6 +17,11 @@ VARIANTS = [
     {"mask": "softmax", "magnitude_input": True, "encoder_init": "fourier", "num_filters": 64},
     {"kernel_size": 5, "num_sources": 3, "num_repeats": 1},
     {"num_blocks": 1, "num_repeats": 1},
+    {"skip_channels": 0, "num_repeats": 4, "num_blocks": [2, 3, 1, 2], "repeat_rates": [1, 4, 4, 1]},
+    {
+        **{"skip_channels": 0, "num_repeats": 3, "num_blocks": 2, "repeat_rates": [3, 1, 2], "attention": True},
+        **{"low_rate_bottleneck_channels": 96, "low_rate_hidden_channels": 50, "mixture_consistency": True},
+    },
 ]
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -30,6 +35,7 @@ def passes(request, monkeypatch):
         return
     monkeypatch.setattr(native, "library", lambda: None)
     if request.param == "plain":
+        monkeypatch.setattr(products, "has_fused", lambda dtype: False)
         monkeypatch.setattr(fast, "has_fused", lambda dtype: False)
 
 

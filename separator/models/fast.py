@@ -14,7 +14,6 @@ What costs time beside the products is passing over the features. So each pass d
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +25,13 @@ from separator.errors import ConfigError
 from separator.models import native
 from separator.models.filterbank import log_magnitude
 from separator.models.norms import GlobalNorm
+from separator.models.products import TILE_FRAMES, Moments, NormedProduct, Product, has_fused
 from separator.models.state import State
 from separator.models.temporal import DepthwiseConv
 
 if TYPE_CHECKING:
     from separator.models.conv_tasnet import ConvTasNet
 
-# Frames that go through the blocks at a time: enough to make a product efficient, few enough for the caches.
-TILE_FRAMES = 4096
 # Frames whose masks are in memory at a time: one for each source and filter.
 MASK_FRAMES = 512
 # A norm's weight that is nearly 0 cannot be undone at the edges; this small nobody hears it.
@@ -69,7 +67,7 @@ class FastConvTasNet:
             widths = [norm.weight.numel() for norm in norms]
             parts = net.bottleneck.weight.split(widths, dim=1)
             self._bottleneck = [NormedProduct(norm, part, dtype) for norm, part in zip(norms, parts, strict=True)]
-            self._blocks = [FastBlock(block, dtype) for block in net.stack.blocks]
+            self._stages = [FastStage(net.stack, stage, dtype) for stage in net.stack.stages]
             fused = net.arguments["mask"] if net.arguments["mask"] != "softmax" else "none"
             self._to_masks = Product(net.to_masks.weight, dtype, fused)
             self._decode = Product(net.decoder.weight.T, torch.float32)
@@ -123,10 +121,48 @@ class FastConvTasNet:
             features = features + scale * torch.cat(parts)
             shift = shift + constant
         assert isinstance(features, Tensor)
-        stack = FastStack(features, shift, self.net.arguments["skip_channels"], self._blocks)
-        for block in self._blocks:
-            stack.advance(block, self.dtype)
+        at_full_rate = [block for stage in self._stages if stage.low is None for block in stage.blocks]
+        stack = FastStack(features, shift, net.arguments["skip_channels"], at_full_rate)
+        for stage in self._stages:
+            stage.run(stack)
         return F.prelu(stack.result(), net.prelu.weight)
+
+
+class FastStage:
+    """The repeats of a `SeparableStack` that follow each other at one frame rate."""
+
+    def __init__(self, stack: Any, stage: Any, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.repeats = [[FastBlock(block, dtype) for block in stack.blocks[start:end]] for start, end in stage.repeats]
+        self.low: Any = None
+        self.attentions: list[Any] = []
+        if stage.rate > 1:
+            self.low = stack.low_rates[stage.number]
+            self._gather, self._spread = (Product(layer.weight, dtype) for layer in (self.low.gather, self.low.spread))
+            first = stage.first_attention
+            self.attentions = list(stack.attentions)[first : first + len(self.repeats)]
+
+    @property
+    def blocks(self) -> list[FastBlock]:
+        """All of its blocks, in their order."""
+        return [block for repeat in self.repeats for block in repeat]
+
+    def run(self, stack: FastStack) -> None:
+        """Takes the features through the repeats."""
+        if self.low is None:
+            for block in self.blocks:
+                stack.advance(block, self.dtype)
+            return
+        features, rate = stack.result(), self.low.rate
+        groups = F.pad(features, (0, 0, 0, -len(features) % rate)).unflatten(0, (-1, rate)).flatten(1)
+        inner = FastStack(self._gather(groups.to(self.dtype)).float(), self.low.gather.bias, 0, self.blocks)
+        for number, repeat in enumerate(self.repeats):
+            for block in repeat:
+                inner.advance(block, self.dtype)
+            if self.attentions:
+                inner.add(self.attentions[number].heard(inner.result()[None])[0])
+        spread = self._spread(inner.result().to(self.dtype), self.low.spread.bias).float()
+        stack.add(spread.unflatten(1, (rate, -1)).flatten(0, 1)[: len(features)])
 
 
 class FastStack:
@@ -166,6 +202,10 @@ class FastStack:
         for (start, end), output in zip(tiles, outputs, strict=True):
             self.sums[self.before + start : self.before + end, block.first_output :].add_(output, alpha=scale)
         self.shift[block.first_output :] += constant + block.out_bias
+
+    def add(self, values: Tensor) -> None:
+        """Adds to the features of every frame, `[frame, channel]`."""
+        self.sums[self.before : self.before + self.num_frames, : self.num_features] += values
 
     def result(self) -> Tensor:
         """The sum of the skip outputs, or the features where there are none: `[frame, channel]`."""
@@ -227,102 +267,17 @@ class FastBlock:
         return output
 
 
-class Product:
-    """`[frame, input]` -> `[frame, output]`: times a weight `[output, input]`, plus a bias, through an activation."""
-
-    def __init__(self, weight: Tensor, dtype: torch.dtype, activation: str = "none", slope: float = 0.0) -> None:
-        self.weight = weight.to(dtype).contiguous()
-        self.activation, self.slope = activation, slope
-        self._packed = None
-        if has_fused(dtype):
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, TILE_FRAMES)
-
-    def __call__(self, features: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Of the dtype of the features, which must be the weight's."""
-        bias = None if bias is None else bias.to(features.dtype)
-        if self._packed is not None:
-            options = [self.slope] if self.activation == "leaky_relu" else []
-            fused = torch.ops.mkldnn._linear_pointwise
-            return fused(features, self._packed, bias, self.activation, options, "")
-        output = F.linear(features, self.weight, bias)
-        if self.activation == "leaky_relu":
-            return F.leaky_relu_(output, self.slope)
-        return {"none": lambda values: values, "relu": torch.relu_, "sigmoid": torch.sigmoid_}[self.activation](output)
-
-
-class NormedProduct(Product):
-    """A product behind a global norm, taken of what the norm is of: the rest is one scale and a constant."""
-
-    def __init__(self, norm: GlobalNorm, weight: Tensor, dtype: torch.dtype) -> None:
-        super().__init__(weight * norm.weight, dtype)
-        self._norm = norm
-        self._sums = self.weight.float().sum(1)
-        self._constant = weight @ norm.bias
-
-    def norm_away(self, moments: Moments) -> tuple[float, Tensor]:
-        """Scale and constant `[output]`, with which the product is that of the norm."""
-        moments.finish(self._norm)
-        scale = moments.inverse_deviation
-        return scale, self._constant - scale * moments.mean * self._sums
-
-
-class Moments:
-    """Mean and deviation of everything that was added."""
-
-    def __init__(self) -> None:
-        self._sum = self._squares = 0.0
-        self._count = 0
-        self.mean = self.inverse_deviation = 0.0
-
-    def add(self, values: Tensor) -> None:
-        """`[frame, channel]`. Sums of rows are taken in their dtype, and those of the rows in float64."""
-        sums = native.moments(values)
-        if sums is None:
-            lengths = torch.linalg.vector_norm(values, dim=1)
-            total = float(values.sum(1).sum(dtype=torch.float64))
-            sums = total, float(torch.linalg.vector_norm(lengths, dtype=torch.float64)) ** 2
-        self.add_sums(sums[0], sums[1], values.numel())
-
-    def add_sums(self, total: float, squares: float, count: int) -> None:
-        """The sum of `count` values, and that of their squares."""
-        self._sum += total
-        self._squares += squares
-        self._count += count
-
-    def finish(self, norm: GlobalNorm) -> None:
-        """Mean and deviation, with the `eps` of a norm."""
-        self.mean = self._sum / self._count
-        variance = max(0.0, self._squares / self._count - self.mean**2)
-        self.inverse_deviation = (variance + norm.eps) ** -0.5
-
-
 def suits(net: ConvTasNet) -> bool:
     """Whether a network has a fast form."""
     blocks: list[Any] = list(net.stack.blocks)
     return (
         net.num_channels == 1
-        and not net.stack.low_rates
         and all(type(block.temporal) is DepthwiseConv and not block.temporal.causal for block in blocks)
         and all(block.temporal.padding == "zeros" for block in blocks)
         and type(net.norm) is GlobalNorm
         and all(type(norm) is GlobalNorm for block in blocks for norm in (block.norm1, block.norm2))
         and all(weight.device.type == "cpu" and weight.dtype is torch.float32 for weight in net.parameters())
     )
-
-
-@functools.cache
-def has_fused(dtype: torch.dtype) -> bool:
-    """Whether this torch has oneDNN's fused operations. They are made for its compiler, and may go with a version."""
-    try:
-        ops, features = torch.ops.mkldnn, torch.zeros(2, 16, dtype=dtype, device="cpu")
-        packed = ops._reorder_linear_weight(features.new_zeros(16, 16), 2)
-        ops._linear_pointwise(features, packed, None, "leaky_relu", [0.5], "")
-        image = features.view(1, 2, 1, 16).permute(0, 3, 1, 2)
-        kernel = features.new_zeros(16, 1, 1, 1)
-        ops._convolution_pointwise(image, kernel, None, [0, 0], [1, 1], [1, 1], 16, "leaky_relu", [0.5], "")
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return True
 
 
 def _tiles(num_frames: int, longest: int) -> Iterator[tuple[int, int]]:

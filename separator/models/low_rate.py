@@ -98,10 +98,14 @@ class Attention(nn.Module):
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
         """`[batch, frame, channel]` -> the same shape."""
+        return features + self.heard(features, state)
+
+    def heard(self, features: Tensor, state: State | None = None) -> Tensor:
+        """What is added to the features `[batch, frame, channel]`."""
         projected = self.project(self.norm(features, state)).unflatten(2, (3, self.num_heads, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()  # [batch, head, frame, channel of head]
         heard = F.scaled_dot_product_attention(query, key, value)
-        return features + self.out(heard.transpose(1, 2).flatten(2))
+        return self.out(heard.transpose(1, 2).flatten(2))
 
 
 def check_rates(rates: list[int], num_repeats: int, skip_channels: int, causal: bool, attention: bool) -> None:
