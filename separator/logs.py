@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from separator import report
+from separator import files, report
 
 
 class RunLog:
@@ -54,11 +55,16 @@ class RunLog:
 
 
 def _forget_after(path: Path, step: int) -> None:
+    """Leaves out the rows after a step. Whoever is killed meanwhile still has all of them."""
     if not path.exists():
         return
     with path.open(newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
     if kept != rows:
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([header, *kept])
+        files.write_together({path: lambda to: _write_rows(to, [header, *kept])})
+
+
+def _write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)

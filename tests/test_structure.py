@@ -52,7 +52,7 @@ ALLOWED = {
         "audio", "errors", "fleet", "inputs", "live", "separation", "separation_page", "signals", "sinks", "sources",
         "stem_files", "stem_paths", "zoo",
     },
-    "logs": {"report"},
+    "logs": {"files", "report"},
     "data": {"audio", "errors", "files", "inputs"},
     "settings": {"errors"},
     "optimizers": {"devices"},
