@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -171,7 +176,7 @@ def test_rooms_echo_and_are_kept(tmp_path, corpora):
     pytest.importorskip("pyroomacoustics")
     rooms = Rooms(count=3, cache=str(tmp_path), rt60_seconds=(0.2, 0.3))
     bank = rooms.bank("train", 2, RATE)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.npy")
     before = file.stat().st_mtime_ns
     assert np.array_equal(rooms.bank("train", 2, RATE).responses, bank.responses) and file.stat().st_mtime_ns == before
     assert bank.responses.shape[:2] == (3, 2)
@@ -190,6 +195,45 @@ def test_rooms_echo_and_are_kept(tmp_path, corpora):
         # The dry voice is where it was, to a sample, and nearly what it was.
         low = [augment.limit_band(one.sources[0].numpy(), RATE, 0, 1000) for one in (plain, item)]
         assert np.corrcoef(*low)[0, 1] > 0.85
+
+
+def test_rooms_are_simulated_by_one_process_while_others_wait(tmp_path, monkeypatch):
+    first, second = threading.Event(), threading.Event()
+
+    def compute(self, num_voices, sample_rate):
+        if first.is_set():
+            second.set()
+        first.set()
+        second.wait(1)  # for one that does not wait
+        return np.ones((self.count, num_voices, 4), np.float32)
+
+    monkeypatch.setattr(Rooms, "_compute", compute)
+    rooms = Rooms(count=3, cache=str(tmp_path / "cache"))
+    with ThreadPoolExecutor() as pool:
+        begun = pool.submit(rooms.bank, "train", 2, RATE)
+        first.wait()
+        banks = [rooms.bank("train", 2, RATE), begun.result()]
+    assert not second.is_set() and all(bank.responses.shape == (3, 2, 4) for bank in banks)
+
+
+def test_nobody_waits_for_rooms_of_a_process_that_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Rooms, "_compute", lambda self, num_voices, rate: np.ones((1, num_voices, 4), np.float32))
+    rooms = Rooms(count=1, cache=str(tmp_path))
+    rooms.bank("train", 2, RATE)
+    (kept,) = tmp_path.glob("*.npy")
+    kept.unlink()
+    (tmp_path / f".{kept.stem}.half.npy").write_bytes(b"what a killed process leaves")
+    program = (
+        "import sys; from separator import locks; file = open(sys.argv[1], 'ab'); locks.lock(file); print(); input()"
+    )
+    command = [sys.executable, "-c", program, str(kept.with_suffix(".lock"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(rooms.bank, "train", 2, RATE)
+            process.kill()
+            assert waiting.result(60).responses.shape == (1, 2, 4)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_rooms_die_away_as_they_should(tmp_path):

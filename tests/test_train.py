@@ -1,5 +1,7 @@
 import csv
+import errno
 import math
+import os
 import re
 import shutil
 import signal
@@ -16,7 +18,7 @@ import trees
 import yaml
 
 import separator
-from separator import checkpoint, config, learner, schedules, train
+from separator import checkpoint, config, learner, locks, schedules, train
 from separator.data import Mixture
 from separator.data.corpora import split_speakers
 from separator.data.recordings import RecordingError
@@ -338,10 +340,30 @@ def test_a_finished_run_is_left_alone_and_max_minutes_stops_one(tmp_path):
     assert len(rows(tmp_path / "run" / "train.csv")) == 12
 
 
-def test_another_configuration_does_not_continue_a_run(tmp_path):
+@pytest.mark.parametrize(
+    ("setting", "before", "now"), [("optimizer.lr", "0.001", "0.5"), ("trainer.max_steps", "12", "20")]
+)
+def test_another_configuration_does_not_continue_a_run(tmp_path, setting, before, now):
+    """It is told what may change, and how to go on from the weights with other settings."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["schedule=linear", "trainer.max_minutes=0"]
+    quick(first, *options).fit()
+    message = re.escape(f"first holds a run with {setting}={before}, this one has {setting}={now}; only")
+    remedy = rf"trainer\.max_minutes, .* may change\. Choose another name=NAME, with start_from={first}/last\.safetensors to go on"
+    with pytest.raises(ConfigError, match=f"{message}.*{remedy}"):
+        quick(first, *options, f"{setting}={now}").fit()
+    quick(second, *options, f"{setting}={now}", f"start_from={first}/last.safetensors").fit()
+
+
+def test_a_run_that_may_not_be_written_is_told_in_one_line(tmp_path, monkeypatch):
     quick(tmp_path, "trainer.max_minutes=0").fit()
-    with pytest.raises(ConfigError, match=r"run with optimizer\.lr=0\.001, this one has optimizer\.lr=0\.5"):
-        quick(tmp_path, "optimizer.lr=0.5").fit()
+
+    def lock(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(locks, "lock", lock)
+    with pytest.raises(ConfigError, match=r"run folder .* cannot be written \(Permission denied\); set run=DIR"):
+        quick(tmp_path).fit()
 
 
 def test_a_damaged_state_is_named(tmp_path):
@@ -479,6 +501,33 @@ def test_a_second_process_is_kept_out_of_a_run(tmp_path):
     folder.close()
     folder.open({"a": 1})
     folder.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, None])
+def test_a_file_system_without_locks_is_no_fault(tmp_path, monkeypatch, number):
+    """As Lustre and NFS may be; and Windows, where the module does not exist."""
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    if number is None:
+        monkeypatch.setattr(locks, "fcntl", None)
+    else:
+        monkeypatch.setattr(locks.fcntl, "flock", flock)
+    quick(tmp_path, "trainer.max_minutes=0").fit()
+    quick(tmp_path, "trainer.max_steps=12").fit()
+    assert len(rows(tmp_path / "train.csv")) == 12
+
+
+def test_training_needs_no_module_that_windows_lacks(tmp_path):
+    program = (
+        "import separator.files, sys; sys.modules['fcntl'] = sys.modules['resource'] = None;"
+        "from separator import locks, train; assert locks.fcntl is None; train.main()"
+    )
+    command = [sys.executable, "-c", program, *QUICK, f"run={tmp_path / 'run'}", "trainer.max_steps=4"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "best.safetensors").exists()
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
