@@ -130,5 +130,6 @@ def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], folder: 
             raise ConfigError(
                 f"{folder} holds a run with {key}={old.get(key)}, this one has {key}={new.get(key)}; only "
                 f"{', '.join(f'trainer.{name}' for name in MAY_CHANGE)} may change. Choose another name=NAME, with "
-                f"start_from={folder / 'last.safetensors'} to go on from its weights, or remove the folder to start anew"
+                f"start_from={folder / 'last.safetensors'} to go on from its weights, or remove the folder to start "
+                "anew"
             )

@@ -54,7 +54,7 @@ ALLOWED = {
         "stem_files", "stem_paths", "zoo",
     },
     "logs": {"files", "report"},
-    "data": {"audio", "errors", "files", "inputs", "locks"},
+    "data": {"audio", "errors", "files", "inputs", "locks", "readers"},
     "settings": {"errors"},
     "optimizers": {"devices"},
     "learner": {"data", "devices", "errors", "models", "objectives", "settings", "zoo"},

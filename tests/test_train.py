@@ -349,7 +349,7 @@ def test_another_configuration_does_not_continue_a_run(tmp_path, setting, before
     options = ["schedule=linear", "trainer.max_minutes=0"]
     quick(first, *options).fit()
     message = re.escape(f"first holds a run with {setting}={before}, this one has {setting}={now}; only")
-    remedy = rf"trainer\.max_minutes, .* may change\. Choose another name=NAME, with start_from={first}/last\.safetensors to go on"
+    remedy = rf"trainer\.max_minutes, .* may change\. Choose another name=NAME, with start_from={first}/last\.saf"
     with pytest.raises(ConfigError, match=f"{message}.*{remedy}"):
         quick(first, *options, f"{setting}={now}").fit()
     quick(second, *options, f"{setting}={now}", f"start_from={first}/last.safetensors").fit()

@@ -17,7 +17,7 @@ from separator.data.corpora import SPLITS, Splits, find_speakers
 from separator.data.recordings import audio_files
 from separator.data.sets import Part, Row
 from separator.errors import ConfigError, DataError, choose, reason, suggestion
-from separator.inputs import AUDIO_SUFFIXES
+from separator.inputs import SUFFIXES
 
 # LibriMix: task -> (name of the mixtures, whether its sources are all that is in them)
 LIBRIMIX_TASKS = {
@@ -162,7 +162,7 @@ def musdb(root: Path, split: str, sources: Sequence[str]) -> list[Row]:
     tracks = sorted(
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.is_dir() or path.name.endswith(".stem.mp4")
+        if not path.name.startswith(".") and (path.is_dir() or path.name.endswith(".stem.mp4"))
     )
     if not tracks:
         raise DataError(
@@ -304,7 +304,7 @@ def _stems(sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _stem(track: Path, stem: str) -> Part:
     if track.is_file():
         return Part(track, stream=MUSDB_STREAMS.index(stem))
-    path = next((path for path in (track / f"{stem}{end}" for end in sorted(AUDIO_SUFFIXES)) if path.is_file()), None)
+    path = next((path for path in (track / f"{stem}{end}" for end in sorted(SUFFIXES)) if path.is_file()), None)
     if path is None:
         raise DataError(f"{track}: there is no {stem}.wav (or .flac, ...) in it")
     return Part(path)
