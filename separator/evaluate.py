@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from separator import __version__, bounds, checkpoint, config, evaluation_page, files, measures, objectives, summary
-from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet, layouts
-from separator.errors import ConfigError, check_names, check_whole, reason
+from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet
+from separator.data.lists import mixture_list
+from separator.errors import ConfigError, check_flag, check_names, check_whole, reason
 from separator.separation import Separator
 from separator.summary import Row
 
@@ -38,7 +39,9 @@ class EvaluationData:
     """The `data` group of an evaluation: a list of mixtures, the test set of a recipe's data, or generated ones.
 
     Attributes:
-        list: a CSV or JSONL file, see `separator.data.layouts.mixture_list`.
+        list: a CSV or JSONL file, see `separator.data.lists.mixture_list`.
+        adds_up: whether a list's mixtures are the sum of their sources and noise. False also takes noisy ones,
+            and those that are louder or softer.
         recipe: instead, a recipe whose data's test part it is.
         root: of that recipe's data, where it needs one.
         overrides: of other settings of that recipe, as on the command line of training.
@@ -48,6 +51,7 @@ class EvaluationData:
     """
 
     list: str | None = None
+    adds_up: bool = True
     recipe: str | None = None
     root: str | None = None
     overrides: Sequence[str] = ()
@@ -67,6 +71,9 @@ class EvaluationData:
             check_whole("data.channels", self.channels)
         if self.overrides:
             check_names("data.overrides", self.overrides)
+        check_flag("data.adds_up", self.adds_up)
+        if self.list is None and not self.adds_up:
+            raise ConfigError("data.adds_up=false is a setting of lists: give data.list too")
         if self.recipe is None and (self.root is not None or self.overrides):
             raise ConfigError("data.root and data.overrides are settings of a recipe's data: give data.recipe too")
 
@@ -75,7 +82,7 @@ class EvaluationData:
         if self.list is not None:
             if self.recipe is not None:
                 raise ConfigError("data.list and data.recipe are two things to evaluate on; give one")
-            return MixtureSet(layouts.mixture_list(Path(self.list), sources), sample_rate, self.channels)
+            return MixtureSet(mixture_list(Path(self.list), sources, adds_up=self.adds_up), sample_rate, self.channels)
         data: MixtureData = GeneratedData(valid_mixtures=self.generated_mixtures)
         if self.recipe is not None:
             root = [] if self.root is None else [f"data.root={self.root}"]

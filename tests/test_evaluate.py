@@ -208,6 +208,8 @@ def test_models_of_other_sources_cannot_be_compared(tmp_path, listed, tiny_check
         (["data.recipe=libri2mix_8k"], "no value for data.root"),
         (["data.recipe=three_speakers"], "recipe three_speakers separates 3 sources, the model 2"),
         (["data.root=x"], "are settings of a recipe's data: give data.recipe too"),
+        (["data.adds_up=false"], "data.adds_up=false is a setting of lists: give data.list too"),
+        (["data.list=a.csv", "data.adds_up=maybe"], "data.adds_up must be true or false, got 'maybe'"),
         (["limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["device=gpu"], "device 'gpu'"),
     ],

@@ -652,6 +652,10 @@ def test_a_misspelt_key_inside_a_recipe_file_is_refused(tmp_path):
         (["data=librispeech", "data.root=x", "data.train=dev"], "data.train must be a list of one name or more, such"),
         (["data=folder", "data.root=nowhere"], "nowhere: no such folder"),
         (["data=folder"], "no value for data.root; give one with data.root=VALUE"),
+        (
+            ["data.valid_list=no.csv"],
+            "data.valid_list=no.csv: no such file; give a list of mixtures, or set data.valid_li",
+        ),
         (["data=dns"], "no value for data.root; give one with data.root=VALUE"),
     ],
 )
