@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class RunLog:
         self.folder = folder
         for name in ("train", "valid"):
             _forget_after(folder / f"{name}.csv", from_step)
+        self._thread_hook, threading.excepthook = threading.excepthook, self._met_in_thread
         self._board = SummaryWriter(folder / "tensorboard", purge_step=from_step + 1)
 
     def add(self, name: str, step: int, values: dict[str, float]) -> None:
@@ -51,11 +53,21 @@ class RunLog:
 
     def close(self) -> None:
         """Writes out what TensorBoard still holds."""
-        self._board.close()
+        try:
+            self._board.close()
+        finally:
+            threading.excepthook = self._thread_hook
+
+    def _met_in_thread(self, met: threading.ExceptHookArgs) -> None:
+        """Says nothing of what TensorBoard's thread could not write: the next call in ours raises that again."""
+        if type(met.thread).__name__ != "_AsyncWriterThread" or not isinstance(met.exc_value, OSError):
+            self._thread_hook(met)
 
 
 def _forget_after(path: Path, step: int) -> None:
     """Leaves out the rows after a step. Whoever is killed meanwhile still has all of them."""
+    if step == 0:  # not even the columns' names may have been written whole
+        path.unlink(missing_ok=True)
     if not path.exists():
         return
     with path.open(newline="") as file:

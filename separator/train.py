@@ -127,7 +127,8 @@ class Run:
         finally:
             bar.close()
             if self._run_log is not None:
-                self._run_log.close()
+                with self.folder.told():
+                    self._run_log.close()
 
     def _loop(self, bar: tqdm) -> None:
         progress, trainer = self.progress, self.trainer

@@ -28,3 +28,12 @@ def test_rows_are_forgotten_wholly_or_not_at_all(tmp_path, monkeypatch):
     RunLog(tmp_path, 2).close()
     assert path.read_text().split() == ["step,loss", "1,3", "2,2"]
     assert [item.name for item in tmp_path.iterdir() if item.name != "tensorboard"] == ["train.csv"]
+
+
+def test_a_curve_begins_with_the_names_of_its_columns(tmp_path):
+    """Also where a full disk took half of them."""
+    (tmp_path / "train.csv").write_text("step,lo")
+    log = RunLog(tmp_path, 0)
+    log.add("train", 1, {"loss": 0.5})
+    log.close()
+    assert (tmp_path / "train.csv").read_text().split() == ["step,loss", "1,0.5"]

@@ -330,6 +330,34 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "run" / "train.csv")] == [str(step) for step in range(1, 13)]
 
 
+@pytest.mark.parametrize(
+    ("module", "name"), [("tensorboard.summary.writer.record_writer", "RecordWriter.write"), ("csv", "writer")]
+)
+@pytest.mark.parametrize("calls", [1, 10])
+def test_a_full_disk_is_told_in_one_line_whoever_finds_it(tmp_path, module, name, calls):
+    """TensorBoard writes in a thread of its own; the curves' rows come before the first checkpoint."""
+    program = f"""
+import errno, functools, importlib, itertools
+from separator import train
+*places, name = {name!r}.split(".")
+owner = functools.reduce(getattr, places, importlib.import_module({module!r}))
+real, calls = getattr(owner, name), itertools.count(1)
+def full(*arguments):
+    if next(calls) >= {calls}:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return real(*arguments)
+setattr(owner, name, full)
+train.main()
+"""
+    options = [*QUICK, f"run={tmp_path / 'run'}", "trainer.log_mixtures=1"]
+    done = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: the run in ") and done.stderr.count("\n") == 1, done.stderr
+    assert "cannot go on: No space left on device; it" in done.stderr and "make room, and the same comm" in done.stderr
+    quick(tmp_path / "run", "trainer.log_mixtures=1").fit()
+    assert [row["step"] for row in rows(tmp_path / "run" / "train.csv")] == [str(step) for step in range(1, 13)]
+
+
 def test_a_finished_run_is_left_alone_and_max_minutes_stops_one(tmp_path):
     quick(tmp_path / "run", "trainer.max_minutes=0").fit()
     assert len(rows(tmp_path / "run" / "train.csv")) == 1
