@@ -30,6 +30,8 @@ log = logging.getLogger("separator.evaluate")
 SETTINGS = (
     "model", "baseline", "device", "precision", "shifts", "data", "limit", "measures", "bounds", "report", "out",
 )  # fmt: skip
+# Mixtures that a warning names.
+MAX_NAMED = 5
 # Prefix of the columns that tell what an ideal mask of this kind reaches.
 BOUNDS = {"ibm": "binary", "irm": "ratio"}
 
@@ -108,6 +110,7 @@ def evaluate(
     Means over the sources that sound, in dB: `si_snr`, `si_snri`, `sdr`, `sdri`, those of the mixture itself
     (`mixture_si_snr`, ...) and, if asked for, of ideal masks (`ibm_si_snri`, `irm_si_snri`, ...); and those of each
     source (`si_snri_1`, `si_snri_vocals`, ...). Interchangeable sources are taken in their best order by SI-SNR.
+    `silent_stems` names the sources that sound, but whose stems are silent: each counts as -80 dB.
     `silent_db` is how loud the stems of silent sources are beside the mixture. Where nothing is mixed, there is nothing
     to improve: `si_snri` and `sdri` are nan.
 
@@ -140,6 +143,7 @@ def _row(separator: Separator, item: Mixture, extra: Sequence[str], with_bounds:
         "seconds": item.mixture.shape[-1] / item.sample_rate,
         "sources": len(scores.sources),
         "level_difference_db": _level_difference(item.sources.flatten(1)[scores.sources]),
+        "silent_stems": " ".join(separator.sources[number] for number in scores.missing),
     }
     for name in ("si_snr", "sdr"):
         row[name] = scores.mean(name)
@@ -200,6 +204,8 @@ def run(settings: dict[str, Any]) -> None:
         evaluate(model, mixtures, settings["limit"], extra, settings["bounds"] and model is models[0])
         for model in models
     ]
+    for model, part in zip(models, [rows, *others], strict=True):
+        _warn_of_silence(model, part)
     what = data.name if models[0].shifts == 1 else f"{data.name} in {models[0].shifts} shifts"
     facts = _facts(models[0], what, rows, settings)
     writes: dict[Path, files.Write] = {out / "mixtures.csv": lambda path: path.write_text(as_csv(rows))}
@@ -221,6 +227,17 @@ def run(settings: dict[str, Any]) -> None:
     _print(facts)
     for path in writes:
         print(path)
+
+
+def _warn_of_silence(model: Separator, rows: Sequence[Row]) -> None:
+    """Says which stems are silent though their source sounds: a mean does not show it."""
+    silent = [f"{row['id']} ({row['silent_stems']})" for row in rows if row["silent_stems"]]
+    if silent:
+        log.warning(
+            "%s: in %d of %d mixtures stems are silent though their sources sound; each counts as %g dB: %s",
+            *(model.model, len(silent), len(rows), objectives.SILENT_ESTIMATE_DB),
+            ", ".join(silent[:MAX_NAMED]) + ", ..." * (len(silent) > MAX_NAMED),
+        )
 
 
 def _load(settings: Mapping[str, Any]) -> list[Separator]:

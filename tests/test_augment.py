@@ -11,7 +11,7 @@ from separator.data import GeneratedCorpus, GeneratedNoise, Mixing, Mixtures, Ro
 from separator.data.mixture import at_loudness
 from separator.data.noises import KINDS, scene
 from separator.data.turns import turns
-from separator.errors import ConfigError
+from separator.errors import ConfigError, DataError
 
 RATE = 8000
 
@@ -269,6 +269,42 @@ def test_rooms_die_away_as_they_should(tmp_path):
 def test_impossible_mixing_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Mixing(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "message"),
+    [
+        (
+            dict(band_share=0.1, band_low_hz=(100, 4500), band_high_hz=(5000, 6000)),
+            8000,
+            "band_low_hz=.* begin below 4000",
+        ),
+        (dict(band_share=0.1, band_low_hz=(100, 4000)), 44100, r"band_low_hz=\[100, 4000\] and .* begin below 3400 Hz"),
+        (
+            dict(line_share=0.1, line_low_hz=(4000, 4500), line_high_hz=(5000, 6000)),
+            44100,
+            "line_low_hz=.* below 4000 Hz",
+        ),
+        (
+            dict(loudness_lufs=(-30, -20), segment_seconds=0.3),
+            8000,
+            r"needs voices of more than 0\.4 s, these have 0\.3",
+        ),
+    ],
+)
+def test_what_would_fail_with_a_later_mixture_is_told_before_the_first(settings, rate, message):
+    voices = [(GeneratedCorpus(2, 1, 1.0, rate, seed=1), 1.0)]
+    with pytest.raises(ConfigError, match=message):
+        Mixtures(voices, 2, Mixing(**settings), 0)
+
+
+@pytest.mark.parametrize("rate", [8000, 10000, 16000, 96000])
+def test_codecs_are_those_that_work_at_the_rate(rate, monkeypatch):
+    voices = [(GeneratedCorpus(2, 1, 1.0, rate, seed=1), 1.0)]
+    Mixtures(voices, 2, Mixing(codec_share=1.0, line_share=1.0), 0)
+    monkeypatch.setitem(augment.CODECS, ("OGG", "NONE"), None)
+    with pytest.raises(DataError, match="codec NONE does not work at 8000 Hz with this libsndfile"):
+        Mixtures(voices, 2, Mixing(line_share=1.0), 0)
 
 
 def test_impossible_rooms_are_refused():

@@ -109,6 +109,7 @@ def test_training_starts_from_another_model(tmp_path):
     [
         ["schedule=halve", "schedule.patience=1", "trainer.ema_decay=0.9"],
         ["schedule=linear", "trainer.accumulate=2"],
+        ["model=conv_tasnet_light"],
     ],
 )
 def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, options, monkeypatch):
@@ -135,6 +136,30 @@ def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, options
     ):
         whole, broken = (rows(tmp_path / folder / f"{name}.csv") for folder in ("whole", "broken"))
         assert [[row[key] for key in columns] for row in whole] == [[row[key] for key in columns] for row in broken]
+
+
+def test_dropout_follows_from_the_number_of_the_step_alone(tmp_path, monkeypatch):
+    """A continued run has other states of generators: that of a GPU, or of a process that does not write."""
+    quick(tmp_path / "whole", "model=conv_tasnet_light").fit()
+    real = Learner.step
+
+    def disturbed(self, *args):
+        result = real(self, *args)
+        torch.manual_seed(7)
+        return result
+
+    monkeypatch.setattr(Learner, "step", disturbed)
+    quick(tmp_path / "disturbed", "model=conv_tasnet_light").fit()
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "disturbed")[name]), name
+
+
+def test_every_process_and_step_drops_others():
+    draws = []
+    for seed, step, process in ((0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0), (0, 1, 0)):
+        learner.seed_step(seed, step, process)
+        draws.append(float(torch.rand(())))
+    assert len(set(draws)) == 4 and draws[0] == draws[-1]
 
 
 def test_rows_after_the_last_checkpoint_are_forgotten(tmp_path, monkeypatch):
@@ -556,6 +581,13 @@ def test_training_needs_no_module_that_windows_lacks(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_torch_does_not_tell_that_there_is_no_gpu(tmp_path):
+    program = "from separator import train; from torch.utils import cpp_extension; cpp_extension._find_cuda_home()"
+    environment = os.environ | {"CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
