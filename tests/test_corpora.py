@@ -88,6 +88,18 @@ def test_a_recording_that_ends_before_its_header_says_is_not_waited_for(tmp_path
             corpus.read(0, 0, 5 * RATE, RATE)
 
 
+def test_a_flac_that_was_never_finished_is_as_long_as_it_is(tmp_path):
+    """Its header tells no number of samples, as of a stream."""
+    path = tmp_path / "stream.flac"
+    soundfile.write(path, chirp(0.5, 16000)[0], 16000)
+    header = bytearray(path.read_bytes())
+    header[21] &= 0xF0
+    header[22:26] = bytes(4)
+    path.write_bytes(header)
+    assert inspect(path).frames == 8000
+    assert len(read_audio(path, 16000, 4000, 8000)) == 4000
+
+
 def test_hidden_files_are_not_looked_at(tmp_path, corpus_folder):
     """A Mac puts `._NAME` beside each file on disks of others, and `.DS_Store` and more into folders."""
     shutil.copytree(corpus_folder, tmp_path / "voices")

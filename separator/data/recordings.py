@@ -16,7 +16,7 @@ import soxr
 
 from separator.errors import DataError, reason
 from separator.inputs import SUFFIXES
-from separator.readers import LONGEST_HOLE, TIME_TOLERANCE, UNTIMED
+from separator.readers import LONGEST_HOLE, MOST_PROMISED, TIME_TOLERANCE, UNTIMED
 
 log = logging.getLogger(__name__)
 
@@ -99,16 +99,20 @@ def _decode(path: Path, sample_rate: int, start: int, num_samples: int | None, s
 
 
 class _NotSoundError(Exception):
-    """A file that libsndfile does not know."""
+    """A file that libsndfile does not know, or not to its end."""
 
 
 def _open_sound(path: Path) -> soundfile.SoundFile:
     if path.name.lower().endswith(STEM_SUFFIX):
         raise _NotSoundError("several streams")
     try:
-        return soundfile.SoundFile(os.fsencode(path))
+        file = soundfile.SoundFile(os.fsencode(path))
     except soundfile.SoundFileError as error:
         raise _NotSoundError(reason(error)) from error
+    if file.frames < MOST_PROMISED:
+        return file
+    file.close()
+    raise _NotSoundError("its header tells no length")  # it was never finished; libsndfile does not find its end
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,8 @@ from separator import files, locks
 from separator.data.corpora import SPLIT_SEEDS
 from separator.data.recordings import audio_files, read_audio
 from separator.errors import ConfigError, DataError, check_number, check_range, check_whole, choose
+
+log = logging.getLogger(__name__)
 
 # Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
 SMALLEST, LARGEST = np.array([3.0, 2.5, 2.3]), np.array([9.0, 7.0, 3.5])
@@ -98,7 +101,11 @@ class Rooms:
         """Simulates the rooms, unless another process does: then it waits until they are there, or that one is gone."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("ab") as file:
-            locks.lock(file)
+            try:
+                locks.lock(file, wait=False)
+            except BlockingIOError:
+                log.info("waiting for the rooms that another process simulates")
+                locks.lock(file)
             files.remove_unfinished(path)
             if not path.exists():
                 responses = self._compute(num_voices, sample_rate)
