@@ -228,4 +228,6 @@ def _write(path: Path, write: files.Write) -> None:
     try:
         files.write_together({path: write})
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({error}); make room or choose another place") from error
+        raise CheckpointError(
+            f"{path}: cannot be written ({first_line(error)}); make room or choose another place"
+        ) from error

@@ -66,6 +66,12 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raises `ConfigError` unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, got {value!r}")
+
+
 def check_number(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
     """Raises `ConfigError` unless `value` is a number from `least` to `most`."""
     if not _is_number(value) or not least <= value <= most:  # type: ignore[operator]

@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from separator import __version__, bounds, checkpoint, config, evaluation_page, files, measures, objectives, summary
-from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet, layouts
-from separator.errors import ConfigError, check_names, check_whole, reason
+from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet
+from separator.data.lists import mixture_list
+from separator.errors import ConfigError, check_flag, check_names, check_whole, reason
 from separator.separation import Separator
 from separator.summary import Row
 
@@ -29,6 +30,8 @@ log = logging.getLogger("separator.evaluate")
 SETTINGS = (
     "model", "baseline", "device", "precision", "shifts", "data", "limit", "measures", "bounds", "report", "out",
 )  # fmt: skip
+# Mixtures that a warning names.
+MAX_NAMED = 5
 # Prefix of the columns that tell what an ideal mask of this kind reaches.
 BOUNDS = {"ibm": "binary", "irm": "ratio"}
 
@@ -38,7 +41,9 @@ class EvaluationData:
     """The `data` group of an evaluation: a list of mixtures, the test set of a recipe's data, or generated ones.
 
     Attributes:
-        list: a CSV or JSONL file, see `separator.data.layouts.mixture_list`.
+        list: a CSV or JSONL file, see `separator.data.lists.mixture_list`.
+        adds_up: whether a list's mixtures are the sum of their sources and noise. False also takes noisy ones,
+            and those that are louder or softer.
         recipe: instead, a recipe whose data's test part it is.
         root: of that recipe's data, where it needs one.
         overrides: of other settings of that recipe, as on the command line of training.
@@ -48,6 +53,7 @@ class EvaluationData:
     """
 
     list: str | None = None
+    adds_up: bool = True
     recipe: str | None = None
     root: str | None = None
     overrides: Sequence[str] = ()
@@ -67,6 +73,9 @@ class EvaluationData:
             check_whole("data.channels", self.channels)
         if self.overrides:
             check_names("data.overrides", self.overrides)
+        check_flag("data.adds_up", self.adds_up)
+        if self.list is None and not self.adds_up:
+            raise ConfigError("data.adds_up=false is a setting of lists: give data.list too")
         if self.recipe is None and (self.root is not None or self.overrides):
             raise ConfigError("data.root and data.overrides are settings of a recipe's data: give data.recipe too")
 
@@ -75,7 +84,7 @@ class EvaluationData:
         if self.list is not None:
             if self.recipe is not None:
                 raise ConfigError("data.list and data.recipe are two things to evaluate on; give one")
-            return MixtureSet(layouts.mixture_list(Path(self.list), sources), sample_rate, self.channels)
+            return MixtureSet(mixture_list(Path(self.list), sources, adds_up=self.adds_up), sample_rate, self.channels)
         data: MixtureData = GeneratedData(valid_mixtures=self.generated_mixtures)
         if self.recipe is not None:
             root = [] if self.root is None else [f"data.root={self.root}"]
@@ -101,6 +110,7 @@ def evaluate(
     Means over the sources that sound, in dB: `si_snr`, `si_snri`, `sdr`, `sdri`, those of the mixture itself
     (`mixture_si_snr`, ...) and, if asked for, of ideal masks (`ibm_si_snri`, `irm_si_snri`, ...); and those of each
     source (`si_snri_1`, `si_snri_vocals`, ...). Interchangeable sources are taken in their best order by SI-SNR.
+    `silent_stems` names the sources that sound, but whose stems are silent: each counts as -80 dB.
     `silent_db` is how loud the stems of silent sources are beside the mixture. Where nothing is mixed, there is nothing
     to improve: `si_snri` and `sdri` are nan.
 
@@ -133,6 +143,7 @@ def _row(separator: Separator, item: Mixture, extra: Sequence[str], with_bounds:
         "seconds": item.mixture.shape[-1] / item.sample_rate,
         "sources": len(scores.sources),
         "level_difference_db": _level_difference(item.sources.flatten(1)[scores.sources]),
+        "silent_stems": " ".join(separator.sources[number] for number in scores.missing),
     }
     for name in ("si_snr", "sdr"):
         row[name] = scores.mean(name)
@@ -193,6 +204,8 @@ def run(settings: dict[str, Any]) -> None:
         evaluate(model, mixtures, settings["limit"], extra, settings["bounds"] and model is models[0])
         for model in models
     ]
+    for model, part in zip(models, [rows, *others], strict=True):
+        _warn_of_silence(model, part)
     what = data.name if models[0].shifts == 1 else f"{data.name} in {models[0].shifts} shifts"
     facts = _facts(models[0], what, rows, settings)
     writes: dict[Path, files.Write] = {out / "mixtures.csv": lambda path: path.write_text(as_csv(rows))}
@@ -214,6 +227,17 @@ def run(settings: dict[str, Any]) -> None:
     _print(facts)
     for path in writes:
         print(path)
+
+
+def _warn_of_silence(model: Separator, rows: Sequence[Row]) -> None:
+    """Says which stems are silent though their source sounds: a mean does not show it."""
+    silent = [f"{row['id']} ({row['silent_stems']})" for row in rows if row["silent_stems"]]
+    if silent:
+        log.warning(
+            "%s: in %d of %d mixtures stems are silent though their sources sound; each counts as %g dB: %s",
+            *(model.model, len(silent), len(rows), objectives.SILENT_ESTIMATE_DB),
+            ", ".join(silent[:MAX_NAMED]) + ", ..." * (len(silent) > MAX_NAMED),
+        )
 
 
 def _load(settings: Mapping[str, Any]) -> list[Separator]:

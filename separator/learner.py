@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
@@ -121,6 +122,15 @@ class WeightAverage:
 def _put(net: nn.Module, weights: dict[str, Tensor]) -> None:
     for name, parameter in net.named_parameters():
         parameter.copy_(weights[name])
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Seeds what a step draws, such as dropout, on every device of a process.
+
+    It follows from the step's number, so that a continued run needs no generator's state: not of a GPU, and not of
+    other processes, of which each drops others.
+    """
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
 
 
 class Step(NamedTuple):

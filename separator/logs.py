@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from separator import report
+from separator import files, report
 
 
 class RunLog:
@@ -21,6 +23,7 @@ class RunLog:
         self.folder = folder
         for name in ("train", "valid"):
             _forget_after(folder / f"{name}.csv", from_step)
+        self._thread_hook, threading.excepthook = threading.excepthook, self._met_in_thread
         self._board = SummaryWriter(folder / "tensorboard", purge_step=from_step + 1)
 
     def add(self, name: str, step: int, values: dict[str, float]) -> None:
@@ -50,15 +53,30 @@ class RunLog:
 
     def close(self) -> None:
         """Writes out what TensorBoard still holds."""
-        self._board.close()
+        try:
+            self._board.close()
+        finally:
+            threading.excepthook = self._thread_hook
+
+    def _met_in_thread(self, met: threading.ExceptHookArgs) -> None:
+        """Says nothing of what TensorBoard's thread could not write: the next call in ours raises that again."""
+        if type(met.thread).__name__ != "_AsyncWriterThread" or not isinstance(met.exc_value, OSError):
+            self._thread_hook(met)
 
 
 def _forget_after(path: Path, step: int) -> None:
+    """Leaves out the rows after a step. Whoever is killed meanwhile still has all of them."""
+    if step == 0:  # not even the columns' names may have been written whole
+        path.unlink(missing_ok=True)
     if not path.exists():
         return
     with path.open(newline="") as file:
         header, *rows = list(csv.reader(file)) or [[]]
     kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
     if kept != rows:
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([header, *kept])
+        files.write_together({path: lambda to: _write_rows(to, [header, *kept])})
+
+
+def _write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)

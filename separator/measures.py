@@ -32,11 +32,14 @@ class Scores:
         sources: numbers of those sources.
         values: measure -> a value for each; "si_snr" and "sdr" in dB, "pesq" as MOS-LQO, "stoi" from 0 to 1.
         silent_db: how loud the estimates of silent sources are beside the mixture, in dB; nan if no source is silent.
+        missing: numbers of the sources that sound, but whose estimates are silent. SI-SNR and SDR are not defined
+            there, and count as `objectives.SILENT_ESTIMATE_DB`.
     """
 
     sources: list[int]
     values: dict[str, list[float]]
     silent_db: float
+    missing: Sequence[int] = ()
 
     def mean(self, measure: str) -> float:
         """Over the sources; nan where there are none, or one has no value."""
@@ -58,16 +61,21 @@ def score(estimate: Tensor, item: Mixture, extra: Sequence[str] = ()) -> Scores:
     estimates = estimate.to(reference.dtype).flatten(1)
     silent = objectives.is_silent(reference)
     sounding = torch.nonzero(~silent).flatten().tolist()
+    missing = [number for number in sounding if objectives.is_constant(estimates[number])]
+    ratios = sdr(estimates[sounding], reference[sounding])
     values = {
-        "si_snr": objectives.si_snr(estimates[sounding].double(), reference[sounding].double()).tolist(),
-        "sdr": sdr(estimates[sounding], reference[sounding]),
+        "si_snr": objectives.si_snr_of_sounding(estimates[sounding].double(), reference[sounding].double()).tolist(),
+        "sdr": [
+            objectives.SILENT_ESTIMATE_DB if number in missing else value
+            for number, value in zip(sounding, ratios, strict=True)
+        ],
     }
     mono = [signals.reshape(len(reference), -1, signals.shape[-1]).mean(1) for signals in (estimate, item.sources)]
     for name in extra:
         values[name] = [MEASURES[name](mono[0][number], mono[1][number], item.sample_rate) for number in sounding]
     leak = estimates[silent].square().sum(-1).mean() / item.mixture.square().sum().clamp_min(1e-12)
     silent_db = 10 * float(torch.log10(leak.clamp_min(1e-12))) if silent.any() else float("nan")
-    return Scores(sounding, values, silent_db)
+    return Scores(sounding, values, silent_db, missing)
 
 
 def sdr(estimate: Tensor, reference: Tensor) -> list[float]:

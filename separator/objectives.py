@@ -19,6 +19,8 @@ Metric = Callable[..., Tensor]
 
 # Added to energies (sums of squares); far below that of any audible signal.
 ENERGY_FLOOR = 1e-8
+# What a silent estimate of a source that sounds scores, in dB: nothing of the source is in it. As asteroid's metrics.
+SILENT_ESTIMATE_DB = -80.0
 # A mixture that is nearer to one of its sources than this holds nothing else.
 MIXED_DB = 60.0
 # With more sources than this the Hungarian algorithm is faster than trying all permutations.
@@ -124,6 +126,11 @@ def is_silent(reference: Tensor) -> Tensor:
     return reference.square().sum(-1) <= ENERGY_FLOOR
 
 
+def is_constant(signal: Tensor) -> Tensor:
+    """`[..., time]` -> `[...]`: whether there is nothing in it but an offset, which SI-SNR does not count."""
+    return is_silent(signal - signal.mean(-1, keepdim=True))
+
+
 def is_mixed(reference: Tensor, mixture: Tensor) -> Tensor:
     """Whether a mixture `[batch, time]` is more than one of its sources `[batch, source, time]` alone: `[batch]`."""
     return (snr(mixture.unsqueeze(1), reference) < MIXED_DB).all(1)
@@ -192,8 +199,13 @@ def reorder(estimate: Tensor, permutation: Tensor) -> Tensor:
 
 
 def si_snr_of_sounding(estimate: Tensor, reference: Tensor) -> Tensor:
-    """`si_snr`, and 0 dB where the reference is silent, whichever estimate it gets."""
-    return torch.where(is_silent(reference), 0.0, si_snr(estimate, reference))
+    """`si_snr`, and 0 dB where the reference is silent, whichever estimate it gets.
+
+    A silent estimate of a source that sounds has `SILENT_ESTIMATE_DB`: by the floors of `si_snr` alone it would have
+    0 dB, which may be more than the mixture has.
+    """
+    value = torch.where(is_constant(estimate), SILENT_ESTIMATE_DB, si_snr(estimate, reference))
+    return torch.where(is_silent(reference), 0.0, value)
 
 
 def si_snr_improvement(

@@ -84,16 +84,18 @@ class Muon(Optimizer):
         means, squares = self._remembered(others, "mean"), self._remembered(others, "square")
         gradients = _gradients(others)
         first, second = group["betas"]
-        counts = self._remembered(others, "step", scalar=True)
-        torch._foreach_add_(counts, 1)
-        count = int(counts[0])
+        steps = self._remembered(others, "step", scalar=True)
+        torch._foreach_add_(steps, 1)
+        # Each parameter's own: one that joins later has means that are as young as it is.
+        counts = [int(step) for step in steps]
         torch._foreach_lerp_(means, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
         scale = torch._foreach_sqrt(squares)
-        torch._foreach_div_(scale, (1 - second**count) ** 0.5)
+        torch._foreach_div_(scale, [(1 - second**count) ** 0.5 for count in counts])
         torch._foreach_add_(scale, group["eps"])
-        torch._foreach_addcdiv_(others, means, scale, -group["lr"] * group["adam_scale"] / (1 - first**count))
+        rate = group["lr"] * group["adam_scale"]
+        torch._foreach_addcdiv_(others, means, scale, [-rate / (1 - first**count) for count in counts])
 
     def _remembered(self, parameters: list[Tensor], name: str, scalar: bool = False) -> list[Tensor]:
         """What was kept of each parameter, zeros at first."""

@@ -17,6 +17,8 @@ from separator.errors import ConfigError
 from separator.settings import TrainerSettings
 
 log = logging.getLogger("separator.train")
+# On a machine without a GPU the compiler says that no CUDA runtime is found, which is no news.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def launch(trainer: TrainerSettings) -> Fabric:

@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -191,7 +191,7 @@ def _training(training: dict[str, Any]) -> list[str]:
         lines += f"; SI-SNRi on its validation mixtures {valid:.2f} dB"
     found = ["## Training", lines + ".", training.get("data", "")]
     if "settings" in training:
-        found += ["Settings, with only the last part of each path:", _block(training["settings"])]
+        found += ["Settings, with only the last part of each absolute path:", _block(training["settings"])]
     return found
 
 
@@ -221,12 +221,20 @@ def _millions(net: ConvTasNet) -> str:
 
 
 def _without_paths(content: Any) -> Any:
-    """Facts without the folders of the machine on which they came to be."""
+    """Facts without the folders of the machine on which they came to be: of an absolute path its last part is kept.
+
+    Everything else is left as it is: a text with slashes in it, an address, a name such as `hf:OWNER/NAME`.
+    """
     if isinstance(content, dict):
         return {key: _without_paths(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_without_paths(value) for value in content]
-    return re.split(r"[/\\]", content)[-1] if isinstance(content, str) else content
+    return re.split(r"[/\\]", content)[-1] if isinstance(content, str) and _is_absolute(content) else content
+
+
+def _is_absolute(text: str) -> bool:
+    """Whether it is a path from the root or from a home folder, of any system."""
+    return text.startswith(("/", "file://")) or PureWindowsPath(text).is_absolute() or bool(re.match(r"~\w*/", text))
 
 
 def main() -> int:

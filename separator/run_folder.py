@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import IO, Any
 
 import yaml
 
-from separator import checkpoint, config, files
+from separator import checkpoint, config, files, locks
 from separator.errors import CheckpointError, ConfigError, TrainingError, reason
 from separator.models import ConvTasNet
 
@@ -49,22 +48,20 @@ class RunFolder:
         config_file = self.path / "config.yaml"
         if not config_file.exists() and self.path.is_dir() and any(self.path.iterdir()):
             raise ConfigError(f"{self.path} holds other files, and no run; choose another folder with run=DIR")
-        if self.is_begun:
-            self._lock()
-            # What a killed run was just writing.
-            for name in ("best.safetensors", "last.safetensors", "state.pt"):
-                files.remove_unfinished(self.path / name)
-            state = checkpoint.load_state(self._state)
-            _refuse_other_settings(json.loads(state["settings"]), settings, self.path)
-            return state
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            config_file.touch()
             self._lock()
-            config_file.write_text(yaml.safe_dump(settings, sort_keys=False))
+            if not self.is_begun:
+                config_file.write_text(yaml.safe_dump(settings, sort_keys=False))
+                return None
+            # What a killed run was just writing.
+            for name in ("best.safetensors", "last.safetensors", "state.pt", "train.csv", "valid.csv"):
+                files.remove_unfinished(self.path / name)
         except OSError as error:
             raise ConfigError(f"run folder {self.path} cannot be written ({reason(error)}); set run=DIR") from error
-        return None
+        state = checkpoint.load_state(self._state)
+        _refuse_other_settings(json.loads(state["settings"]), settings, self.path)
+        return state
 
     def close(self) -> None:
         """Lets others open it."""
@@ -73,16 +70,14 @@ class RunFolder:
             self._locked = None
 
     def _lock(self) -> None:
-        # The system takes the lock away when the process ends, however it does.
-        locked = (self.path / "config.yaml").open("rb")
+        self._locked = (self.path / "config.yaml").open("ab")
         try:
-            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.lock(self._locked, wait=False)
         except BlockingIOError as error:
-            locked.close()
+            self.close()
             raise ConfigError(
                 f"another process is training in {self.path}; wait for it, or choose another name=NAME"
             ) from error
-        self._locked = locked
 
     def save_best(self, net: ConvTasNet, facts: dict[str, Any]) -> None:
         """Writes `best.safetensors`."""
@@ -127,12 +122,14 @@ class RunFolder:
 
 
 def _refuse_other_settings(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Raises `ConfigError` naming the first setting in which a continued run would differ."""
+    """Raises `ConfigError` naming the first setting in which a continued run would differ, and what may differ."""
     old, new = config.flat(before), config.flat(now)
-    for key in [*old, *new]:
+    # The number of steps first: others, such as those of a schedule, follow from it.
+    for key in ["trainer.max_steps", *old, *new]:
         if old.get(key) != new.get(key) and key.removeprefix("trainer.") not in MAY_CHANGE:
             raise ConfigError(
-                f"{folder} holds a run with {key}={old.get(key)}, this one has {key}={new.get(key)}: "
-                "choose another name=NAME, or remove the folder to start anew"
-                + (f"; to train its model for longer, name=NAME start_from={folder}" if "max_steps" in key else "")
+                f"{folder} holds a run with {key}={old.get(key)}, this one has {key}={new.get(key)}; only "
+                f"{', '.join(f'trainer.{name}' for name in MAY_CHANGE)} may change. Choose another name=NAME, with "
+                f"start_from={folder / 'last.safetensors'} to go on from its weights, or remove the folder to start "
+                "anew"
             )

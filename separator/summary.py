@@ -11,8 +11,8 @@ from scipy import stats
 
 Row = dict[str, Any]
 
-# Two-sided 95% point of the normal distribution.
-CONFIDENCE = 1.96
+# Level of the confidence intervals.
+CONFIDENCE = 0.95
 # Columns by which a list is taken apart, and where.
 GROUPS = {
     "sources": (1, 2, 3, 4, 5, 6),
@@ -38,8 +38,12 @@ def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def confidence(values: np.ndarray) -> float:
-    """Half the width of the 95% confidence interval of a mean; nan for a single value."""
-    return CONFIDENCE * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    """Half the width of the 95% confidence interval of a mean, by Student's t; nan for a single value."""
+    if len(values) < 2:
+        return math.nan
+    # The normal distribution's 1.96 would make the interval of three values half as wide as it is.
+    point = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return point * float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def grouped(rows: Sequence[Row], column: str, edges: Sequence[float]) -> list[dict[str, Any]]:

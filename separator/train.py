@@ -23,7 +23,7 @@ from separator import config
 from separator.data import Mixture, MixtureData, check_shares, load_batches
 from separator.errors import ConfigError, TrainingError, check_whole
 from separator.growth import start_from
-from separator.learner import Learner, Objective, Step
+from separator.learner import Learner, Objective, Step, seed_step
 from separator.logs import RunLog
 from separator.models import ConvTasNet
 from separator.processes import compiled, launch, leave
@@ -128,7 +128,8 @@ class Run:
         finally:
             bar.close()
             if self._run_log is not None:
-                self._run_log.close()
+                with self.folder.told():
+                    self._run_log.close()
 
     def _loop(self, bar: tqdm) -> None:
         progress, trainer = self.progress, self.trainer
@@ -142,6 +143,7 @@ class Run:
             waited += time.monotonic() - asked
             progress.step += 1
             rate = self.settings["optimizer"]["lr"] * self.schedule.at(progress.step)
+            seed_step(self.settings["seed"], progress.step, self.fabric.global_rank)
             step = self.learner.step(parts, rate)
             self._count(step, parts)
             bar.update()
@@ -272,11 +274,7 @@ class Run:
             return
         with self.learner.best_weights():
             self.folder.save_last(self.net, self._facts())
-        state = {
-            "schedule": vars(self.schedule),
-            "progress": vars(self.progress),
-            "random": torch.get_rng_state(),
-        }
+        state = {"schedule": vars(self.schedule), "progress": vars(self.progress)}
         self.folder.save_state(self.learner.state() | state, self.settings)
 
     def _resume(self) -> None:
@@ -289,7 +287,6 @@ class Run:
         self.learner.restore(state)
         vars(self.schedule).update(state["schedule"])
         self.progress = Progress(**state["progress"])
-        torch.set_rng_state(state["random"].cpu())
         self._tell("continuing %s at step %d", self.folder.path, self.progress.step)
 
     def _list_skipped(self) -> None:

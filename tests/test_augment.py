@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +11,7 @@ from separator.data import GeneratedCorpus, GeneratedNoise, Mixing, Mixtures, Ro
 from separator.data.mixture import at_loudness
 from separator.data.noises import KINDS, scene
 from separator.data.turns import turns
-from separator.errors import ConfigError
+from separator.errors import ConfigError, DataError
 
 RATE = 8000
 
@@ -171,7 +176,7 @@ def test_rooms_echo_and_are_kept(tmp_path, corpora):
     pytest.importorskip("pyroomacoustics")
     rooms = Rooms(count=3, cache=str(tmp_path), rt60_seconds=(0.2, 0.3))
     bank = rooms.bank("train", 2, RATE)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.npy")
     before = file.stat().st_mtime_ns
     assert np.array_equal(rooms.bank("train", 2, RATE).responses, bank.responses) and file.stat().st_mtime_ns == before
     assert bank.responses.shape[:2] == (3, 2)
@@ -190,6 +195,45 @@ def test_rooms_echo_and_are_kept(tmp_path, corpora):
         # The dry voice is where it was, to a sample, and nearly what it was.
         low = [augment.limit_band(one.sources[0].numpy(), RATE, 0, 1000) for one in (plain, item)]
         assert np.corrcoef(*low)[0, 1] > 0.85
+
+
+def test_rooms_are_simulated_by_one_process_while_others_wait(tmp_path, monkeypatch):
+    first, second = threading.Event(), threading.Event()
+
+    def compute(self, num_voices, sample_rate):
+        if first.is_set():
+            second.set()
+        first.set()
+        second.wait(1)  # for one that does not wait
+        return np.ones((self.count, num_voices, 4), np.float32)
+
+    monkeypatch.setattr(Rooms, "_compute", compute)
+    rooms = Rooms(count=3, cache=str(tmp_path / "cache"))
+    with ThreadPoolExecutor() as pool:
+        begun = pool.submit(rooms.bank, "train", 2, RATE)
+        first.wait()
+        banks = [rooms.bank("train", 2, RATE), begun.result()]
+    assert not second.is_set() and all(bank.responses.shape == (3, 2, 4) for bank in banks)
+
+
+def test_nobody_waits_for_rooms_of_a_process_that_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(Rooms, "_compute", lambda self, num_voices, rate: np.ones((1, num_voices, 4), np.float32))
+    rooms = Rooms(count=1, cache=str(tmp_path))
+    rooms.bank("train", 2, RATE)
+    (kept,) = tmp_path.glob("*.npy")
+    kept.unlink()
+    (tmp_path / f".{kept.stem}.half.npy").write_bytes(b"what a killed process leaves")
+    program = (
+        "import sys; from separator import locks; file = open(sys.argv[1], 'ab'); locks.lock(file); print(); input()"
+    )
+    command = [sys.executable, "-c", program, str(kept.with_suffix(".lock"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(rooms.bank, "train", 2, RATE)
+            process.kill()
+            assert waiting.result(60).responses.shape == (1, 2, 4)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_rooms_die_away_as_they_should(tmp_path):
@@ -225,6 +269,42 @@ def test_rooms_die_away_as_they_should(tmp_path):
 def test_impossible_mixing_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Mixing(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "message"),
+    [
+        (
+            dict(band_share=0.1, band_low_hz=(100, 4500), band_high_hz=(5000, 6000)),
+            8000,
+            "band_low_hz=.* begin below 4000",
+        ),
+        (dict(band_share=0.1, band_low_hz=(100, 4000)), 44100, r"band_low_hz=\[100, 4000\] and .* begin below 3400 Hz"),
+        (
+            dict(line_share=0.1, line_low_hz=(4000, 4500), line_high_hz=(5000, 6000)),
+            44100,
+            "line_low_hz=.* below 4000 Hz",
+        ),
+        (
+            dict(loudness_lufs=(-30, -20), segment_seconds=0.3),
+            8000,
+            r"needs voices of more than 0\.4 s, these have 0\.3",
+        ),
+    ],
+)
+def test_what_would_fail_with_a_later_mixture_is_told_before_the_first(settings, rate, message):
+    voices = [(GeneratedCorpus(2, 1, 1.0, rate, seed=1), 1.0)]
+    with pytest.raises(ConfigError, match=message):
+        Mixtures(voices, 2, Mixing(**settings), 0)
+
+
+@pytest.mark.parametrize("rate", [8000, 10000, 16000, 96000])
+def test_codecs_are_those_that_work_at_the_rate(rate, monkeypatch):
+    voices = [(GeneratedCorpus(2, 1, 1.0, rate, seed=1), 1.0)]
+    Mixtures(voices, 2, Mixing(codec_share=1.0, line_share=1.0), 0)
+    monkeypatch.setitem(augment.CODECS, ("OGG", "NONE"), None)
+    with pytest.raises(DataError, match="codec NONE does not work at 8000 Hz with this libsndfile"):
+        Mixtures(voices, 2, Mixing(line_share=1.0), 0)
 
 
 def test_impossible_rooms_are_refused():

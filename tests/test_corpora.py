@@ -3,10 +3,12 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+import soxr
+from test_readers import AV_FORMATS, write_av
 
-from separator.data import FolderCorpus, FolderData, Mixing
+from separator.data import FolderCorpus, FolderData, Mixing, corpora
 from separator.data.corpora import find_speakers, split_speakers
-from separator.data.recordings import read_audio
+from separator.data.recordings import Recording, RecordingError, inspect, read_audio
 from separator.errors import DataError
 
 RATE = 8000
@@ -24,6 +26,106 @@ def test_every_format_rate_and_depth_is_found_and_read(corpus_folder):
         samples = corpus.read(speaker, 0, 0, lengths[0])
         assert samples.dtype == np.float32 and abs(len(samples) - 1.5 * RATE) < 0.1 * RATE
         assert 0.01 < samples.std() < 1
+
+
+def chirp(seconds=4.0, rate=48000):
+    """Another tone at every time, `[1, time]`."""
+    time = np.arange(round(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * (200 + 150 * time) * time)).astype(np.float32)[None]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [*AV_FORMATS.items(), ("aac", "aac"), ("ac3", "ac3"), ("avi", "pcm_s16le"), ("mka", "libopus"), ("ts", "aac")],
+)
+def test_formats_that_libsndfile_cannot_read_are_found_and_read_in_part(tmp_path, suffix, codec):
+    (tmp_path / "anna").mkdir()
+    path = tmp_path / "anna" / f"take.{suffix.upper()}"
+    write_av(path, chirp(), 48000, codec, video=suffix in ("mp4", "mov"))
+    corpus = FolderCorpus(find_speakers(tmp_path), 16000, cache_megabytes=0)
+    assert corpus.skipped == [] and corpus.seconds == pytest.approx(4, abs=0.1)
+    whole = read_audio(path, 16000)
+    assert len(whole) == pytest.approx(4 * 16000, abs=1600)
+    wanted = soxr.resample(chirp()[0], 48000, 16000)[30000:40000]
+    similar = np.correlate(whole[28000:42000], wanted) / np.square(wanted).sum()  # encoders delay
+    assert similar.max() == pytest.approx(1, abs=0.1)
+    for start in (0, 7000, 40000):
+        part = corpus.read(0, 0, start, 8000)
+        assert len(part) == 8000 and part.dtype == np.float32
+        # The times of Matroska and WMA are whole milliseconds.
+        places = range(max(0, start - 16), start + 17)
+        errors = [np.square(part[100:-100] - whole[place + 100 : place + 7900]).mean() for place in places]
+        assert min(errors) < 0.02 * np.square(part).mean()
+    assert 0 < len(corpus.read(0, 0, corpus.lengths(0)[0] - 3000, 8000)) < 8000
+
+
+def test_a_picture_that_outlasts_the_sound_does_not_lengthen_it(tmp_path):
+    """What Matroska tells as its length is the picture's: 2 s."""
+    path = write_av(tmp_path / "long.mkv", chirp(0.5), 48000, "ac3", video=True)
+    assert inspect(path).seconds == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_video_without_sound_and_a_text_are_told(tmp_path):
+    write_av(tmp_path / "mute.mp4", np.zeros((1, 0), np.float32), 16000, "aac", video=True)
+    (tmp_path / "text.m4a").write_text("hello " * 100)
+    with pytest.raises(RecordingError, match=r"mute\.mp4: has no audio track that can be decoded; repair or remove it"):
+        inspect(tmp_path / "mute.mp4")
+    with pytest.raises(
+        RecordingError, match=r"text\.m4a: cannot be read as audio \(Format not rec.*; ffmpeg: Invalid data"
+    ):
+        inspect(tmp_path / "text.m4a")
+
+
+def test_a_recording_that_ends_before_its_header_says_is_not_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "anna").mkdir()
+    soundfile.write(tmp_path / "anna" / "1.wav", np.ones(RATE), RATE)
+    monkeypatch.setattr(corpora, "inspect", lambda path: Recording(path, 10 * RATE, RATE))
+    for megabytes in (0, 1000):
+        corpus = FolderCorpus(find_speakers(tmp_path), RATE, megabytes)
+        with pytest.raises(
+            RecordingError, match=r"1\.wav: ends before 5\.0 s, its header says later; repair or remove"
+        ):
+            corpus.read(0, 0, 5 * RATE, RATE)
+
+
+def test_a_flac_that_was_never_finished_is_as_long_as_it_is(tmp_path):
+    """Its header tells no number of samples, as of a stream."""
+    path = tmp_path / "stream.flac"
+    soundfile.write(path, chirp(0.5, 16000)[0], 16000)
+    header = bytearray(path.read_bytes())
+    header[21] &= 0xF0
+    header[22:26] = bytes(4)
+    path.write_bytes(header)
+    assert inspect(path).frames == 8000
+    assert len(read_audio(path, 16000, 4000, 8000)) == 4000
+
+
+def test_hidden_files_are_not_looked_at(tmp_path, corpus_folder):
+    """A Mac puts `._NAME` beside each file on disks of others, and `.DS_Store` and more into folders."""
+    shutil.copytree(corpus_folder, tmp_path / "voices")
+    for path in list((tmp_path / "voices").rglob("take*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" + bytes(4000))
+    shutil.copytree(corpus_folder / "speaker0", tmp_path / "voices" / "speaker1" / ".trash")
+    corpus = FolderCorpus(find_speakers(tmp_path / "voices"), RATE)
+    assert corpus.skipped == [] and [len(corpus.lengths(number)) for number in range(6)] == [2] * 6
+
+
+def test_links_to_folders_are_followed_once(tmp_path, corpus_folder):
+    anna = tmp_path / "anna"
+    anna.mkdir()
+    (anna / "monday").symlink_to(corpus_folder / "speaker0")
+    (anna / "also_monday").symlink_to(corpus_folder / "speaker0")
+    (anna / "round").symlink_to(tmp_path)
+    (anna / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "ben").symlink_to(corpus_folder / "speaker1")
+    found = {
+        name: [path.relative_to(tmp_path).as_posix() for path in paths]
+        for name, paths in find_speakers(tmp_path).items()
+    }
+    assert found == {
+        "anna": ["anna/also_monday/deep/take1.wav", "anna/also_monday/take0.wav"],
+        "ben": ["ben/deep/take1.flac", "ben/take0.flac"],
+    }
 
 
 @pytest.mark.parametrize("cache_megabytes", [0, 1000])

@@ -58,6 +58,23 @@ def test_a_row_is_measured_under_the_best_permutation(two_voices):
     )
 
 
+def test_silent_stems_are_named(two_voices, caplog):
+    item = make_mixture(two_voices)
+    oracle = Oracle(item, 0.003)
+    oracle.model = "oracle"
+    good = evaluate.evaluate(oracle, [item])
+    evaluate._warn_of_silence(oracle, good)
+    assert not caplog.records and good[0]["silent_stems"] == ""
+    oracle.estimate[1] = 0
+    rows = evaluate.evaluate(oracle, [item])
+    assert rows[0]["silent_stems"] == "speaker1" and rows[0]["si_snri_1"] < -70 < 10 < rows[0]["si_snri_2"]
+    evaluate._warn_of_silence(oracle, [*rows, *good])
+    assert (
+        "oracle: in 1 of 2 mixtures stems are silent though their sources sound; each counts as -80 dB: one (spea"
+        in (caplog.text)
+    )
+
+
 def test_sources_with_names_keep_their_order(two_voices):
     item = make_mixture(two_voices)
     oracle = Oracle(item, 0.003)
@@ -208,6 +225,8 @@ def test_models_of_other_sources_cannot_be_compared(tmp_path, listed, tiny_check
         (["data.recipe=libri2mix_8k"], "no value for data.root"),
         (["data.recipe=three_speakers"], "recipe three_speakers separates 3 sources, the model 2"),
         (["data.root=x"], "are settings of a recipe's data: give data.recipe too"),
+        (["data.adds_up=false"], "data.adds_up=false is a setting of lists: give data.list too"),
+        (["data.list=a.csv", "data.adds_up=maybe"], "data.adds_up must be true or false, got 'maybe'"),
         (["limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["device=gpu"], "device 'gpu'"),
     ],

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from separator import measures
+from separator import measures, objectives
 from separator.data import Mixture
 from separator.errors import ConfigError
 
@@ -46,6 +46,23 @@ def test_sdr_and_permutation_equal_fast_bss_eval(item):
     ordered = measures.in_best_order(estimate, item)
     assert measures.score(ordered, item).values["sdr"] == pytest.approx(list(expected[0]), abs=0.05)
     assert expected[-1].tolist() == [1, 0]
+
+
+def test_silent_estimates_of_sources_that_sound_score_worse_than_the_mixture(item):
+    """Three equal sources: by the floors of SI-SNR silence would be 3 dB better than the mixture."""
+    three = torch.cat([item.sources, item.sources[:1].roll(8000, -1)])
+    mixture = Mixture(three.sum(0), three, 16000, "three")
+    estimate = torch.stack([torch.zeros_like(three[0]), torch.full_like(three[0], 0.1), three[2] + 0.01 * three[0]])
+    scores = measures.score(estimate, mixture)
+    assert scores.missing == [0, 1] and scores.values["si_snr"][:2] == scores.values["sdr"][:2] == [-80, -80]
+    assert min(scores.values["si_snr"][2], scores.values["sdr"][2]) > 20
+    improvement = objectives.si_snr_improvement(torch.zeros_like(three)[None], three[None], mixture.mixture[None])
+    assert float(improvement) < -70
+    # Whichever is silent belongs to the source that is.
+    quiet = Mixture(item.mixture, torch.cat([0 * item.sources[:1], item.sources]), 16000, "x")
+    estimate = torch.stack([item.sources[1] - 0.9 * item.sources[0], item.sources[0], 0 * item.mixture])
+    assert torch.equal(measures.in_best_order(estimate, quiet), estimate[[2, 1, 0]])
+    assert list(measures.score(noisy(item), item).missing) == []
 
 
 def test_silent_sources_are_not_scored_but_told(item):

@@ -6,6 +6,7 @@ import torch
 
 from separator.data import FixedMixtures, FolderCorpus, GeneratedCorpus, Mixing, Mixtures, collate, load_batches
 from separator.data.corpora import find_speakers
+from separator.data.recordings import RecordingError
 from separator.errors import ConfigError, DataError
 
 RATE = 8000
@@ -51,6 +52,18 @@ def test_workers_change_nothing(corpus):
     for alone, shared in zip(batches(0), batches(2), strict=True):
         assert torch.equal(alone.mixture, shared.mixture)
         assert torch.equal(alone.sources, shared.sources)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_of_a_worker_is_one_line(corpus, num_workers, monkeypatch):
+    def draw(self, index, generator):
+        raise RecordingError("a.wav: cannot be read as audio (broken: really); repair or remove it")
+
+    monkeypatch.setattr(Mixtures, "_draw", draw)
+    with pytest.raises(DataError) as told:
+        next(load_batches(mixtures([(corpus, 1)]), 2, range(1), num_workers))
+    assert str(told.value).startswith("20 useless recordings one after the other, the last one: a.wav: cannot be read")
+    assert str(told.value).endswith("(broken: really); repair or remove it")
 
 
 def test_levels_and_peaks_lie_in_their_ranges(corpus):

@@ -82,3 +82,15 @@ def test_its_memory_can_be_saved_and_taken_up():
         optimizer.step()
     for value, target in zip(first, expected, strict=True):
         torch.testing.assert_close(value.detach(), target)
+
+
+def test_a_parameter_that_joins_later_takes_adams_steps_too():
+    """Its first gradient comes at the third step, when the others' means are three steps old."""
+    names, shapes = ["a.bias", "b.bias"], [(7,), (5,)]
+    ours, theirs = copies(shapes), copies(shapes)
+    optimizers_of = Muon(zip(names, ours, strict=True), lr=0.01), torch.optim.Adam(theirs, lr=0.01)
+    for optimizer, parameters in zip(optimizers_of, (ours, theirs), strict=True):
+        stepped(optimizer, parameters[:1], steps=2)
+        stepped(optimizer, parameters, steps=3)
+    for value, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)

@@ -58,13 +58,18 @@ def test_the_card_says_what_the_checkpoint_and_the_evaluation_say(tiny_checkpoin
 
 def test_facts_of_training_are_in_the_card_without_folders_of_the_machine(tiny_checkpoint, tmp_path):
     net = separator.load(tiny_checkpoint)
-    settings = {"data": {"root": "/home/me/voices", "lists": ["../home/me/b.csv", "s3://home/me/c"]}, "seed": 3}
-    facts = {"step": 12000, "minutes": 90.0, "valid_si_snri": 5.25, "settings": settings}
+    lists = ["C:\\home/me\\b.csv", "~/home/me/c.csv", "file:///home/me/d.csv", "lists/e.csv"]
+    settings = {"data": {"root": "/home/me/voices", "lists": lists}, "seed": 3, "start_from": "hf:someone/tiny"}
+    data = "Speech and/or noise, see https://example.org/voices."
+    facts = {"step": 12000, "minutes": 90.0, "valid_si_snri": 5.25, "data": data, "settings": settings}
     separator.save(net, tmp_path / "best.safetensors", facts)
     publish.publish(tmp_path, tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "12,000 steps, 1.5 hours; SI-SNRi on its validation mixtures 5.25 dB." in text
     assert "root: voices" in text and "seed: 3" in text and "None was given" in text
+    # What is no absolute path is left as it is.
+    assert data in text and "start_from: hf:someone/tiny" in text
+    assert all(f"- {name}\n" in text for name in ("b.csv", "c.csv", "d.csv", "lists/e.csv"))
     for name in publish.FILES:
         assert b"home/me" not in (tmp_path / "out" / name).read_bytes()
 

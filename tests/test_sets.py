@@ -1,4 +1,5 @@
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -6,11 +7,13 @@ import soundfile
 import torch
 
 from separator.data import Excerpts, MixtureSet
-from separator.data.layouts import mixture_list
+from separator.data.lists import mixture_list
+from separator.data.recordings import RecordingError
 from separator.errors import DataError
 
 RATE = 8000
 TWO = ("speaker1", "speaker2")
+BOTH = {"source_1": "a.wav", "source_2": "b.flac"}
 
 
 @pytest.fixture
@@ -56,6 +59,90 @@ def test_a_faulty_list_names_the_row(listed, old, new, message):
     listed.write_text(listed.read_text().replace(old, new, 1))
     with pytest.raises(DataError, match=message):
         MixtureSet(mixture_list(listed, TWO), RATE)[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"source_1": "a.wav", "sorce_2": "b.flac"}, "has no field 'sorce_2'; .*did you mean 'source_2'"),
+        (BOTH | {"gian_1_db": 3}, "has no field 'gian_1_db'; .*did you mean 'gain_1_db'"),
+        ({"source_1": "a.wav"}, "needs the fields source_1 and source_2 .*has id, source_1; a silent source has"),
+        (BOTH | {"source_3": "a.wav"}, "needs the fields source_1 and source_2 "),
+        (BOTH | {"split": "vaild"}, "split must be one of train, valid, test, got 'vaild'"),
+    ],
+)
+def test_every_row_of_a_list_is_checked(listed, row, message):
+    """A misspelt field of a later row would make its source silent, or be dropped."""
+    good = BOTH | {"duration": 1}
+    path = listed.with_suffix(".jsonl")
+    path.write_text("\n".join(json.dumps(item) for item in (good, good | {"gain_1_db": 3}, {"id": "c"} | row)))
+    with pytest.raises(DataError, match=rf"list\.jsonl entry 3 \(c\): .*{message}"):
+        mixture_list(path, TWO, "train")
+    # An empty source is silent, and fields that one row has need not be in another.
+    path.write_text("\n".join(json.dumps(item) for item in (good, good | {"source_2": None}, good | {"start_1": 1})))
+    assert [len(parts) for parts in mixture_list(path, TWO)[1].sources] == [1, 0]
+
+
+def test_rows_that_are_too_long_or_no_json_are_named(listed):
+    listed.write_text("source_1,source_2\na.wav,b.flac\na.wav,b.flac,a.wav\n")
+    with pytest.raises(
+        DataError, match=r"list\.csv entry 2: has more cells than the header has columns, the first is 'a"
+    ):
+        mixture_list(listed, TWO)
+    path = listed.with_suffix(".jsonl")
+    path.write_text('{"source_1": "a.wav", "source_2": "b.flac"}\n\n{"source_1": "a.wav",}\n')
+    with pytest.raises(DataError, match=r"list\.jsonl entry 2: is no JSON \(.* at character 22\)"):
+        mixture_list(path, TWO)
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """Two sources and a noise, half a second each, `[signal, time]`, in files a, b and n, and what they add up to."""
+    signals = 0.1 * np.random.default_rng(5).standard_normal((3, RATE // 2)).astype(np.float32)
+    for name, samples in (*zip("abn", signals, strict=True), ("sum", signals.sum(0)), ("half", signals[:2].sum(0) / 2)):
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, "FLOAT")
+    return signals
+
+
+def one(folder, header, row, sources=TWO, **options):
+    (folder / "one.csv").write_text(f"{header}\n{row}\n")
+    return MixtureSet(mixture_list(folder / "one.csv", sources, **options), RATE)[0]
+
+
+def test_noise_of_a_list_is_in_the_mixture_and_no_source(tmp_path, noisy):
+    given = one(tmp_path, "mixture,source_1,source_2,noise", "sum.wav,a.wav,b.wav,n.wav")
+    added = one(tmp_path, "source_1,source_2,noise", "a.wav,b.wav,n.wav")
+    for item in (given, added):
+        np.testing.assert_allclose(item.sources, noisy[:2], atol=1e-6)
+        np.testing.assert_allclose(item.mixture, noisy.sum(0), atol=1e-6)
+    header = "source_1,source_2,noise,start_noise,gain_1_db,gain_2_db,gain_noise_db,duration"
+    item = one(tmp_path, header, "a.wav,b.wav,n.wav,0.25,0,0,-6,0.25")
+    rest = item.mixture - item.sources.sum(0)
+    level = 10 * torch.log10(rest.square().mean() / item.sources[0].square().mean())
+    assert float(level) == pytest.approx(-6, abs=0.01)
+    assert float(item.mixture.abs().max()) == pytest.approx(0.9, abs=1e-4)
+    assert np.corrcoef(rest, noisy[2, RATE // 4 :])[0, 1] > 0.999
+    # A background that the list does not name is what is beside the voices.
+    three = one(tmp_path, "source_1,source_2,noise", "a.wav,b.wav,n.wav", ("speaker1", "speaker2", "background"))
+    np.testing.assert_allclose(three.sources, noisy, atol=1e-6)
+
+
+def test_mixtures_that_are_no_sum_are_accepted_when_asked_for(tmp_path, noisy):
+    header = "mixture,source_1,source_2"
+    for name in ("sum", "half"):
+        with pytest.raises(RecordingError, match=r"entry 1: .*do not add up .*; name what else .* a column noise$"):
+            one(tmp_path, header, f"{name}.wav,a.wav,b.wav")
+        with pytest.raises(RecordingError, match=r"in a column noise, or set data\.adds_up=false$"):
+            one(tmp_path, header, f"{name}.wav,a.wav,b.wav", adds_up=True)
+    item = one(tmp_path, header, "sum.wav,a.wav,b.wav", adds_up=False)
+    np.testing.assert_allclose(item.sources, noisy[:2], atol=1e-6)
+    np.testing.assert_allclose(item.mixture, noisy.sum(0), atol=1e-6)
+    item = one(tmp_path, header, "half.wav,a.wav,b.wav", adds_up=False)
+    np.testing.assert_allclose(item.sources, noisy[:2] / 2, atol=1e-4)
+    with pytest.raises(
+        RecordingError, match="entry 1: nothing of its sources is in its mixture; give files that belong"
+    ):
+        one(tmp_path, header, "n.wav,a.wav,b.wav", adds_up=False)
 
 
 def test_no_list_and_an_empty_list_are_refused(tmp_path):

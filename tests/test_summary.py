@@ -14,8 +14,16 @@ def rows(*values, **columns):
 def test_the_summary_is_mean_median_and_confidence():
     found = summary.summarize(rows(1.0, 2.0, 6.0, 7.0))["si_snri"]
     assert found["mean"] == 4 and found["median"] == 4 and found["count"] == 4
-    assert found["confidence"] == pytest.approx(1.96 * np.std([1, 2, 6, 7], ddof=1) / 2)
+    low, high = stats.t.interval(0.95, 3, 4, stats.sem([1, 2, 6, 7]))
+    assert found["confidence"] == pytest.approx((high - low) / 2)
     assert math.isnan(summary.summarize(rows(1.0))["si_snri"]["confidence"])
+
+
+def test_the_confidence_of_few_values_is_students():
+    # Two-sided 95% points of tables: 4.303 for 2 degrees of freedom, 1.984 for 99.
+    assert summary.confidence(np.array([0.0, 1.0, 2.0])) == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+    many = np.tile([-1.0, 1.0], 50)
+    assert summary.confidence(many) == pytest.approx(1.984 * many.std(ddof=1) / 10, abs=1e-3)
 
 
 def test_what_has_no_value_does_not_count():

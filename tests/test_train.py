@@ -1,5 +1,7 @@
 import csv
+import errno
 import math
+import os
 import re
 import shutil
 import signal
@@ -16,7 +18,7 @@ import trees
 import yaml
 
 import separator
-from separator import checkpoint, config, learner, schedules, train
+from separator import checkpoint, config, learner, locks, schedules, train
 from separator.data import Mixture
 from separator.data.corpora import split_speakers
 from separator.data.recordings import RecordingError
@@ -107,6 +109,7 @@ def test_training_starts_from_another_model(tmp_path):
     [
         ["schedule=halve", "schedule.patience=1", "trainer.ema_decay=0.9"],
         ["schedule=linear", "trainer.accumulate=2"],
+        ["model=conv_tasnet_light"],
     ],
 )
 def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, options, monkeypatch):
@@ -133,6 +136,30 @@ def test_a_continued_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, options
     ):
         whole, broken = (rows(tmp_path / folder / f"{name}.csv") for folder in ("whole", "broken"))
         assert [[row[key] for key in columns] for row in whole] == [[row[key] for key in columns] for row in broken]
+
+
+def test_dropout_follows_from_the_number_of_the_step_alone(tmp_path, monkeypatch):
+    """A continued run has other states of generators: that of a GPU, or of a process that does not write."""
+    quick(tmp_path / "whole", "model=conv_tasnet_light").fit()
+    real = Learner.step
+
+    def disturbed(self, *args):
+        result = real(self, *args)
+        torch.manual_seed(7)
+        return result
+
+    monkeypatch.setattr(Learner, "step", disturbed)
+    quick(tmp_path / "disturbed", "model=conv_tasnet_light").fit()
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "disturbed")[name]), name
+
+
+def test_every_process_and_step_drops_others():
+    draws = []
+    for seed, step, process in ((0, 1, 0), (0, 1, 1), (0, 2, 0), (1, 1, 0), (0, 1, 0)):
+        learner.seed_step(seed, step, process)
+        draws.append(float(torch.rand(())))
+    assert len(set(draws)) == 4 and draws[0] == draws[-1]
 
 
 def test_rows_after_the_last_checkpoint_are_forgotten(tmp_path, monkeypatch):
@@ -328,6 +355,34 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "run" / "train.csv")] == [str(step) for step in range(1, 13)]
 
 
+@pytest.mark.parametrize(
+    ("module", "name"), [("tensorboard.summary.writer.record_writer", "RecordWriter.write"), ("csv", "writer")]
+)
+@pytest.mark.parametrize("calls", [1, 10])
+def test_a_full_disk_is_told_in_one_line_whoever_finds_it(tmp_path, module, name, calls):
+    """TensorBoard writes in a thread of its own; the curves' rows come before the first checkpoint."""
+    program = f"""
+import errno, functools, importlib, itertools
+from separator import train
+*places, name = {name!r}.split(".")
+owner = functools.reduce(getattr, places, importlib.import_module({module!r}))
+real, calls = getattr(owner, name), itertools.count(1)
+def full(*arguments):
+    if next(calls) >= {calls}:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return real(*arguments)
+setattr(owner, name, full)
+train.main()
+"""
+    options = [*QUICK, f"run={tmp_path / 'run'}", "trainer.log_mixtures=1"]
+    done = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: the run in ") and done.stderr.count("\n") == 1, done.stderr
+    assert "cannot go on: No space left on device; it" in done.stderr and "make room, and the same comm" in done.stderr
+    quick(tmp_path / "run", "trainer.log_mixtures=1").fit()
+    assert [row["step"] for row in rows(tmp_path / "run" / "train.csv")] == [str(step) for step in range(1, 13)]
+
+
 def test_a_finished_run_is_left_alone_and_max_minutes_stops_one(tmp_path):
     quick(tmp_path / "run", "trainer.max_minutes=0").fit()
     assert len(rows(tmp_path / "run" / "train.csv")) == 1
@@ -338,10 +393,30 @@ def test_a_finished_run_is_left_alone_and_max_minutes_stops_one(tmp_path):
     assert len(rows(tmp_path / "run" / "train.csv")) == 12
 
 
-def test_another_configuration_does_not_continue_a_run(tmp_path):
+@pytest.mark.parametrize(
+    ("setting", "before", "now"), [("optimizer.lr", "0.001", "0.5"), ("trainer.max_steps", "12", "20")]
+)
+def test_another_configuration_does_not_continue_a_run(tmp_path, setting, before, now):
+    """It is told what may change, and how to go on from the weights with other settings."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["schedule=linear", "trainer.max_minutes=0"]
+    quick(first, *options).fit()
+    message = re.escape(f"first holds a run with {setting}={before}, this one has {setting}={now}; only")
+    remedy = rf"trainer\.max_minutes, .* may change\. Choose another name=NAME, with start_from={first}/last\.saf"
+    with pytest.raises(ConfigError, match=f"{message}.*{remedy}"):
+        quick(first, *options, f"{setting}={now}").fit()
+    quick(second, *options, f"{setting}={now}", f"start_from={first}/last.safetensors").fit()
+
+
+def test_a_run_that_may_not_be_written_is_told_in_one_line(tmp_path, monkeypatch):
     quick(tmp_path, "trainer.max_minutes=0").fit()
-    with pytest.raises(ConfigError, match=r"run with optimizer\.lr=0\.001, this one has optimizer\.lr=0\.5"):
-        quick(tmp_path, "optimizer.lr=0.5").fit()
+
+    def lock(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(locks, "lock", lock)
+    with pytest.raises(ConfigError, match=r"run folder .* cannot be written \(Permission denied\); set run=DIR"):
+        quick(tmp_path).fit()
 
 
 def test_a_damaged_state_is_named(tmp_path):
@@ -481,6 +556,40 @@ def test_a_second_process_is_kept_out_of_a_run(tmp_path):
     folder.close()
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, None])
+def test_a_file_system_without_locks_is_no_fault(tmp_path, monkeypatch, number):
+    """As Lustre and NFS may be; and Windows, where the module does not exist."""
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    if number is None:
+        monkeypatch.setattr(locks, "fcntl", None)
+    else:
+        monkeypatch.setattr(locks.fcntl, "flock", flock)
+    quick(tmp_path, "trainer.max_minutes=0").fit()
+    quick(tmp_path, "trainer.max_steps=12").fit()
+    assert len(rows(tmp_path / "train.csv")) == 12
+
+
+def test_training_needs_no_module_that_windows_lacks(tmp_path):
+    program = (
+        "import separator.files, sys; sys.modules['fcntl'] = sys.modules['resource'] = None;"
+        "from separator import locks, train; assert locks.fcntl is None; train.main()"
+    )
+    command = [sys.executable, "-c", program, *QUICK, f"run={tmp_path / 'run'}", "trainer.max_steps=4"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_torch_does_not_tell_that_there_is_no_gpu(tmp_path):
+    program = "from separator import train; from torch.utils import cpp_extension; cpp_extension._find_cuda_home()"
+    environment = os.environ | {"CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     (tmp_path / "voice.wav").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"holds other files, and no run; choose another folder with run=DIR"):
@@ -603,6 +712,10 @@ def test_a_misspelt_key_inside_a_recipe_file_is_refused(tmp_path):
         (["data=librispeech", "data.root=x", "data.train=dev"], "data.train must be a list of one name or more, such"),
         (["data=folder", "data.root=nowhere"], "nowhere: no such folder"),
         (["data=folder"], "no value for data.root; give one with data.root=VALUE"),
+        (
+            ["data.valid_list=no.csv"],
+            "data.valid_list=no.csv: no such file; give a list of mixtures, or set data.valid_li",
+        ),
         (["data=dns"], "no value for data.root; give one with data.root=VALUE"),
     ],
 )

@@ -27,7 +27,10 @@ CODECS = {
     ("WAV", "GSM610"): None,
 }
 # What Opus and GSM were made for; the others take any rate.
-CODEC_RATES = {"OPUS": (8000, 16000, 48000)}
+CODEC_RATES = {
+    "OPUS": (8000, 16000, 48000),
+    "MPEG_LAYER_III": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+}
 FILTER_ORDER = 4
 # Hz, at which a telephone samples.
 LINE_RATE = 8000
@@ -144,7 +147,7 @@ def code(samples: np.ndarray, sample_rate: int, container: str, codec: str, leve
         soundfile.write(file, samples * (0.9 / peak), sample_rate, codec, format=container, **options)
         file.seek(0)
         decoded, _ = soundfile.read(file, dtype="float32")
-    except soundfile.SoundFileError as error:
+    except (soundfile.SoundFileError, ValueError) as error:  # of an older library, which does not know its name
         raise DataError(f"codec {codec} does not work at {sample_rate} Hz with this libsndfile ({error})") from error
     decoded = decoded[: len(samples)] * (peak / 0.9)
     return np.pad(decoded, (0, len(samples) - len(decoded)))
@@ -167,7 +170,20 @@ def through_line(samples: np.ndarray, sample_rate: int, codec: Codec | None = No
 
 def draw_codec(sample_rate: int, generator: np.random.Generator) -> Codec:
     """Container, codec and level for `code`, of those that work at this rate."""
-    fitting = [names for names in CODECS if sample_rate in CODEC_RATES.get(names[1], (sample_rate,))]
+    fitting = _fitting(sample_rate)
     container, codec = fitting[generator.integers(len(fitting))]
     levels = CODECS[container, codec]
     return container, codec, None if levels is None else generator.uniform(*levels)
+
+
+def check_codecs(sample_rate: int) -> None:
+    """Raises `DataError` if this libsndfile lacks one of the codecs that `draw_codec` draws at a rate."""
+    samples = np.random.default_rng(0).normal(0, 0.1, sample_rate // 5).astype(np.float32)
+    for container, codec in _fitting(sample_rate):
+        for level in CODECS[container, codec] or (None,):
+            code(samples, sample_rate, container, codec, level)
+
+
+def _fitting(sample_rate: int) -> list[tuple[str, str]]:
+    """Containers and codecs that work at a rate."""
+    return [names for names in CODECS if sample_rate in CODEC_RATES.get(names[1], (sample_rate,))]

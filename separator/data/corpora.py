@@ -109,12 +109,19 @@ class FolderCorpus:
         return [max(1, item.frames * self.sample_rate // item.sample_rate) for item in recordings]
 
     def read(self, speaker: int, recording: int, start: int, num_samples: int) -> np.ndarray:
-        """Part of a recording, float32 `[time]`. Raises `DataError` if the file cannot be decoded."""
+        """Part of a recording, float32 `[time]`. Raises `RecordingError` if there is nothing that can be decoded."""
         item = self._recordings[self._names[speaker]][recording]
         if not self._cache.has_room_for(item.path, item.frames * self.sample_rate // item.sample_rate):
-            return read_audio(item.path, self.sample_rate, start, num_samples)
-        whole = self._cache.get(item.path, lambda: read_audio(item.path, self.sample_rate))
-        return whole[start : start + num_samples]
+            part = read_audio(item.path, self.sample_rate, start, num_samples)
+        else:
+            whole = self._cache.get(item.path, lambda: read_audio(item.path, self.sample_rate))
+            part = whole[start : start + num_samples]
+        if start and not len(part):
+            seconds = start / self.sample_rate
+            raise RecordingError(
+                f"{item.path}: ends before {seconds:.1f} s, its header says later; repair or remove it"
+            )
+        return part
 
     def _inspected(self, paths: list[Path]) -> list[Recording]:
         recordings = []

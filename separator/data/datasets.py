@@ -22,6 +22,7 @@ from separator.data.corpora import (
     split_files,
     split_speakers,
 )
+from separator.data.lists import mixture_list
 from separator.data.mixing import FixedMixtures, Mixtures
 from separator.data.mixing_settings import Mixing
 from separator.data.noises import NoiseData
@@ -36,8 +37,8 @@ class MixtureData(ABC):
     """What a `data` group is for: training mixtures without end, and fixed ones to validate and to test on.
 
     Attributes:
-        valid_list: a list of mixtures (see `separator.data.layouts.mixture_list`) to validate on instead of the
-            group's own.
+        valid_list: a list of mixtures (see `separator.data.lists.mixture_list`) to validate on instead of the group's
+            own.
     """
 
     valid_list: str | None = None
@@ -54,7 +55,13 @@ class MixtureData(ABC):
     def validation(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
         """A fixed set of mixtures of speakers that training does not hear."""
         if self.valid_list is not None:
-            return MixtureSet(layouts.mixture_list(Path(self.valid_list), sources), sample_rate, self.channels)
+            path = Path(self.valid_list)
+            if not path.is_file():
+                raise DataError(
+                    f"data.valid_list={path}: no such file; give a list of mixtures, or set data.valid_list=null to "
+                    "validate on mixtures of speakers that are kept from training"
+                )
+            return MixtureSet(mixture_list(path, sources), sample_rate, self.channels)
         return self._fixed("valid", sample_rate, sources, seed)
 
     def testing(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:

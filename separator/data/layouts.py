@@ -1,23 +1,22 @@
-"""Where the published corpora keep their files, and lists that anyone can write.
+"""Where the published corpora keep their files.
 
 Single voices come as speaker -> files, for `FolderCorpus`; finished mixtures as rows, for `MixtureSet`. Nothing is
-downloaded: what is missing is said, with where to get it.
+downloaded: what is missing is said, with where to get it. Lists that anyone can write are in `separator.data.lists`.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from separator.data.corpora import SPLITS, Splits, find_speakers
+from separator.data.corpora import find_speakers
+from separator.data.lists import mixture_list, read_number, read_records, voices_manifest
 from separator.data.recordings import audio_files
 from separator.data.sets import Part, Row
-from separator.errors import ConfigError, DataError, choose, reason, suggestion
-from separator.inputs import AUDIO_SUFFIXES
+from separator.errors import ConfigError, DataError, choose
+from separator.inputs import SUFFIXES
+
+__all__ = ["librimix", "librispeech", "mixture_list", "musdb", "voices_manifest", "wsj0_mix"]
 
 # LibriMix: task -> (name of the mixtures, whether its sources are all that is in them)
 LIBRIMIX_TASKS = {
@@ -97,14 +96,14 @@ def librimix(root: Path, split: str, task: str, rate: str, mode: str, num_source
     numbers = (1,) if task == "enh_single" else range(1, num_sources + 1)
     columns = ["mixture_ID", "mixture_path", *(f"source_{number}_path" for number in numbers), "length"]
     rows = []
-    for number, record in enumerate(_records(path, columns), 2):
+    for number, record in enumerate(read_records(path, columns), 2):
         # The paths are those of the machine that made the set.
         parts = [Part(_moved(record[f"source_{source}_path"], folder)) for source in numbers]
         sources = (tuple(parts),) if task == "enh_both" else tuple((part,) for part in parts)
         mixture = Part(_moved(record["mixture_path"], folder))
         where = f"{path} row {number}"
         # Said in samples; to look into the headers of 50,000 files takes minutes.
-        seconds = (_number(where, record, "length", least=1) or 0) / LIBRIMIX_RATES[rate]
+        seconds = (read_number(where, record, "length", least=1) or 0) / LIBRIMIX_RATES[rate]
         rows.append(Row(record["mixture_ID"], where, sources, mixture, seconds, adds_up))
     return rows
 
@@ -162,7 +161,7 @@ def musdb(root: Path, split: str, sources: Sequence[str]) -> list[Row]:
     tracks = sorted(
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.is_dir() or path.name.endswith(".stem.mp4")
+        if not path.name.startswith(".") and (path.is_dir() or path.name.endswith(".stem.mp4"))
     )
     if not tracks:
         raise DataError(
@@ -186,109 +185,6 @@ def musdb(root: Path, split: str, sources: Sequence[str]) -> list[Row]:
     return rows
 
 
-def voices_manifest(path: Path) -> Splits:
-    """Split -> speaker -> files of a CSV or JSONL list with the fields `path`, `speaker` and, if wanted, `split`.
-
-    Without splits everything is in "". Paths are relative to the list.
-
-    Raises:
-        DataError: if the list cannot be read, or, naming the entry, for a file that is not there or a split that is
-            none.
-    """
-    splits: Splits = {}
-    records = _records(path, ["path", "speaker"])
-    known = SPLITS if any(record.get("split") for record in records) else ("",)
-    for number, record in enumerate(records, 1):
-        split = record.get("split") or ""
-        if split not in known:
-            raise DataError(f"{path} entry {number}: split must be one of {', '.join(known)}, got {split!r}")
-        speakers = splits.setdefault(split, {})
-        speakers.setdefault(str(record["speaker"]), []).append(_beside(path, number, record["path"]))
-    return splits
-
-
-def mixture_list(path: Path, sources: Sequence[str], split: str | None = None) -> list[Row]:
-    """Rows of a CSV or JSONL list of mixtures, one an entry.
-
-    Fields: `source_1`, `source_2`, ... or `source_NAME` for named sources; and, if wanted, `id`, `mixture` (else the
-    sources are added up), `start_1`, ... (seconds into that file), `gain_1_db`, ... (the source is scaled to unit RMS
-    and then by this, and the mixture to a peak of 0.9), `duration` (seconds), `split`. An empty source is silent.
-    Paths are relative to the list. A last source with a name, such as background, may be missing where the first ones
-    are speakers: it is what the mixture holds beside them.
-
-    Raises:
-        DataError: if the list cannot be read, or, naming the entry, for a value that is none or a missing file.
-    """
-    records = _records(path, [])
-    numbered = [str(number) for number in range(1, len(sources) + 1)]
-    keys = numbered if f"source_{numbered[0]}" in records[0] else list(sources)
-    found = [key.removeprefix("source_") for key in records[0] if key.startswith("source_")]
-    has_rest = sources[0] == "speaker1" and sources[-1] != f"speaker{len(sources)}" and keys[-1] not in found
-    if sorted(found) != sorted(keys[: len(keys) - has_rest]):
-        wanted = " and ".join(f"source_{key}" for key in numbered)
-        named = "" if sources[0] == "speaker1" else f" (or {' and '.join(f'source_{name}' for name in sources)})"
-        raise DataError(
-            f"{path}: needs the fields {wanted}{named} for a model of {len(sources)} sources, it has "
-            f"{', '.join(map(str, records[0]))}"
-        )
-    known = ["id", "mixture", "duration", "split"]
-    known += [name for key in keys for name in (f"source_{key}", f"start_{key}", f"gain_{key}_db")]
-    strange = [name for name in records[0] if name not in known]
-    if strange:
-        raise DataError(
-            f"{path}: a list of mixtures has no field {strange[0]!r}; there are {', '.join(known)}"
-            f"{suggestion(strange[0], known)}"
-        )
-    rows = []
-    for number, record in enumerate(records, 1):
-        if split is not None and record.get("split") not in (None, "", split):
-            continue
-        where = _entry(path, number, record)
-        parts = tuple(_listed(path, number, record, key) for key in keys)
-        mixture = Part(_beside(path, number, record["mixture"])) if record.get("mixture") else None
-        seconds = _number(where, record, "duration", least=0.001)
-        rest = len(sources) - 1 if has_rest else None
-        rows.append(Row(str(record.get("id") or number), where, parts, mixture, seconds, rest=rest))
-    if not rows:
-        raise DataError(f"{path}: no entry has the split {split!r} (or none)")
-    return rows
-
-
-def _listed(path: Path, number: int, record: dict[str, Any], key: str) -> tuple[Part, ...]:
-    if not record.get(f"source_{key}"):
-        return ()
-    where = _entry(path, number, record)
-    start = _number(where, record, f"start_{key}", least=0)
-    gain = _number(where, record, f"gain_{key}_db")
-    return (Part(_beside(path, number, record[f"source_{key}"]), start or 0.0, gain),)
-
-
-def _entry(path: Path, number: int, record: dict[str, Any]) -> str:
-    return f"{path} entry {number}" + (f" ({record['id']})" if record.get("id") else "")
-
-
-def _number(where: str, record: dict[str, Any], name: str, least: float = -math.inf) -> float | None:
-    """A field's value; None where it is empty. Raises `DataError` for what is no finite number, or below `least`."""
-    value = record.get(name)
-    if value in (None, ""):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < least:
-        bound = f" of at least {least:g}" if math.isfinite(least) else ""
-        raise DataError(f"{where}: {name} must be a number{bound}, got {value!r}")
-    return number
-
-
-def _beside(path: Path, number: int, name: object) -> Path:
-    file = path.parent / str(name)
-    if not file.is_file():
-        raise DataError(f"{path} entry {number}: {file} does not exist")
-    return file
-
-
 def _stems(sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Source -> the stems whose sum it is."""
     rest = tuple(stem for stem in MUSDB_STEMS if stem not in sources)
@@ -304,7 +200,7 @@ def _stems(sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _stem(track: Path, stem: str) -> Part:
     if track.is_file():
         return Part(track, stream=MUSDB_STREAMS.index(stem))
-    path = next((path for path in (track / f"{stem}{end}" for end in sorted(AUDIO_SUFFIXES)) if path.is_file()), None)
+    path = next((path for path in (track / f"{stem}{end}" for end in sorted(SUFFIXES)) if path.is_file()), None)
     if path is None:
         raise DataError(f"{track}: there is no {stem}.wav (or .flac, ...) in it")
     return Part(path)
@@ -313,29 +209,3 @@ def _stem(track: Path, stem: str) -> Part:
 def _moved(path: str, folder: Path) -> Path:
     """A path that ends below some `wav8k/min/`, below `folder` instead: the last three parts are split/kind/name."""
     return folder.joinpath(*PurePosixPath(path.replace("\\", "/")).parts[-3:])
-
-
-def _records(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a CSV or JSONL file. Raises `DataError` if it cannot be read or a column is missing."""
-    try:
-        # Excel begins its files with a mark of their encoding.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            if path.suffix.lower() in (".jsonl", ".json"):
-                records = [json.loads(line) for line in file if line.strip()]
-            else:
-                records = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        text = reason(error) if isinstance(error, OSError) else error
-        raise DataError(f"{path}: cannot be read as a list ({text})") from error
-    for number, record in enumerate(records, 1):
-        if not isinstance(record, dict):
-            raise DataError(f'{path} entry {number}: expected an object such as {{"path": ...}}, got {record!r}')
-        missing = [name for name in columns if record.get(name) in (None, "")]
-        if missing:
-            raise DataError(
-                f"{path} entry {number}: needs the columns {', '.join(columns)}; it has no {', '.join(missing)}, but "
-                f"{', '.join(str(name) for name, value in record.items() if value not in (None, ''))}"
-            )
-    if not records:
-        raise DataError(f"{path}: lists nothing")
-    return records

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from separator.data.mixture import Mixture, collate
-from separator.errors import ConfigError
+from separator.errors import ConfigError, SeparatorError
 
 
 def load_batches(
@@ -35,6 +36,7 @@ def load_batches(
 
     Raises:
         ConfigError: if the batch cannot be shared out equally.
+        DataError: if mixtures cannot be drawn.
     """
     size = check_shares(batch_size, num_processes, parts)
     share = size * parts
@@ -51,7 +53,21 @@ def load_batches(
     )
     batches = iter(loader)
     for _ in steps:
-        yield [next(batches) for _ in range(parts)]
+        with _in_one_line():
+            drawn = [next(batches) for _ in range(parts)]
+        yield drawn
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Within, an error of a worker says what it says here: torch puts the worker's traceback before it."""
+    try:
+        yield
+    except SeparatorError as error:
+        *before, last = str(error).strip().splitlines()
+        if not before:
+            raise
+        raise type(error)(last.partition(": ")[2]) from error
 
 
 def check_shares(batch_size: int, num_processes: int, parts: int) -> int:

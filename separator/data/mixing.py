@@ -58,6 +58,7 @@ class Mixtures(Dataset):
         self.shares = shares / shares.sum()
         self.sample_rate = self.corpora[0].sample_rate
         self.mixing, self.seed, self.noise, self.rooms = mixing, seed, noise, rooms
+        mixing.check_at(self.sample_rate)
         self.num_samples = round(mixing.segment_seconds * self.sample_rate)
         self.num_sources = num_sources
         self.has_background = noise is not None and noise.is_source

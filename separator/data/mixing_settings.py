@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from separator.data import augment
 from separator.errors import ConfigError, check_number, check_range
+
+# Length of the blocks in which loudness is measured (ITU-R BS.1770-4).
+LOUDNESS_SECONDS = 0.4
 
 # Settings that are drawn between two values, with the lowest and the highest that makes sense.
 RANGES = (
@@ -132,6 +136,33 @@ class Mixing:
                 check_number("each of data.mixing.active", share, 0)
             if sum(self.active) <= 0:
                 raise ConfigError(f"data.mixing.active must be shares with a sum above 0, got {list(self.active)}")
+
+    def check_at(self, sample_rate: int) -> None:
+        """Says before the first mixture what would otherwise go wrong with one of the later ones.
+
+        Raises:
+            ConfigError: for bands that may hold nothing at this rate, and loudness of what is too short to have one.
+            DataError: for codecs that this libsndfile lacks.
+        """
+        for kind, share, half in (
+            ("band", self.band_share, sample_rate / 2),
+            ("line", self.line_share, min(sample_rate, augment.LINE_RATE) / 2),
+        ):
+            low, high = (getattr(self, f"{kind}_{end}_hz") for end in ("low", "high"))
+            if share and low[1] >= min(high[0], half):
+                raise ConfigError(
+                    f"data.mixing.{kind}_low_hz={list(low)} and data.mixing.{kind}_high_hz={list(high)} may hold "
+                    f"nothing between them at model.sample_rate={sample_rate}; begin below {min(high[0], half):g} Hz"
+                )
+        if self.loudness_lufs is not None and self.segment_seconds <= LOUDNESS_SECONDS:
+            raise ConfigError(
+                f"data.mixing.loudness_lufs needs voices of more than {LOUDNESS_SECONDS:g} s, these have "
+                f"{self.segment_seconds:g}; raise data.mixing.segment_seconds and data.valid_seconds, or use level_db"
+            )
+        if self.codec_share:
+            augment.check_codecs(sample_rate)
+        if self.line_share and self.line_codec_share:
+            augment.check_codecs(augment.LINE_RATE)
 
     def only(self, seconds: float) -> Mixing:
         """The same in `seconds`, with voices and recordings as they are: for validation."""

@@ -17,7 +17,7 @@ import scipy.fft
 
 from separator.data.corpora import SPLIT_SEEDS, Corpus, FolderCorpus, draw_stretch, split_files
 from separator.data.voices import PEAK, Voice
-from separator.errors import ConfigError, DataError, check_number, check_range
+from separator.errors import ConfigError, DataError, check_number, check_range, check_whole
 
 BABBLE_VOICES = 6
 
@@ -196,6 +196,11 @@ class GeneratedNoise(NoiseData):
     num_recordings: int = 200
     recording_seconds: float = 8.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("data.noise.num_recordings", self.num_recordings)
+        check_number("data.noise.recording_seconds", self.recording_seconds, 1)
+
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """Scenes that are others for every seed and split."""
         number = self.num_recordings if split == "train" else max(1, self.num_recordings // 4)
@@ -224,6 +229,12 @@ class FolderNoise(NoiseData):
     split_seed: int = 0
     cache_megabytes: int = 500
     source: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("valid_fraction", "test_fraction"):
+            check_number(f"data.noise.{name}", getattr(self, name), 0, 0.9)
+        check_whole("data.noise.cache_megabytes", self.cache_megabytes, least=0)
 
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
         """The recordings of a split, as those of one speaker."""

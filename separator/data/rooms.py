@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +17,12 @@ import numpy as np
 from scipy.signal import fftconvolve
 from tqdm import tqdm
 
-from separator import files
+from separator import files, locks
 from separator.data.corpora import SPLIT_SEEDS
 from separator.data.recordings import audio_files, read_audio
 from separator.errors import ConfigError, DataError, check_number, check_range, check_whole, choose
+
+log = logging.getLogger(__name__)
 
 # Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
 SMALLEST, LARGEST = np.array([3.0, 2.5, 2.3]), np.array([9.0, 7.0, 3.5])
@@ -83,9 +86,8 @@ class Rooms:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         path = Path(self.cache or Path(home, "separator", "rooms"), f"{digest}.npy")
         if not path.exists():
-            responses = self._compute(num_voices, sample_rate)
             try:
-                files.write_together({path: lambda to: _save(to, responses)})
+                self._fill(path, num_voices, sample_rate)
             except OSError as error:
                 raise ConfigError(
                     f"{path.parent}: rooms cannot be kept there ({error.strerror}); set data.rooms.cache=DIR"
@@ -94,6 +96,20 @@ class Rooms:
         return RoomBank(
             np.load(path, mmap_mode="r"), sample_rate, self.share, self.target, measured, self.measured_share
         )
+
+    def _fill(self, path: Path, num_voices: int, sample_rate: int) -> None:
+        """Simulates the rooms, unless another process does: then it waits until they are there, or that one is gone."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("ab") as file:
+            try:
+                locks.lock(file, wait=False)
+            except BlockingIOError:
+                log.info("waiting for the rooms that another process simulates")
+                locks.lock(file)
+            files.remove_unfinished(path)
+            if not path.exists():
+                responses = self._compute(num_voices, sample_rate)
+                files.write_together({path: lambda to: _save(to, responses)})
 
     def _measured(self, sample_rate: int) -> list[np.ndarray]:
         """The measured impulse responses, each from its direct sound on."""

@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from separator.data import layouts
 from separator.data.datasets import MixtureData
+from separator.data.lists import mixture_list
 from separator.data.sets import Excerpts, MixtureSet, Row
-from separator.errors import ConfigError, DataError, check_number, check_whole, choose
+from separator.errors import ConfigError, DataError, check_flag, check_number, check_whole, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +132,20 @@ class MixtureListData(SetData):
     """`data=mixture_list data.train=LIST.csv data.valid=LIST.csv`: mixtures that a CSV or JSONL list names.
 
     Attributes:
-        train: a list, see `separator.data.layouts.mixture_list`; of the entries with a split, those of "train".
+        train: a list, see `separator.data.lists.mixture_list`; of the entries with a split, those of "train".
         valid: likewise, for validation ("valid") and tests ("test"); may be the same list.
+        adds_up: whether mixtures are the sum of their sources and noise. False also takes noisy ones, and those that
+            are louder or softer, in which the sources are scaled to their level.
     """
 
     train: str
     valid: str
+    adds_up: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("data.adds_up", self.adds_up)
 
     def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
         """The list's mixtures."""
-        return layouts.mixture_list(Path(self.train if split == "train" else self.valid), sources, split)
+        return mixture_list(Path(self.train if split == "train" else self.valid), sources, split, self.adds_up)

@@ -26,6 +26,10 @@ from separator.errors import DataError
 LIST_PEAK = 0.9
 # Sources that are said to add up to a mixture may differ from it by rounding and lossy coding, not by more.
 LARGEST_DIFFERENCE_DB = -15.0
+# Noise alone changes the level at which sources are found in a mixture by less than this.
+LEVEL_TOLERANCE_DB = 0.5
+# Share of a mixture's energy that its sources have at least, noisy as it may be.
+LEAST_SHARE = 1e-3
 # Levels of the sources of a remixed example.
 REMIX_GAIN_DB = (-6.0, 3.0)
 # Where a file is this much shorter than its row says, something is wrong.
@@ -54,6 +58,9 @@ class Row:
         seconds: its length; None for that of its files.
         adds_up: whether the sources are all that is in the mixture.
         rest: number of the source that is whatever the mixture holds beside the others; None if there is none.
+        noise: files whose sum is in the mixture and is no source.
+        fits_level: whether the sources are scaled to their level in the mixture, where that is another one.
+        remedy: end of the message for sources that do not add up.
     """
 
     name: str
@@ -63,11 +70,15 @@ class Row:
     seconds: float | None = None
     adds_up: bool = True
     rest: int | None = None
+    noise: tuple[Part, ...] = ()
+    fits_level: bool = False
+    remedy: str = ""
 
     @property
     def parts(self) -> list[Part]:
         """All of its files."""
-        return [part for parts in self.sources for part in parts] + ([self.mixture] if self.mixture else [])
+        beside = [self.mixture] if self.mixture else []
+        return [part for parts in (*self.sources, self.noise) for part in parts] + beside
 
     def length(self) -> float:
         """Seconds, as the headers of its files say if it does not say so itself."""
@@ -102,16 +113,16 @@ class MixtureSet(Dataset):
     def excerpt(self, row: Row, start_seconds: float, seconds: float | None) -> Mixture:
         """A stretch of a row's mixture. Raises `RecordingError`, with the row, if it cannot be had."""
         try:
-            sources = [self._sum(parts, start_seconds, seconds) for parts in row.sources]
+            *sources, noise = (self._sum(parts, start_seconds, seconds) for parts in (*row.sources, row.noise))
             mixture = None if row.mixture is None else self._read(row.mixture, start_seconds, seconds)
-            return self._mixture(row, sources, mixture, seconds)
+            return self._mixture(row, sources, noise, mixture)
         except (ValueError, RecordingError) as error:
             raise RecordingError(f"{row.where}: {error}") from error
 
     def _mixture(
-        self, row: Row, sources: list[np.ndarray | None], mixture: np.ndarray | None, seconds: float | None
+        self, row: Row, sources: list[np.ndarray | None], noise: np.ndarray | None, mixture: np.ndarray | None
     ) -> Mixture:
-        there = [samples for samples in [*sources, mixture] if samples is not None]
+        there = [samples for samples in [*sources, noise, mixture] if samples is not None]
         if not there:
             raise ValueError("names no file at all")
         lengths = {samples.shape[-1] for samples in there}
@@ -120,18 +131,20 @@ class MixtureSet(Dataset):
             raise ValueError(f"its files are of different lengths ({found}); they must belong together")
         shape = (*there[0].shape[:-1], min(lengths))
         stems = np.stack([np.zeros(shape, np.float32) if one is None else one[..., : shape[-1]] for one in sources])
-        has_gains = any(part.gain_db is not None for part in row.parts)
-        total = stems.sum(0)
+        total = stems.sum(0) if noise is None else stems.sum(0) + noise[..., : shape[-1]]
         if mixture is None:
-            if has_gains:
-                stems = stems * (LIST_PEAK / max(float(np.abs(total).max()), 1e-9))
-            tensor = torch.from_numpy(stems.astype(np.float32))
-            return Mixture(tensor.sum(0), tensor, self.sample_rate, row.name)
-        mixture = mixture[..., : shape[-1]]
-        if row.rest is not None:
-            stems[row.rest] = mixture - total
-        elif row.adds_up:
-            _check_sum(mixture, total)
+            has_gains = any(part.gain_db is not None for part in row.parts)
+            gain = LIST_PEAK / max(float(np.abs(total).max()), 1e-9) if has_gains else 1.0
+            stems, mixture = stems * gain, total * gain
+        else:
+            mixture = mixture[..., : shape[-1]]
+            if row.fits_level:
+                stems = stems * _level(mixture, total)
+            elif row.adds_up and row.rest is None:
+                _check_sum(mixture, total, row.remedy)
+        if row.rest is not None and (row.mixture or row.noise):
+            stems[row.rest] = mixture - stems.sum(0)
+        mixture, stems = mixture.astype(np.float32), stems.astype(np.float32)
         return Mixture(torch.from_numpy(mixture), torch.from_numpy(stems), self.sample_rate, row.name)
 
     def _sum(self, parts: Sequence[Part], start_seconds: float, seconds: float | None) -> np.ndarray | None:
@@ -245,12 +258,28 @@ class Excerpts(Dataset):
         return Mixture(sources.sum(0), sources, self.sample_rate, " + ".join(item.name for item in items))
 
 
-def _check_sum(mixture: np.ndarray, total: np.ndarray) -> None:
+def _level(mixture: np.ndarray, total: np.ndarray) -> float:
+    """The factor by which a sum of sources is louder in a mixture, where noise in it is not all that makes it so.
+
+    Raises:
+        ValueError: if hardly anything of the sources is in the mixture.
+    """
+    pairs = ((mixture, mixture), (mixture, total), (total, total))
+    energy, common, wanted = (float(np.vdot(one.astype(np.float64), other.astype(np.float64))) for one, other in pairs)
+    if wanted == 0:
+        return 1.0
+    gain = common / wanted
+    if gain <= 0 or gain * common < LEAST_SHARE * energy:
+        raise ValueError("nothing of its sources is in its mixture; give files that belong together")
+    return 1.0 if abs(20 * np.log10(gain)) < LEVEL_TOLERANCE_DB else gain
+
+
+def _check_sum(mixture: np.ndarray, total: np.ndarray, remedy: str) -> None:
     energy = float(np.square(mixture, dtype=np.float64).sum())
     difference = float(np.square(mixture - total, dtype=np.float64).sum())
     if difference > 10 ** (LARGEST_DIFFERENCE_DB / 10) * energy:
         level = 10 * np.log10(difference / max(energy, 1e-20))
         raise ValueError(
             f"its sources do not add up to its mixture: the difference is {level:.0f} dB beside the mixture, "
-            f"wanted {LARGEST_DIFFERENCE_DB:.0f} dB or less"
+            f"wanted {LARGEST_DIFFERENCE_DB:.0f} dB or less{remedy}"
         )
