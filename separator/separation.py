@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,11 @@ from separator.models import Replay
 from separator.pipeline import BLOCK, Separation, Spool
 from separator.stem_files import StemFiles
 from separator.stream import Stream
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # fraction of the recording done, seconds of it done, its seconds in all
 Callback = Callable[[float, float, float], None]
@@ -58,7 +62,7 @@ class FileResult:
             1 is certain.
         damage: what of the recording could not be read; empty if all of it was.
         work_seconds: time it took, reading and writing included.
-        peak_megabytes: most memory that this process has had so far.
+        peak_megabytes: most memory that this process has had so far; None where the system does not tell (Windows).
     """
 
     path: Path
@@ -76,7 +80,7 @@ class FileResult:
     joins: tuple[tuple[float, float], ...]
     damage: str
     work_seconds: float
-    peak_megabytes: float
+    peak_megabytes: float | None
 
     @property
     def real_time_factor(self) -> float:
@@ -106,7 +110,7 @@ class FileResult:
             "residual_db": round(self.residual_db, 1),
             "chunks": self.num_chunks,
             "joins": [{"at": round(at, 3), "confidence": round(sure, 3)} for at, sure in self.joins],
-            "peak_megabytes": round(self.peak_megabytes),
+            "peak_megabytes": None if self.peak_megabytes is None else round(self.peak_megabytes),
         }
         return report | ({"damage": self.damage} if self.damage else {})
 
@@ -304,6 +308,8 @@ class Separator:
         return self._estimator.estimate(mixture[None], mean, state)[0]
 
 
-def _peak_megabytes() -> float:
+def _peak_megabytes() -> float | None:
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kilobytes elsewhere
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -139,5 +139,9 @@ def give_up_standard_output() -> None:
 
 def _write_at(file: FileIO, place: int, data: bytes) -> None:
     while data:
-        written = os.pwrite(file.fileno(), data, place)
+        if hasattr(os, "pwrite"):
+            written = os.pwrite(file.fileno(), data, place)
+        else:  # Windows
+            file.seek(place)
+            written = file.write(data)
         place, data = place + written, data[written:]

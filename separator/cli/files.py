@@ -232,10 +232,11 @@ def _details(report: dict) -> str:
     rate = f"{report['sample_rate']} Hz"
     if report["model_sample_rate"] != report["sample_rate"]:
         rate += f" (resampled to {report['model_sample_rate']} Hz for the model, and back)"
+    memory = "" if report["peak_megabytes"] is None else f", at most {report['peak_megabytes']} MB"
     return (
         f"{report['seconds']:.1f} s, {report['channels']} channel(s), {rate}, {report['subtype']}; "
         f"{report['work_seconds']:.1f} s of work ({report['real_time_factor']:.4f} a second), "
-        f"{joined}, at most {report['peak_megabytes']} MB; active: {', '.join(report['active']) or 'none'}; "
+        f"{joined}{memory}; active: {', '.join(report['active']) or 'none'}; "
         f"in no stem: {report['residual_db']:.0f} dB"
     )
 
