@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from separator.errors import ConfigError
+from separator.errors import ConfigError, first_line
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -43,10 +43,27 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
-        raise ConfigError(
-            f"device {name!r} cannot be used here; expected auto, cpu, or cuda, cuda:1, mps where there is one"
-        ) from error
+        raise ConfigError(f"device {name!r} cannot be used: {_why_not(name, error)}") from error
     return device
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """Why torch does not take a device, and what to do."""
+    kind = name.partition(":")[0]
+    if kind == "cuda":
+        if not torch.backends.cuda.is_built():
+            return f"torch {torch.__version__} is built without CUDA; install one that is (see pytorch.org), or use cpu"
+        count = torch.cuda.device_count()
+        if not count:
+            return "torch is built with CUDA, but sees no GPU; see whether nvidia-smi lists one, or use cpu"
+        if name not in ("cuda", *(f"cuda:{number}" for number in range(count))):
+            return f"torch sees {count} GPU{'s' * (count > 1)}, cuda:0{f' to cuda:{count - 1}' * (count > 1)}"
+        return f"{first_line(error)}; use another GPU, or cpu"
+    if kind == "mps":
+        if not torch.backends.mps.is_built():
+            return f"torch {torch.__version__} is built without MPS, which is for macOS on Apple's processors; use cpu"
+        return "torch is built with MPS, but this machine has no GPU for it; use cpu"
+    return f"{first_line(error)}; expected auto, cpu, cuda, cuda:1 or mps"
 
 
 def computes_bfloat16(device: torch.device) -> bool:

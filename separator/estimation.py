@@ -55,9 +55,7 @@ class Estimator:
 
     @shifts.setter
     def shifts(self, shifts: int) -> None:
-        check_whole("shifts", shifts)
-        if shifts > 1 and self.net.can_stream:
-            raise ConfigError(f"shifts={shifts}: a model that can stream hears a recording once; leave shifts at 1")
+        check_shifts(self.net, shifts)
         self._shifts = shifts
 
     def __call__(self, chunks: Sequence[Tensor]) -> list[Tensor]:
@@ -119,6 +117,13 @@ class Estimator:
             raise AudioError(
                 f"the recording has {count} channels, the model {model} separates {wanted} or 1; mix them down first"
             )
+
+
+def check_shifts(net: ConvTasNet, shifts: int) -> None:
+    """Raises `ConfigError` for a number of shifts that a network cannot have."""
+    check_whole("shifts", shifts)
+    if shifts > 1 and net.can_stream:
+        raise ConfigError(f"shifts={shifts}: a model that can stream hears a recording once; leave shifts at 1")
 
 
 def fit_levels(stems: Tensor, mixture: Tensor, may_be_inverted: bool = False) -> Tensor:

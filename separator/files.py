@@ -35,11 +35,13 @@ class Together:
 
     Attributes:
         hidden: each path -> where to write for it.
+        kept: paths of the files that were there and stayed.
     """
 
     def __init__(self, paths: Iterable[Path], overwrite: bool = True, keep: bool = False) -> None:
         self._paths, self._overwrite, self._keep = list(paths), overwrite, keep
         self.hidden: dict[Path, Path] = {}
+        self.kept: list[Path] = []
         self._made: list[Path] = []
 
     def __enter__(self) -> Together:
@@ -69,9 +71,9 @@ class Together:
             if self._overwrite:
                 _replace_all(self.hidden)
             else:
-                _name_all(self.hidden, self._keep)
-        kept, self.hidden, self._made = self.hidden, {}, []
-        for hidden in kept.values():
+                self.kept = _name_all(self.hidden, self._keep)
+        left, self.hidden, self._made = self.hidden, {}, []
+        for hidden in left.values():
             hidden.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
@@ -91,9 +93,10 @@ def write_together(writes: Mapping[Path, Write]) -> None:
         together.appear()
 
 
-def _name_all(hidden: Mapping[Path, Path], keep: bool) -> None:
-    """Gives new files their names, all or none. With `keep`, names that are taken are left out."""
+def _name_all(hidden: Mapping[Path, Path], keep: bool) -> list[Path]:
+    """Gives new files their names, all or none. With `keep`, names that are taken are left out, and returned."""
     named: list[Path] = []
+    taken: list[Path] = []
     try:
         for path, source in hidden.items():
             try:
@@ -101,12 +104,14 @@ def _name_all(hidden: Mapping[Path, Path], keep: bool) -> None:
             except FileExistsError:
                 if not keep:
                     raise
+                taken.append(path)
             else:
                 named.append(path)
     except BaseException:
         for path in named:
             path.unlink()
         raise
+    return taken
 
 
 def _replace_all(hidden: Mapping[Path, Path]) -> None:

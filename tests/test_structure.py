@@ -33,9 +33,10 @@ ALLOWED = {
     "stem_files": {"audio", "errors", "files", "wav"},
     "estimation": {"devices", "errors", "models", "objectives"},
     "pipeline": {"chunks", "errors", "estimation", "speakers", "stream"},
+    "file_result": set(),
     "separation": {
-        "audio", "devices", "errors", "estimation", "models", "pipeline", "readers", "stem_files", "stem_paths",
-        "stream", "zoo",
+        "audio", "devices", "errors", "estimation", "file_result", "models", "pipeline", "readers", "stem_files",
+        "stem_paths", "stream", "zoo",
     },
     "lanes": {"readers"},
     "player": {"lanes"},
@@ -47,7 +48,7 @@ ALLOWED = {
     "export": {"errors", "files", "models", "zoo"},
     "average": {"checkpoint", "errors", "models", "zoo"},
     "publish": {"checkpoint", "errors", "files", "models", "zoo"},
-    "fleet": {"errors", "files", "inputs", "separation", "stem_paths", "zoo"},
+    "fleet": {"errors", "estimation", "files", "inputs", "separation", "stem_paths", "zoo"},
     "cli": {
         "audio", "errors", "fleet", "inputs", "live", "separation", "separation_page", "signals", "sinks", "sources",
         "stem_files", "stem_paths", "zoo",

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-
 from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np

@@ -33,7 +33,7 @@ TICK_SECONDS = 0.3
 # Pieces of a recording: what `separate` takes, within what keeps memory bounded and a stop button quick.
 SEGMENTS, OVERLAPS, SHIFTS = (1.0, 60.0), (0.0, 0.75), (1, 16)
 WORKING = '<progress aria-label="Working"></progress>'
-FORMATS = {"WAV": "wav", "FLAC": "flac", "Ogg Vorbis": "ogg"}
+FORMATS = {"WAV": "wav", "FLAC": "flac", "Ogg Vorbis": "ogg", "MP3": "mp3"}
 DEPTHS = {"as the recording": None, "24 bit": "PCM_24", "32-bit float": "FLOAT"}
 EXAMPLE, MICROPHONE = "example.wav", "microphone.wav"
 
@@ -240,6 +240,11 @@ class Visit:
         choice = self.site.choice(model)
         if shifts > 1 and choice.can_stream:
             raise ConfigError(f"{choice.name} hears a recording once: leave Shifts at 1, or choose another model.")
+        if choice.can_stream and (segment, overlap) != (SEGMENT_SECONDS, OVERLAP):
+            raise ConfigError(
+                f"{choice.name} takes a recording without pieces: leave Segment at {SEGMENT_SECONDS:g} and Overlap at "
+                f"{OVERLAP:g}, or choose another model."
+            )
         return Options(choice.model, segment, overlap, shifts, extension, subtype)
 
     def _shown(self, job: Job) -> str:
