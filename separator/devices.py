@@ -41,7 +41,7 @@ def find_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()  # "meta" gives nothing back
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
         raise ConfigError(f"device {name!r} cannot be used: {_why_not(name, error)}") from error
     return device

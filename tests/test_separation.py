@@ -447,8 +447,8 @@ def test_formats_of_stems(tiny, tmp_path, two_voices, extension, subtype, expect
 
 def test_another_format_is_refused(tiny, tmp_path):
     path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
-    with pytest.raises(ConfigError, match="stems are written as wav, flac, ogg"):
-        tiny.separate_file(path, tmp_path / "stems", extension="mp3")
+    with pytest.raises(ConfigError, match="stems are written as wav, flac, ogg, mp3"):
+        tiny.separate_file(path, tmp_path / "stems", extension="wma")
     assert not (tmp_path / "stems").exists()
 
 
