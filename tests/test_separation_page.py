@@ -95,7 +95,11 @@ def test_it_is_for_files_on_this_machine(others, mix, capsys):
 
 @pytest.mark.parametrize(
     ("rate", "channels", "heard"),
-    [(8000, 9, "the mean of the 9 channels"), (1_000_000, 1, "at 48000 Hz"), (700_000, 9, "the mean of the 9 channels at 48000 Hz")],
+    [
+        (8000, 9, "the mean of the 9 channels"),
+        (1_000_000, 1, "at 48000 Hz"),
+        (700_000, 9, "the mean of the 9 channels at 48000 Hz"),
+    ],
 )
 def test_recordings_that_browsers_would_not_play(tiny_checkpoint, tmp_path, capsys, rate, channels, heard):
     samples = 0.1 * np.random.default_rng(0).standard_normal((int(1.5 * rate), channels))

@@ -208,7 +208,10 @@ class Worker:
             self.after(job, outcome)
         except Exception as error:
             outcome = _failed(outcome.recording, error)
-            self.after(job, outcome)
+            try:
+                self.after(job, outcome)
+            except Exception:  # the page then says that it failed, without why
+                LOG.exception("an outcome is not shown")
         job.outcomes.append(outcome)
 
     def _separate(self, job: Job, recording: Recording, number: int) -> Outcome:

@@ -202,7 +202,10 @@ class Visit:
             self.site.store.discard(folder)
             yield _note(html.escape(str(error)), "alert"), "", *_buttons(True)
             return
-        self.jobs = {name: other for name, other in self.jobs.items() if other.folder.exists()} | {visitor: job}
+        for name, other in list(self.jobs.items()):  # others leave meanwhile, in other threads
+            if not other.folder.exists():
+                self.jobs.pop(name, None)
+        self.jobs[visitor] = job
         try:
             told, finished = "", -1
             while not job.is_finished:
@@ -248,7 +251,7 @@ class Visit:
         return Options(choice.model, segment, overlap, shifts, extension, subtype)
 
     def _shown(self, job: Job) -> str:
-        shelves = self.site.shelves.get(job.folder.name, [])
+        shelves = self.site.shelved(job.folder.name)
         parts = [shelf.page for shelf in shelves]
         if job.is_finished and any(shelf.stems for shelf in shelves):
             parts.append(save_all(job.folder))
@@ -261,7 +264,7 @@ def progress(site: Site, job: Job) -> str:
     if job.state is State.STOPPED:
         return _note("Stopped. What was not finished is not kept.")
     if job.state is State.DONE:
-        failed = sum(outcome.result is None for outcome in job.outcomes)
+        failed = count - sum(outcome.result is not None for outcome in job.outcomes)
         if failed:
             text = "This could not be separated:" if count == 1 else f"{failed} of {count} could not be separated."
             return _note(text, "alert")
