@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -13,6 +15,8 @@ from separator.errors import ConfigError, first_line
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+# Set in a process that was forked from one that had computed.
+_FORKED = threading.Event()
 
 
 def independent(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -33,6 +37,26 @@ def independent(function: Callable[Arguments, Result]) -> Callable[Arguments, Re
             return function(*args, **kwargs)
 
     return inside
+
+
+@functools.cache
+def survive_forks() -> None:
+    """Lets processes that are forked from this one compute, with one thread; once for all.
+
+    Of the threads that OpenMP started, a forked process has none, and would wait for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def is_forked() -> bool:
+    """Whether this process was forked from one that had computed."""
+    return _FORKED.is_set()
+
+
+def _after_fork() -> None:
+    torch.set_num_threads(1)
+    _FORKED.set()
 
 
 def find_device(name: str) -> torch.device:

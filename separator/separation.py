@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from separator import audio, readers, stem_paths, zoo
+from separator import audio, devices, readers, stem_paths, zoo
 from separator.audio import Waveform
 from separator.devices import independent
 from separator.errors import ConfigError, check_number, check_whole
@@ -58,7 +58,8 @@ class Separator:
         overlap: fraction of it that neighbouring pieces share; 0.25 if None. Likewise.
         callback: called after each piece with the fraction of the recording done, the seconds of it
             done and its seconds in all. An exception raised by it ends the separation, of which nothing stays.
-        threads: processor threads of torch in this process, for all that it computes; as they are if None.
+        threads: processor threads of torch in this process, for all that it computes; as they are if None. Only 1 in a
+            process that was forked from one that had a `Separator`.
 
     Raises:
         ConfigError: for an unknown name, device or precision, or a number that cannot be.
@@ -91,6 +92,14 @@ class Separator:
         self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
         self._overlap = OVERLAP if overlap is None else overlap
         self.callback = callback
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, to which the callback belongs too; what streams have recorded does not."""
+        return {name: value for name, value in vars(self).items() if name != "_live"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._live = Replay(self.net, self._step)
 
     @property
     def device(self) -> torch.device:
@@ -287,6 +296,11 @@ def check_pieces(net: ConvTasNet, segment_seconds: float | None, overlap: float 
 def check_threads(threads: int) -> None:
     """Raises `ConfigError` for a number of threads that cannot be."""
     check_whole("threads", threads)
+    if threads > 1 and devices.is_forked():
+        raise ConfigError(
+            f"threads={threads}: this process was forked from one that had computed, and has 1; start it by spawn or "
+            "forkserver instead"
+        )
     if threads > MOST_THREADS:
         raise ConfigError(f"threads must be at most {MOST_THREADS}, got {threads}; as many as there are cores are best")
 
