@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
 
+from separator import mp3_header
 from separator.audio import DEFAULT_SUBTYPE
 from separator.errors import AudioError
-from separator.recording import BLOCK, Note, Recording
+from separator.recording import BLOCK, MAX_GAP, TIME_TOLERANCE, UNTIMED, Note, Recording
 
-# Formats without an index. What ffmpeg calls their duration is a guess from the first bit rate.
-UNTIMED = ("aac", "ac3", "eac3", "amr", "dts", "loas", "mp3", "mpeg", "truehd")
-# Seconds by which times in a container may be wrong, and the longest gap that is filled with silence.
-TIME_TOLERANCE, MAX_GAP = 0.1, 60.0
 # No packet of audio is as long as this.
 MAX_PACKET_SECONDS = 10.0
 # Packets in a row that cannot be decoded, after which decoding ends.
@@ -26,6 +22,8 @@ MAX_ERRORS = 200
 LOSSLESS = ("pcm_", "flac", "alac", "ape", "tta", "wavpack", "wmalossless", "mlp", "truehd", "shorten", "tak")
 # ffmpeg's name of a sample format, without the p of planar ones -> libsndfile's. libsndfile has no 64-bit integers.
 LOSSLESS_SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "flt": "FLOAT", "dbl": "DOUBLE"}
+# Samples behind those that an MP3 header counts, which may be an encoder's padding.
+MAX_PADDING = 3 * 1152
 # AV_DISPOSITION_ATTACHED_PIC: a cover, not a film.
 ATTACHED_PICTURE = 0x400
 # Packets with one of these are headers of a joined file, not sound.
@@ -52,10 +50,9 @@ class AvRecording(Recording):
         super().__init__(path, pipe)
         if pipe is not None:
             pipe.seek(0)
+        # Text in containers is of any encoding.
+        self._container = container = av.open(pipe or str(path), metadata_errors="replace")
         try:
-            # Text in containers is of any encoding.
-            opened = av.open(pipe or str(path), metadata_errors="replace")
-            self._container = container = self._resources.enter_context(opened)
             self._track = self._choose(container.streams, audio_track)
             codec = self._track.codec_context
             if codec.format is None or not codec.channels:
@@ -63,9 +60,11 @@ class AvRecording(Recording):
                     f"{path}: its audio track cannot be decoded ({codec.name}); expected one that ffmpeg knows"
                 )
         except BaseException:
-            self._resources.close()
+            container.close()
             raise
-        self.sample_rate, self.file_channels = sample_rate or codec.sample_rate, codec.channels
+        self._resources.enter_context(container)
+        self._rate, self.file_channels = codec.sample_rate, codec.channels
+        self.sample_rate = sample_rate or self._rate
         self._may_pause = container.format.name.startswith("matroska")
         lossless = codec.name.startswith(LOSSLESS)
         self.subtype = LOSSLESS_SUBTYPES[codec.format.packed.name] if lossless else DEFAULT_SUBTYPE
@@ -96,7 +95,8 @@ class AvRecording(Recording):
         """Length that the file states for the track."""
         container, track = self._container, self._track
         if container.format.name == "mp3":
-            return None if self._mp3_frames() is None or not track.duration else float(track.duration * track.time_base)
+            header = self._mp3_header()
+            return None if header is None else header.num_samples(self._rate) / self._rate
         if container.format.name.startswith(UNTIMED):
             return None
         if track.duration:
@@ -106,14 +106,13 @@ class AvRecording(Recording):
             return container.duration / 1e6
         return None
 
-    def _mp3_frames(self) -> int | None:
-        """Number of frames in the Xing header of an MP3 file; without it the length is not known."""
+    def _mp3_header(self) -> mp3_header.Mp3Header | None:
         if self._pipe is None:
             with self.path.open("rb") as file:
-                return _xing_frames(file)
+                return mp3_header.read(file)
         place = self._pipe.tell()
         try:
-            return _xing_frames(self._pipe)
+            return mp3_header.read(self._pipe)
         finally:
             self._pipe.seek(place)
 
@@ -139,6 +138,26 @@ class AvRecording(Recording):
             done = max(0, done - portion.shape[1])
 
     def _decode(self) -> Iterator[np.ndarray]:
+        portions = self._decode_all()
+        return self._without_padding(portions) if self._container.format.name == "mp3" else portions
+
+    def _without_padding(self, portions: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Leaves out a few samples behind those that an MP3 header counts: its encoder filled up the last frames."""
+        done = 0
+        behind: list[np.ndarray] = []
+        for portion in portions:
+            missing = portion.shape[1] if self.promised is None else max(0, self.promised - done)
+            done += portion.shape[1]
+            if portion[:, :missing].size:
+                yield portion[:, :missing]
+            behind.append(portion[:, missing:])
+            if done - (self.promised or 0) > MAX_PADDING:  # then it counts too few
+                yield from behind
+                behind.clear()
+        if self.damage:
+            yield from behind
+
+    def _decode_all(self) -> Iterator[np.ndarray]:
         """Replaces what cannot be decoded with silence, as long as the next packet's time says."""
         layout = self._track.codec_context.layout
         # Also for files whose rate or channels change in the middle.
@@ -225,22 +244,3 @@ def _listed(tracks: list[Any]) -> str:
     """Numbers of audio tracks, with their titles or languages."""
     names = [track.metadata.get("title") or track.metadata.get("language", "").replace("und", "") for track in tracks]
     return ", ".join(f"{number}{name and f' ({name})'}" for number, name in enumerate(names, 1))
-
-
-def _xing_frames(file: BinaryIO) -> int | None:
-    """Number of frames that an MP3 file's Xing header states; None if it has none. http://gabriel.mp3-tech.org/mp3infotag.html"""
-    file.seek(0)
-    head = file.read(10)
-    start = 0
-    if head.startswith(b"ID3"):
-        size = 0
-        for byte in head[6:10]:
-            size = size << 7 | byte & 0x7F
-        start = size + 10
-    file.seek(start)
-    first_frame = file.read(4096)
-    places = [place for place in (first_frame.find(b"Xing"), first_frame.find(b"Info")) if place >= 0]
-    if not places or len(first_frame) < min(places) + 12:
-        return None
-    flags, frames = struct.unpack(">II", first_frame[min(places) + 4 : min(places) + 12])
-    return frames if flags & 1 else None

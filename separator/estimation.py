@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separator.devices import computes_bfloat16, find_device
+from separator.devices import computes_bfloat16, find_device, survive_forks
 from separator.errors import AudioError, ConfigError, check_whole, choose
 from separator.models import ConvTasNet, FastConvTasNet, State, fast
 from separator.models.polarity import polarity, signs
@@ -45,9 +46,19 @@ class Estimator:
         self.precision = choose("precision", precision, PRECISIONS) or _fastest_precision(net, self.device)
         self.shifts = shifts
         self.batch = GPU_BATCH if self.device.type == "cuda" else 1
-        self._whole: ConvTasNet | FastConvTasNet = self.net
-        if fast.suits(net):
-            self._whole = net.fast(self.precision)
+        self._whole = self._fastest_form()
+        survive_forks()
+
+    def _fastest_form(self) -> ConvTasNet | FastConvTasNet:
+        return self.net.fast(self.precision) if fast.suits(self.net) else self.net
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the fast form is the processor's own, and is made again."""
+        return {name: value for name, value in vars(self).items() if name != "_whole"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._whole = self._fastest_form()
 
     @property
     def shifts(self) -> int:
@@ -56,9 +67,7 @@ class Estimator:
 
     @shifts.setter
     def shifts(self, shifts: int) -> None:
-        check_whole("shifts", shifts)
-        if shifts > 1 and self.net.can_stream:
-            raise ConfigError(f"shifts={shifts}: a model that can stream hears a recording once; leave shifts at 1")
+        check_shifts(self.net, shifts)
         self._shifts = shifts
 
     def __call__(self, chunks: Sequence[Tensor]) -> list[Tensor]:
@@ -138,6 +147,13 @@ class Estimator:
             raise AudioError(
                 f"the recording has {count} channels, the model {model} separates {wanted} or 1; mix them down first"
             )
+
+
+def check_shifts(net: ConvTasNet, shifts: int) -> None:
+    """Raises `ConfigError` for a number of shifts that a network cannot have."""
+    check_whole("shifts", shifts)
+    if shifts > 1 and net.can_stream:
+        raise ConfigError(f"shifts={shifts}: a model that can stream hears a recording once; leave shifts at 1")
 
 
 def fit_levels(stems: Tensor, mixture: Tensor, may_be_inverted: bool = False) -> Tensor:

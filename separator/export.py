@@ -171,8 +171,11 @@ def main() -> int:
     parser.add_argument("model", help="a model's name, checkpoint or training run")
     parser.add_argument("file", type=Path, help="the ONNX file to write")
     parser.add_argument("--stream", action="store_true", help="in blocks, with its memory as inputs and outputs")
+    parser.add_argument("-f", "--force", action="store_true", help="replace a file that is already there")
     options = parser.parse_args()
     try:
+        if options.file.exists() and not options.force:
+            raise ConfigError(f"{options.file}: already exists; use -f to replace it, or another name")
         export(zoo.load(options.model), options.file, options.stream)
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
+import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 Write = Callable[[Path], object]
+# Bytes that any file system takes in a name. A hidden name is no longer than this, or than the name that it stands for.
+SHORT_NAME = 64
+RANDOM_LETTERS, DIGEST_LETTERS = 8, 8
 
 
 class Together:
@@ -23,14 +31,17 @@ class Together:
     Args:
         paths: where they will be.
         overwrite: whether they may replace files that are there then.
+        keep: whether files that are there then stay, and only the others appear.
 
     Attributes:
         hidden: each path -> where to write for it.
+        kept: paths of the files that were there and stayed.
     """
 
-    def __init__(self, paths: Iterable[Path], overwrite: bool = True) -> None:
-        self._paths, self._overwrite = list(paths), overwrite
+    def __init__(self, paths: Iterable[Path], overwrite: bool = True, keep: bool = False) -> None:
+        self._paths, self._overwrite, self._keep = list(paths), overwrite, keep
         self.hidden: dict[Path, Path] = {}
+        self.kept: list[Path] = []
         self._made: list[Path] = []
 
     def __enter__(self) -> Together:
@@ -47,26 +58,23 @@ class Together:
         return self
 
     def appear(self) -> None:
-        """Gives the files their names. Raises `FileExistsError` if one is there that may not be replaced."""
+        """Gives the files their names, or leaves everything as it was.
+
+        Raises:
+            FileExistsError: if a file is there that may neither be replaced nor stay.
+        """
         for hidden in self.hidden.values():
             _flush(hidden)
-            make_readable(hidden)
-        named: list[Path] = []
         with contextlib.ExitStack() as stack:
             for folder in sorted({path.parent for path in self.hidden}):
                 stack.enter_context(_locked(folder))
-            try:
-                for path, hidden in self.hidden.items():
-                    if self._overwrite:
-                        hidden.replace(path)
-                    else:
-                        name_new(hidden, path)
-                        named.append(path)
-            except BaseException:
-                for path in named:
-                    path.unlink()
-                raise
-        self.hidden, self._made = {}, []
+            if self._overwrite:
+                _replace_all(self.hidden)
+            else:
+                self.kept = _name_all(self.hidden, self._keep)
+        left, self.hidden, self._made = self.hidden, {}, []
+        for hidden in left.values():
+            hidden.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
         for hidden in self.hidden.values():
@@ -83,6 +91,62 @@ def write_together(writes: Mapping[Path, Write]) -> None:
         for path, write in writes.items():
             write(together.hidden[path])
         together.appear()
+
+
+def _name_all(hidden: Mapping[Path, Path], keep: bool) -> list[Path]:
+    """Gives new files their names, all or none. With `keep`, names that are taken are left out, and returned."""
+    named: list[Path] = []
+    taken: list[Path] = []
+    try:
+        for path, source in hidden.items():
+            try:
+                name_new(source, path)
+            except FileExistsError:
+                if not keep:
+                    raise
+                taken.append(path)
+            else:
+                named.append(path)
+    except BaseException:
+        for path in named:
+            path.unlink()
+        raise
+    return taken
+
+
+def _replace_all(hidden: Mapping[Path, Path]) -> None:
+    """Gives files their names, all or none. The old files are put back if one cannot be replaced."""
+    aside: dict[Path, Path] = {}
+    new: list[Path] = []
+    try:
+        for path, source in hidden.items():
+            # A single rename is all or nothing by itself.
+            if len(hidden) > 1 and os.path.lexists(path):
+                aside[path] = _hidden_name(path)
+                _put_aside(path, aside[path])
+            source.replace(path)
+            if path not in aside:
+                new.append(path)
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        for path, old in aside.items():
+            with contextlib.suppress(OSError):
+                old.replace(path)
+                old.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+        raise
+    for old in aside.values():
+        old.unlink(missing_ok=True)
+
+
+def _put_aside(path: Path, old: Path) -> None:
+    """Gives a file a second name; the only one where the file system has no hard links."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        os.link(path, old, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        path.rename(old)
 
 
 def name_new(hidden: Path, path: Path) -> None:
@@ -102,6 +166,9 @@ def name_new(hidden: Path, path: Path) -> None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps others who do so out of a folder, so that the files of two runs are not mixed."""
+    if fcntl is None:
+        yield
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -113,25 +180,46 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _flush(path: Path) -> None:
     """To the disk itself: a file whose name got there before its content would be empty after a power failure."""
-    with path.open("rb") as file:
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing
         os.fsync(file.fileno())
 
 
 def open_beside(path: Path) -> tuple[int, Path]:
-    """A new file with a hidden name beside `path`, to be renamed when it may be seen: its handle and its path."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    return handle, Path(name)
+    """A new file with a hidden name beside `path`, to be renamed when it may be seen: its handle and its path.
+
+    It has the permissions of any new file. The system applies the umask, which a process cannot read without changing
+    it for all of its threads.
+    """
+    while True:
+        hidden = _hidden_name(path)
+        try:
+            return os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), hidden
+        except FileExistsError:
+            continue
 
 
 def remove_unfinished(path: Path) -> None:
     """Removes what a process that was killed had begun to write in the place of `path`."""
-    for temporary in path.parent.glob(f".{glob.escape(path.stem)}.*{glob.escape(path.suffix)}"):
+    begin = glob.escape(_hidden_begin(path))
+    for temporary in path.parent.glob(f"{begin}*{glob.escape(path.suffix)}"):
         temporary.unlink(missing_ok=True)
 
 
-def make_readable(path: Path) -> None:
-    """Gives a file the permissions of any new file: `tempfile` makes them for their owner's eyes only."""
-    path.chmod(0o666 & ~_umask())
+def _hidden_name(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else has, with the same suffix."""
+    return path.with_name(_hidden_begin(path) + secrets.token_hex(RANDOM_LETTERS // 2) + path.suffix)
+
+
+def _hidden_begin(path: Path) -> str:
+    """What all hidden names for `path` begin with. A long name is cut, and a digest stands for the rest."""
+    longest = max(SHORT_NAME, len(os.fsencode(path.name)))
+    room = longest - len(os.fsencode(path.suffix)) - RANDOM_LETTERS - len("..")
+    if len(os.fsencode(path.stem)) <= room:
+        return f".{path.stem}."
+    stem, digest = path.stem, hashlib.sha256(os.fsencode(path.name)).hexdigest()[:DIGEST_LETTERS]
+    while stem and len(os.fsencode(stem)) + len(digest) + 1 > room:
+        stem = stem[:-1]
+    return f".{stem}-{digest}."
 
 
 def make_folder(folder: Path) -> list[Path]:
@@ -150,9 +238,3 @@ def remove_empty(made: list[Path]) -> None:
     for folder in reversed(made):
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

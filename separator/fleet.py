@@ -14,7 +14,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class Job:
     extension: str
     subtype: str | None
     overwrite: bool
+    bitrate: int | None = None
 
 
 def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
@@ -59,9 +60,15 @@ def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
     return inputs.told_apart(items)
 
 
-def sources_of(model: str) -> tuple[str, ...]:
-    """Names of a model's stems."""
-    return zoo.load(model).sources
+def sources_of(model: str, settings: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Names of a model's stems. Raises `ConfigError` for arguments of `Separator` that the model does not take."""
+    from separator.estimation import check_shifts
+    from separator.separation import check_pieces
+
+    net, settings = zoo.load(model), settings or {}
+    check_pieces(net, settings.get("segment_seconds"), settings.get("overlap"))
+    check_shifts(net, settings.get("shifts", 1))
+    return net.sources
 
 
 def is_url(name: str) -> bool:
@@ -82,14 +89,15 @@ def run(items: Sequence[Item], job: Job, workers: int | None = None, cores: int 
         ConfigError: if Ray is missing.
         FleetError: if the workers cannot go on.
     """
-    there = None if job.overwrite else _existing(job.out)
+    there = (lambda _: False) if job.overwrite else _existing(job.out)
     left = []
     for item in items:
         names = _stem_names(job, item)
-        if there is not None and all(map(there, names.values())):
+        kept = [name for name, path in names.items() if there(path)]
+        if len(kept) == len(names):
             yield {"path": str(item.path), "status": "skipped", "stems": names}
         else:
-            left.append({"path": str(item.path), "track": item.track})
+            left.append({"path": str(item.path), "track": item.track, "kept": json.dumps(kept)})
     if not left:
         return
     ray = _ray()
@@ -120,20 +128,21 @@ class Ledger:
     """What is done, and how often what is not was tried; one for all workers, in a process of its own."""
 
     def __init__(self) -> None:
-        self._reports: dict[str, str] = {}
-        self._attempts: Counter[str] = Counter()
+        # By path and track: a list may name a recording under several.
+        self._reports: dict[tuple[str, str], str] = {}
+        self._attempts: Counter[tuple[str, str]] = Counter()
 
-    def begin(self, path: str) -> str | None:
+    def begin(self, path: str, track: str = "") -> str | None:
         """The report of a recording that is done, or was tried too often; None if it is to be done."""
-        self._attempts[path] += 1
-        if path not in self._reports and self._attempts[path] > ATTEMPTS:
+        self._attempts[path, track] += 1
+        if (path, track) not in self._reports and self._attempts[path, track] > ATTEMPTS:
             error = f"{path}: {ATTEMPTS} workers were killed while they separated it; is there too little memory?"
-            self.finish(path, json.dumps({"path": path, "status": "failed", "error": error}))
-        return self._reports.get(path)
+            self.finish(path, json.dumps({"path": path, "status": "failed", "error": error}), track)
+        return self._reports.get((path, track))
 
-    def finish(self, path: str, report: str) -> None:
+    def finish(self, path: str, report: str, track: str = "") -> None:
         """Keeps a report."""
-        self._reports[path] = report
+        self._reports[path, track] = report
 
 
 class Worker:
@@ -150,25 +159,26 @@ class Worker:
         self._wait, self._ledger = ray.get, ledger
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """A batch of `path` and `track` -> `report`, as JSON."""
-        return {"report": [self._once(*map(str, row)) for row in zip(batch["path"], batch["track"], strict=True)]}
+        """A batch of `path`, `track` and `kept`, names of stems that were there (JSON) -> `report`, as JSON."""
+        rows = zip(*(map(str, batch[name]) for name in ("path", "track", "kept")), strict=True)
+        return {"report": [self._once(path, track, json.loads(kept)) for path, track, kept in rows]}
 
-    def _once(self, path: str, track: str) -> str:
-        report = self._wait(self._ledger.begin.remote(path))
+    def _once(self, path: str, track: str, kept: Collection[str]) -> str:
+        report = self._wait(self._ledger.begin.remote(path, track))
         if report is None:
-            report = json.dumps(self._separate(path, track))
-            self._wait(self._ledger.finish.remote(path, report))
+            report = json.dumps(self._separate(path, track, kept))
+            self._wait(self._ledger.finish.remote(path, report, track))
         return report
 
-    def _separate(self, path: str, track: str) -> dict:
+    def _separate(self, path: str, track: str, kept: Collection[str]) -> dict:
         try:
-            return self._report(path, track)
+            return self._report(path, track, kept)
         except SeparatorError as error:
             return {"path": path, "status": "failed", "error": str(error)}
         except Exception as error:  # one recording's bug or driver's failure must not end the others
             return {"path": path, "status": "failed", "error": f"{path}: {type(error).__name__}: {error}"}
 
-    def _report(self, path: str, track: str) -> dict:
+    def _report(self, path: str, track: str, kept: Collection[str]) -> dict:
         job = self.job
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / Path(path).name if is_url(path) else Path(path)
@@ -178,15 +188,25 @@ class Worker:
             names = stem_paths.fill_in(self.separator.sources, out, job.filename, track, job.extension)
             for stem in names.values():
                 files.remove_unfinished(stem)  # of a worker that was killed at it
-            # What is there by now comes from a worker that was killed before it could tell.
+            # What a worker that was killed has written is whole, and the same.
             result = self.separator.separate_file(
-                local, out, job.filename, job.extension, job.subtype, overwrite=True, track=track
+                local,
+                out,
+                job.filename,
+                job.extension,
+                job.subtype,
+                overwrite=job.overwrite,
+                track=track,
+                keep_existing=not job.overwrite,
+                bitrate=job.bitrate,
             )
             report = result.report() | {"path": path}
             if is_url(job.out):
                 report["stems"] = {name: _joined(job.out, stem, out) for name, stem in result.paths.items()}
                 for name, stem in result.paths.items():
-                    _put(stem, report["stems"][name])
+                    if name not in kept:  # what has come since may be half of what a worker sent that was killed
+                        _put(stem, report["stems"][name])
+                report |= {"kept": list(kept)} if kept else {}
             return report
 
 

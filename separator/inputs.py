@@ -6,9 +6,10 @@ import csv
 import glob
 import json
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 from pathlib import Path
 
 from separator.errors import AudioError, ConfigError, reason
@@ -41,23 +42,45 @@ class Item:
     channels: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """An item, and whether a list gave it its track."""
+
+    item: Item
+    is_given: bool = False
+
+
 def find(names: Sequence[str], lists: Sequence[Path] = (), out: Path | None = None) -> list[Item]:
-    """The recordings that are meant, each once, in a fixed order.
+    """The recordings that are meant, each once, in a fixed order; more than once where lists give it several tracks.
 
     Args:
         names: files; folders, of which everything is taken at any depth; patterns such as `calls/**/*.wav`.
-        lists: files with names in them, relative to their folder: one in a line; CSV with a column `path` and, if
-            you like, `track`; or JSONL with these fields.
+        lists: files with names of recordings and folders, relative to their own folder. One name in a line, perhaps in
+            quotes, with comments behind `#`; CSV or TSV with a column `path` and, if you like, `track`; or JSONL with
+            these fields.
         out: a folder that is left out, since there the stems are.
 
     Raises:
         AudioError: for a folder or pattern with nothing in it.
         ConfigError: for a list that cannot be read, or two recordings whose stems would have the same names.
     """
-    items = [item for name in names for item in _named(name, out)]
-    items += [item for path in lists for item in _listed(path)]
-    unique = list({os.path.abspath(item.path): item for item in items}.values())  # noqa: PTH100 - no links followed
-    return told_apart(unique)
+    found = [_Found(item) for name in names for item in _named(name, out)]
+    found += [one for path in lists for one in _listed(path, out)]
+    return told_apart(_each_once(found))
+
+
+def _each_once(found: Iterable[_Found]) -> list[Item]:
+    """Each recording once, or once for each track that lists give it."""
+    recordings: dict[str, dict[str | None, Item]] = defaultdict(dict)
+    for one in found:
+        place = os.path.abspath(one.item.path)  # noqa: PTH100 - no links followed
+        recordings[place][one.item.track if one.is_given else None] = one.item
+    return [
+        item
+        for tracks in recordings.values()
+        for track, item in tracks.items()
+        if track is not None or len(tracks) == 1
+    ]
 
 
 def _named(name: str, out: Path | None) -> Iterator[Item]:
@@ -69,7 +92,7 @@ def _named(name: str, out: Path | None) -> Iterator[Item]:
                 f"{path}: the stems would lie among the recordings and be separated themselves the next time; "
                 f"choose another --out, such as {path / 'stems'}"
             )
-        found = _in_folder(path, path.rglob("*"), out)
+        found = _in_folder(path, _below(path), out)
         yield from some(found, name)
     elif glob.has_magic(name) and not os.path.exists(path):  # noqa: PTH110
         fixed = Path(*_until_magic(path.parts))
@@ -82,16 +105,31 @@ def _named(name: str, out: Path | None) -> Iterator[Item]:
 
 
 def _in_folder(folder: Path, paths: Iterable[Path], out: Path | None, any_suffix: bool = False) -> list[Item]:
-    own = None if out is None else out.resolve()
-    below = own is not None and folder.resolve() in own.parents
+    own, root = None if out is None else out.resolve(), folder.resolve()
+    # Where the recordings lie in the folder for stems, that is no reason to leave them out.
+    is_around = own is None or own == root or own in root.parents
     items = []
     for path in sorted(paths):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not path.is_file() or not (any_suffix or path.suffix.lower() in SUFFIXES):
             continue
-        if not below or own not in path.resolve().parents:
+        if is_around or own not in path.resolve().parents:
             items.append(Item(path, path.relative_to(folder).with_suffix("").as_posix()))
     return items
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files at any depth, also behind links to folders. Each folder is taken once, so that links may form circles."""
+    seen: set[str] = set()
+    links = deque([str(folder)])
+    while links:
+        for root, folders, names in os.walk(links.popleft()):
+            place = os.path.realpath(root)
+            folders[:] = [name for name in folders if not name.startswith(".") and place not in seen]
+            links += [path for name in folders if os.path.islink(path := os.path.join(root, name))]  # noqa: PTH114, PTH118
+            if place not in seen:
+                yield from (Path(root, name) for name in names)
+            seen.add(place)
 
 
 def _until_magic(parts: Sequence[str]) -> Iterator[str]:
@@ -101,28 +139,35 @@ def _until_magic(parts: Sequence[str]) -> Iterator[str]:
         yield part
 
 
-def _listed(path: Path) -> Iterator[Item]:
+def _listed(path: Path, out: Path | None) -> Iterator[_Found]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(path, file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
-            f"{path}: cannot be read as a list ({reason(error)}); expected a path in each line, or CSV or JSONL with "
-            "a column path"
+            f"{path}: cannot be read as a list ({reason(error)}); expected a path in each line, or CSV, TSV or JSONL "
+            "with a column path"
         ) from error
     if not rows:
         raise ConfigError(f"{path}: the list is empty; expected a path in each line")
     for row in rows:
-        name = row.get("path")
+        name, track = row.get("path"), str(row.get("track") or "")
         if not isinstance(name, str) or not name:
             raise ConfigError(f"{path}: a row without a path: {row}; expected the columns path and perhaps track")
+        if None in row:
+            raise ConfigError(f"{path}: the row of {name} has more fields than the header; put quotes around commas")
         recording = path.parent / name
-        yield Item(recording, str(row.get("track") or recording.stem))
+        if os.path.isdir(recording):  # noqa: PTH112 - also of impossible names
+            for item in _named(str(recording), out):
+                yield _Found(replace(item, track=f"{track}/{item.track}") if track else item, is_given=bool(track))
+        else:
+            yield _Found(Item(recording, track or recording.stem), is_given=bool(track))
 
 
 def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
-    if path.suffix.lower() == ".csv":
-        yield from csv.DictReader(file)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        table = dropwhile(lambda line: line.startswith("#"), file)
+        yield from csv.DictReader(table, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     elif path.suffix.lower() == ".jsonl":
         for number, line in enumerate(file, 1):
             try:
@@ -132,7 +177,17 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
             if row is not None:
                 yield row if isinstance(row, dict) else {"path": row}
     else:
-        yield from ({"path": line.strip()} for line in file if line.strip())
+        names = (_name_in(line.strip(), path.parent) for line in file)
+        yield from ({"path": name} for name in names if name)
+
+
+def _name_in(line: str, folder: Path) -> str:
+    """The name in a line of a list, without the quotes around it; nothing for a comment. Files come first."""
+    if not line or os.path.exists(folder / line):  # noqa: PTH110 - also of impossible names
+        return line
+    if line.startswith("#"):
+        return ""
+    return line[1:-1] if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'" else line
 
 
 def some(items: list[Item], place: str) -> list[Item]:
@@ -153,10 +208,11 @@ def told_apart(items: list[Item]) -> list[Item]:
     ]
     seen: dict[str, Path | str] = {}
     for item in told:
-        if item.track in seen:
+        name = os.path.normcase(item.track)
+        if name in seen:
             raise ConfigError(
-                f"{seen[item.track]} and {item.path}: their stems would have the same names; give their common folder, "
+                f"{seen[name]} and {item.path}: their stems would have the same names; give their common folder, "
                 "or separate them to different places with --out"
             )
-        seen[item.track] = item.path
+        seen[name] = item.path
     return told

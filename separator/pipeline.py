@@ -66,7 +66,7 @@ class Spool:
         kept: Any = samples
         if self._file is not None:
             try:
-                self._file.write(np.ascontiguousarray(samples).data)
+                self._file.write(np.ascontiguousarray(samples, np.float32).data)
             except OSError as error:
                 raise AudioError(
                     f"{self._folder}: has no room for what must wait there ({reason(error)}); choose another place "

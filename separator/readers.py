@@ -15,14 +15,12 @@ import soundfile
 
 from separator import audio, uncounted
 from separator.errors import AudioError, reason
-from separator.recording import BLOCK, Recording
+from separator.recording import BLOCK, MAX_PROMISED, Recording
 
 __all__ = ["BLOCK", "Recording", "count_tracks", "open_recording"]
 
 # Samples that are asked of a decoder at a time: of a damaged stretch so many are lost.
 PORTION = 4096
-# A header that states more samples than this was written before their number was known.
-MAX_PROMISED = 2**40
 # Chunks in whose header libsndfile notes that a file ends before they do, and the largest size that is meant so.
 CHUNKS = {"data": 2**31 - 2**20, "SSND": 2**31, "Data Size": 2**31 - 2**20, "riff": 2**40, "Riff size": 2**40}
 # Sample formats of which libsndfile does not tell what it left out in the middle.
@@ -167,12 +165,33 @@ def open_recording(path: Path, audio_track: int | None = None, channels: Sequenc
 
 def _open(path: Path, audio_track: int | None) -> Recording:
     pipe = _drained(path) if path.is_fifo() else None
-    why = "" if _is_mpeg(path, pipe) else None
-    if why is None and audio_track in (None, 1):
+    openers = [_by_libsndfile] if audio_track in (None, 1) else []
+    # Of MP3, libsndfile's decoder reads only what the header counts. ffmpeg's refuses files of a few samples.
+    openers.insert(0 if _is_mpeg(path, pipe) else len(openers), _by_ffmpeg)
+    reasons = []
+    for opener in openers:
         try:
-            return SoundFileRecording(path, pipe)
-        except soundfile.SoundFileError as error:
-            why = reason(error)
+            return opener(path, pipe, audio_track)
+        except _NotAudioError as error:
+            reasons.append(str(error))
+    raise AudioError(
+        f"{path}: cannot be read as audio ({'; '.join(reasons)}); is it whole? "
+        "Expected WAV, FLAC, OGG, MP3, AIFF, CAF, or a file with an audio track such as m4a, mp4, mkv, webm, wma"
+    )
+
+
+class _NotAudioError(Exception):
+    """One of the libraries cannot read a file."""
+
+
+def _by_libsndfile(path: Path, pipe: Any, audio_track: int | None) -> Recording:
+    try:
+        return SoundFileRecording(path, pipe)
+    except soundfile.SoundFileError as error:
+        raise _NotAudioError(reason(error)) from error
+
+
+def _by_ffmpeg(path: Path, pipe: Any, audio_track: int | None) -> Recording:
     import av
 
     from separator.av_recording import AvRecording, av_reason
@@ -182,11 +201,7 @@ def _open(path: Path, audio_track: int | None) -> Recording:
     except (av.error.FFmpegError, UnicodeEncodeError) as error:
         if isinstance(error, PermissionError):
             raise
-        reasons = "; ".join(filter(None, [why, f"ffmpeg: {av_reason(error)}"]))
-        raise AudioError(
-            f"{path}: cannot be read as audio ({reasons}); is it whole? "
-            "Expected WAV, FLAC, OGG, MP3, AIFF, CAF, or a file with an audio track such as m4a, mp4, mkv, webm, wma"
-        ) from error
+        raise _NotAudioError(f"ffmpeg: {av_reason(error)}") from error
 
 
 def count_tracks(path: Path) -> int:

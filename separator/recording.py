@@ -16,6 +16,12 @@ from separator.errors import AudioError
 
 # Samples in a block.
 BLOCK = 65536
+# A header that states more samples than this was written before their number was known.
+MAX_PROMISED = 2**40
+# Formats without an index, by ffmpeg's names. What ffmpeg calls their duration is a guess from the first bit rate.
+UNTIMED = ("aac", "ac3", "eac3", "amr", "dts", "loas", "mp3", "mpeg", "truehd")
+# Seconds by which times in a container may be wrong, and the longest gap that is filled with silence.
+TIME_TOLERANCE, MAX_GAP = 0.1, 60.0
 
 
 @dataclass(frozen=True)

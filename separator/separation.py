@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from separator import audio, readers, stem_paths, zoo
+from separator import audio, devices, readers, stem_paths, zoo
 from separator.audio import Waveform
 from separator.devices import independent
-from separator.errors import check_number
+from separator.errors import ConfigError, check_number, check_whole
 from separator.estimation import Estimator
-from separator.models import Replay
+from separator.file_result import UNSURE, FileResult
+from separator.models import ConvTasNet, Replay
 from separator.pipeline import BLOCK, Separation, Spool
 from separator.recording import Note
 from separator.stem_files import StemFiles
 from separator.stream import Stream
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["UNSURE", "FileResult", "Separator"]
 
 # fraction of the recording done, seconds of it done, its seconds in all
 Callback = Callable[[float, float, float], None]
@@ -31,93 +37,15 @@ SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
 SEGMENT_RANGE = (0.01, 86_400.0)
 MOST_OVERLAP = 0.95
+# The library that runs them ends the process where the system does not give so many.
+MOST_THREADS = 1024
 # A stem that has so much less energy than the loudest one carries no voice of its own, dB.
 INACTIVE_DB = 20.0
 TOO_QUIET = f"{INACTIVE_DB:.0f} dB and more below the others"
-# A join of two pieces that is less sure than this is one that a listener should know of.
-UNSURE = 0.7
 CHANNELS_DIFFER = Note(
     "its two channels hold different sounds, such as one person in each, who need not be separated",
     "--channels separate treats each by itself",
 )
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """What became of one file.
-
-    Attributes:
-        path: the recording.
-        paths: name of each stem -> the file written.
-        model: name or path of the model.
-        model_sample_rate: Hz, to which the recording was resampled for it if its own is another.
-        sample_rate, channels, seconds: of the recording and of every stem.
-        subtype: sample format written, in libsndfile's words.
-        gain_db: gain that all stems were given so that none clips; 0 where none was needed.
-        residual_db: how much of the recording is in none of the stems, beside it; -120 is rounding. What is above the
-            band of a model of a lower rate counts, the gain against clipping does not.
-        active: names of the stems that are within 20 dB of the loudest, each in the 5 s in which it is loudest; the
-            others carry no voice.
-        num_chunks: pieces it was separated in.
-        joins: where two pieces meet, in seconds, and how sure it is that the voices go on in their stems there:
-            1 is certain.
-        damage: what of the recording could not be read; empty if all of it was.
-        notes: what else a user should know of the recording: tracks that were not read, a header that is wrong,
-            channels with one person in each.
-        work_seconds: time it took, reading and writing included.
-        peak_megabytes: most memory that this process has had so far.
-    """
-
-    path: Path
-    paths: dict[str, Path]
-    model: str
-    model_sample_rate: int
-    sample_rate: int
-    channels: int
-    seconds: float
-    subtype: str
-    gain_db: float
-    residual_db: float
-    active: tuple[str, ...]
-    num_chunks: int
-    joins: tuple[tuple[float, float], ...]
-    damage: str
-    notes: tuple[Note, ...]
-    work_seconds: float
-    peak_megabytes: float
-
-    @property
-    def real_time_factor(self) -> float:
-        """Seconds of work for a second of audio."""
-        return self.work_seconds / self.seconds
-
-    @property
-    def unsure_joins(self) -> list[tuple[float, float]]:
-        """Those of `joins` at which voices may have changed their stems."""
-        return [join for join in self.joins if join[1] < UNSURE]
-
-    def report(self) -> dict[str, Any]:
-        """All of it for JSON; `status` is "partial" if there is damage, else "done"."""
-        report: dict[str, Any] = {
-            "path": str(self.path),
-            "status": "partial" if self.damage else "done",
-            "stems": {name: str(path) for name, path in self.paths.items()},
-            "active": list(self.active),
-            "seconds": round(self.seconds, 3),
-            "work_seconds": round(self.work_seconds, 3),
-            "real_time_factor": round(self.real_time_factor, 4),
-            "sample_rate": self.sample_rate,
-            "model_sample_rate": self.model_sample_rate,
-            "channels": self.channels,
-            "subtype": self.subtype,
-            "gain_db": round(self.gain_db, 2),
-            "residual_db": round(self.residual_db, 1),
-            "chunks": self.num_chunks,
-            "joins": [{"at": round(at, 3), "confidence": round(sure, 3)} for at, sure in self.joins],
-            "peak_megabytes": round(self.peak_megabytes),
-        }
-        report |= {"notes": [str(note) for note in self.notes]} if self.notes else {}
-        return report | ({"damage": self.damage} if self.damage else {})
 
 
 class Separator:
@@ -130,10 +58,13 @@ class Separator:
             itself; models that can stream stay in float32.
         shifts: how often each piece is separated, its frames beginning elsewhere each time; the stems are the mean.
             4 are some tenths of a dB better than 1, and take four times as long. Only 1 for models that can stream.
-        segment_seconds: longest piece that is separated at a time.
-        overlap: fraction of it that neighbouring pieces share.
+        segment_seconds: longest piece that is separated at a time; 12 if None. Only None for models that can stream:
+            they take a recording without pieces.
+        overlap: fraction of it that neighbouring pieces share; 0.25 if None. Likewise.
         callback: called after each piece with the fraction of the recording done, the seconds of it
             done and its seconds in all. An exception raised by it ends the separation, of which nothing stays.
+        threads: processor threads of torch in this process, for all that it computes; as they are if None. Only 1 in a
+            process that was forked from one that had a `Separator`.
 
     Raises:
         ConfigError: for an unknown name, device or precision, or a number that cannot be.
@@ -147,18 +78,33 @@ class Separator:
         device: str = "auto",
         precision: str = "auto",
         shifts: int = 1,
-        segment_seconds: float = SEGMENT_SECONDS,
-        overlap: float = OVERLAP,
+        segment_seconds: float | None = None,
+        overlap: float | None = None,
         callback: Callback | None = None,
+        threads: int | None = None,
     ) -> None:
-        check_number("segment_seconds", segment_seconds, *SEGMENT_RANGE)
-        check_number("overlap", overlap, 0, MOST_OVERLAP)
+        _check_ranges(segment_seconds, overlap)
+        if threads is not None:
+            check_threads(threads)
+            torch.set_num_threads(threads)
         self.model = str(model)
-        self._estimator = Estimator(zoo.load(model), device, precision, shifts)
+        net = zoo.load(model)
+        check_pieces(net, segment_seconds, overlap)
+        self._estimator = Estimator(net, device, precision, shifts)
         self.net = self._estimator.net
         # One for all streams: what one has recorded is there for the others.
         self._live = Replay(self.net, self._step)
-        self.segment_seconds, self.overlap, self.callback = segment_seconds, overlap, callback
+        self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
+        self._overlap = OVERLAP if overlap is None else overlap
+        self.callback = callback
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, to which the callback belongs too; what streams have recorded does not."""
+        return {name: value for name, value in vars(self).items() if name != "_live"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._live = Replay(self.net, self._step)
 
     @property
     def device(self) -> torch.device:
@@ -178,6 +124,26 @@ class Separator:
     @shifts.setter
     def shifts(self, shifts: int) -> None:
         self._estimator.shifts = shifts
+
+    @property
+    def segment_seconds(self) -> float:
+        """Longest piece that is separated at a time. Raises `ConfigError` where it is set to what cannot be."""
+        return self._segment_seconds
+
+    @segment_seconds.setter
+    def segment_seconds(self, seconds: float) -> None:
+        check_pieces(self.net, seconds, None)
+        self._segment_seconds = seconds
+
+    @property
+    def overlap(self) -> float:
+        """Fraction that neighbouring pieces share. Raises `ConfigError` where it is set to what cannot be."""
+        return self._overlap
+
+    @overlap.setter
+    def overlap(self, overlap: float) -> None:
+        check_pieces(self.net, None, overlap)
+        self._overlap = overlap
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -249,6 +215,8 @@ class Separator:
         track: str | None = None,
         audio_track: int | None = None,
         channels: Sequence[int] | None = None,
+        keep_existing: bool = False,
+        bitrate: int | None = None,
     ) -> FileResult:
         """Separates a file of any length and writes one file for each source, all of them or none.
 
@@ -256,27 +224,32 @@ class Separator:
             path: the recording, of any format that libsndfile or ffmpeg reads; of a video, its audio track.
             out: folder for the stems; made if there is none. What waits is kept in it, in a file without a name.
             filename: where in it: `{track}` is the recording's name, `{stem}` the source's, `{ext}` the extension.
-            extension: "wav", "flac" or "ogg".
+            extension: "wav", "flac", "ogg" or "mp3".
             subtype: sample format in libsndfile's words, such as "PCM_24" or "FLOAT"; the recording's own
                 if None (16 bit where that was compressed).
             overwrite: whether files that are already there may be replaced.
             track: stands for the recording's name, and may name folders in `out`.
             audio_track: which of the file's audio tracks, from 1 on; None for the best one, and a note names them.
             channels: numbers, from 1 on, of the channels that are separated; None for all.
+            keep_existing: whether files that are already there stay as they are, and only missing stems are written.
+            bitrate: of MP3, in kbit/s, the mean; 128 if None, or the highest that MP3 has at the recording's rate.
 
         Raises:
             AudioError: if the recording cannot be used or the stems cannot be written.
-            ConfigError: for an impossible `filename` or `extension`.
+            ConfigError: for an impossible `filename`, `extension` or `bitrate`.
         """
         started = time.monotonic()
         path = Path(path)
         targets = stem_paths.fill_in(self.sources, out, filename, track or path.stem, extension)
-        stem_paths.check_free(targets.values(), overwrite, path)
+        if overwrite and keep_existing:
+            raise ConfigError("overwrite=True replaces what keep_existing=True keeps; give one of them")
+        stem_paths.check_free(targets.values(), overwrite or keep_existing, path)
         with readers.open_recording(path, audio_track, channels) as recording:
             rate, num_channels = recording.sample_rate, recording.channels
             self._estimator.check_channels(num_channels, self.model)  # before a folder is made
             wanted = subtype or audio.subtype_of_stems(recording.subtype)
-            with StemFiles(targets, rate, num_channels, wanted, overwrite) as files, Spool(files.folder) as spool:
+            stems = StemFiles(targets, rate, num_channels, wanted, overwrite, keep_existing, bitrate)
+            with stems as files, Spool(files.folder) as spool:
                 work = self._begin(rate, num_channels, recording.promised, spool)
                 work.take(recording.blocks())
                 files.write(work.stems, work.num_samples)
@@ -299,6 +272,7 @@ class Separator:
             ),
             num_chunks=work.num_chunks,
             joins=tuple(work.joins),
+            kept=tuple(name for name, target in targets.items() if target in files.kept),
             damage=recording.damage,
             notes=(*recording.notes, *([CHANNELS_DIFFER] if work.channels_differ else [])),
             work_seconds=time.monotonic() - started,
@@ -318,6 +292,38 @@ class Separator:
         return self._estimator.estimate(mixture[None], mean, state)[0]
 
 
-def _peak_megabytes() -> float:
+def check_pieces(net: ConvTasNet, segment_seconds: float | None, overlap: float | None) -> None:
+    """Raises `ConfigError` for lengths of pieces that cannot be, or that mean nothing to a network.
+
+    None stands for what is not asked for.
+    """
+    _check_ranges(segment_seconds, overlap)
+    for name, value in (("segment_seconds", segment_seconds), ("overlap", overlap)):
+        if value is not None and net.can_stream:
+            raise ConfigError(f"{name}={value}: a model that can stream takes a recording without pieces; leave it out")
+
+
+def check_threads(threads: int) -> None:
+    """Raises `ConfigError` for a number of threads that cannot be."""
+    check_whole("threads", threads)
+    if threads > 1 and devices.is_forked():
+        raise ConfigError(
+            f"threads={threads}: this process was forked from one that had computed, and has 1; start it by spawn or "
+            "forkserver instead"
+        )
+    if threads > MOST_THREADS:
+        raise ConfigError(f"threads must be at most {MOST_THREADS}, got {threads}; as many as there are cores are best")
+
+
+def _check_ranges(segment_seconds: float | None, overlap: float | None) -> None:
+    if segment_seconds is not None:
+        check_number("segment_seconds", segment_seconds, *SEGMENT_RANGE)
+    if overlap is not None:
+        check_number("overlap", overlap, 0, MOST_OVERLAP)
+
+
+def _peak_megabytes() -> float | None:
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, kilobytes elsewhere
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

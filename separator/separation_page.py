@@ -6,6 +6,7 @@ import html
 from pathlib import Path
 
 import numpy as np
+import soxr
 
 from separator import __version__, files, lanes, player
 from separator.errors import AudioError, reason
@@ -15,6 +16,8 @@ from separator.separation import TOO_QUIET, FileResult
 
 # Samples that a page holds of all its tracks, about 40 MB; of a longer recording it holds the beginning.
 MOST_SAMPLES = 40_000_000
+# Hz at which recordings of very high rates are heard.
+USUAL_RATE = 48_000
 NO_VOICE = f"no voice of its own: {TOO_QUIET}"
 SILENCE = "silence"
 
@@ -38,8 +41,8 @@ def make(result: FileResult) -> str:
     Raises:
         AudioError: if the recording or a stem cannot be read any more.
     """
-    wide = result.sample_rate * result.channels * (1 + len(result.paths))
-    heard = min(result.seconds, float(MOST_SAMPLES // wide))
+    wide = result.sample_rate * min(result.channels, player.MOST_CHANNELS) * (1 + len(result.paths))
+    heard = min(result.seconds, max(1.0, float(MOST_SAMPLES // wide)))
     tracks = [_track(name, path, result, heard) for name, path in {"recording": result.path, **result.paths}.items()]
     name = result.path.name
     return page(
@@ -52,7 +55,9 @@ def make(result: FileResult) -> str:
                 result.unsure_joins,
                 label=f"{name} and its stems",
                 heard=heard if heard < result.seconds else None,
+                heard_rate=_heard_rate(result),
             ),
+            _heard_otherwise(result),
             "<h2>Figures</h2>",
             figures(result),
             f'<p class="faint">Made by separator {__version__}.</p>',
@@ -92,14 +97,33 @@ def figures(result: FileResult) -> str:
 
 def _track(name: str, path: Path, result: FileResult, heard: float) -> Track:
     kept: list[np.ndarray] = []
+    rate, is_wide = _heard_rate(result), result.channels > player.MOST_CHANNELS
     missing = round(heard * result.sample_rate)
 
     def keep(block: np.ndarray) -> None:
         nonlocal missing
         if missing:
-            kept.append(block[:, :missing])
-            missing -= kept[-1].shape[1]
+            part = block[:, :missing]
+            kept.append(part.mean(0, keepdims=True) if is_wide else part)
+            missing -= part.shape[1]
 
     lane = lanes.measure_file(path, round(result.seconds * result.sample_rate), result.sample_rate, keep)
-    sound = player.embedded(np.concatenate(kept, axis=1), result.sample_rate)
+    samples = np.concatenate(kept, axis=1)
+    if rate != result.sample_rate:
+        samples = soxr.resample(samples.T, result.sample_rate, rate).T
+    sound = player.embedded(samples, rate)
     return Track(name, lane, sound, note(name, result), muted=name not in result.paths)
+
+
+def _heard_rate(result: FileResult) -> int:
+    return result.sample_rate if result.sample_rate <= player.HIGHEST_RATE else USUAL_RATE
+
+
+def _heard_otherwise(result: FileResult) -> str:
+    """What of the sound on the page is not as in the files."""
+    other = []
+    if result.channels > player.MOST_CHANNELS:
+        other.append(f"the mean of the {result.channels} channels")
+    if _heard_rate(result) != result.sample_rate:
+        other.append(f"at {_heard_rate(result)} Hz")
+    return f'<p class="faint">Heard here: {" ".join(other)}. The files hold all.</p>' if other else ""

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-# Besides SIGINT, which Python makes an exception itself.
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+# Besides SIGINT, which Python makes an exception itself. Windows has no SIGHUP.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Terminated(BaseException):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import numpy as np
 
@@ -132,12 +132,19 @@ class StandardOutput:
             raise AudioError(f"standard output: it cannot be written any further ({what})") from error
 
 
-def give_up_standard_output() -> None:
-    """Sends what Python still holds for it nowhere; it would try once more at its end, and complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def give_up_standard_output(file: TextIO | None = None) -> None:
+    """Sends what Python still holds for it nowhere; it would try once more at its end, and complain.
+
+    `file`: standard output, where something else stands in its place now, or standard error.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 
 
 def _write_at(file: FileIO, place: int, data: bytes) -> None:
     while data:
-        written = os.pwrite(file.fileno(), data, place)
+        if hasattr(os, "pwrite"):
+            written = os.pwrite(file.fileno(), data, place)
+        else:  # Windows
+            file.seek(place)
+            written = file.write(data)
         place, data = place + written, data[written:]

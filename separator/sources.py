@@ -159,8 +159,9 @@ class FileSource(Source):
             settings |= {"subtype": raw.subtype, "endian": "LITTLE"}
         try:
             # By its number, which opens a named pipe as well.
-            handle = sys.stdin.fileno() if track == "-" else os.open(track, os.O_RDONLY)
-            os.set_blocking(handle, True)
+            handle = sys.stdin.fileno() if track == "-" else os.open(track, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            if hasattr(os, "set_blocking"):  # on Windows from Python 3.12 on
+                os.set_blocking(handle, True)
             file = soundfile.SoundFile(handle, closefd=track != "-", **settings)
         except (OSError, ValueError, soundfile.SoundFileError) as error:
             raise AudioError(
@@ -210,7 +211,7 @@ class MicrophoneSource(Source):
         except (ImportError, OSError) as error:  # OSError: its PortAudio library is missing
             raise ConfigError(
                 f"a microphone needs the package sounddevice and PortAudio ({reason(error)}); "
-                "install them with: pip install sounddevice"
+                "install them with: pip install 'separator[live]'"
             ) from error
         self.channels, self.subtype = 1, "PCM_16"
         chosen = (int(device) if device.isdecimal() else device) if device else None

@@ -6,13 +6,14 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from separator import files
 from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, peak, quantize
-from separator.errors import AudioError, ConfigError, reason
+from separator.errors import AudioError, ConfigError, check_whole, reason
 from separator.wav import encode, wav_header
 
 # Written peak of stems that would clip otherwise, just below full scale.
@@ -26,10 +27,15 @@ CONTAINERS = {
     "ogg": ("OGG", "VORBIS"),
     "aiff": ("AIFF", "FLOAT"),
     "caf": ("CAF", "FLOAT"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 # Channels and Hz that a container holds at most. libsndfile crashes on Vorbis of more.
-LIMITS = {"FLAC": (8, 655_350), "OGG": (255, 200_000)}
-EXTENSIONS = ("wav", "flac", "ogg")
+LIMITS = {"FLAC": (8, 655_350), "OGG": (255, 200_000), "MP3": (2, 48_000)}
+EXTENSIONS = ("wav", "flac", "ogg", "mp3")
+# MP3: sample rates in Hz up to which, and lowest and highest bit rate in kbit/s (MPEG-2.5, MPEG-2, MPEG-1).
+BITRATES = {12_000: (8, 64), 24_000: (8, 160), 48_000: (32, 320)}
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+DEFAULT_BITRATE = 128
 # 8 bits with and without a sign: some containers hold the one, some the other.
 OTHER_SIGN = {"PCM_U8": "PCM_S8", "PCM_S8": "PCM_U8"}
 # Length of the parts of which the loudest says whether there is a voice in a stem.
@@ -51,6 +57,8 @@ class StemFiles:
         channels: of each stem.
         subtype: sample format in libsndfile's words; of a kind that the format does not hold, the nearest.
         overwrite: whether files that are there by the time the stems are written may be replaced.
+        keep: whether files that are there by then stay, and only the other stems appear.
+        bitrate: of MP3, in kbit/s, the mean; 128 if None, or the highest that MP3 has at that sample rate.
 
     Attributes:
         subtype: sample format that is written.
@@ -59,23 +67,32 @@ class StemFiles:
 
     Raises:
         AudioError: if the files cannot be made.
-        ConfigError: for a suffix that is none of ours, or of a format that does not hold so much.
+        ConfigError: for a suffix that is none of ours, of a format that does not hold so much, or a bit rate that the
+            format does not have.
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], sample_rate: int, channels: int, subtype: str, overwrite: bool
+        self,
+        paths: Mapping[str, Path],
+        sample_rate: int,
+        channels: int,
+        subtype: str,
+        overwrite: bool,
+        keep: bool = False,
+        bitrate: int | None = None,
     ) -> None:
         self.sample_rate, self.channels = sample_rate, channels
         self.container, self.subtype = container_of(next(iter(paths.values())), subtype)
-        most_channels, highest_rate = LIMITS.get(self.container, (channels, sample_rate))
-        if channels > most_channels or sample_rate > highest_rate:
-            raise ConfigError(
-                f"{next(iter(paths.values()))}: {self.container} holds at most {most_channels} channels at "
-                f"{highest_rate} Hz, the recording has {channels} at {sample_rate} Hz; write WAV"
-            )
+        _check_holds(self.container, channels, sample_rate, next(iter(paths.values())))
+        self._settings = _settings(self.container, sample_rate, bitrate)
         self.gain, self.energies = 1.0, np.zeros(len(paths))
         self.folder = next(iter(paths.values())).parent
-        self._together = files.Together(paths.values(), overwrite)
+        self._together = files.Together(paths.values(), overwrite, keep)
+
+    @property
+    def kept(self) -> list[Path]:
+        """Files that were there and stayed."""
+        return self._together.kept
 
     def __enter__(self) -> StemFiles:
         with self._errors_told():
@@ -134,7 +151,8 @@ class StemFiles:
                 file.write(wav_header(rate, channels, subtype, size, room=size > MAX_WAV_BYTES))
                 yield lambda samples: file.write(encode(samples, subtype))
             return
-        with soundfile.SoundFile(os.fsencode(hidden), "w", rate, channels, subtype, format=self.container) as sound:
+        form = {"format": self.container, **self._settings}
+        with soundfile.SoundFile(os.fsencode(hidden), "w", rate, channels, subtype, **form) as sound:
             if subtype in KEPT_SUBTYPES and subtype not in FLOAT_SUBTYPES:
                 yield lambda samples: sound.write(quantize(samples, subtype).T)
             else:
@@ -185,11 +203,58 @@ def container_of(path: Path, subtype: str) -> tuple[str, str]:
     """The container that a file's suffix means, and the sample format in it that is nearest to `subtype`.
 
     Raises:
-        ConfigError: if the suffix is none of ours.
+        ConfigError: if the suffix is none of ours, or this libsndfile does not write it.
     """
     suffix = path.suffix[1:].lower()
     if suffix not in CONTAINERS:
         raise ConfigError(f"{path}: stems are written as {', '.join(EXTENSIONS)}; end the file name in .{{ext}}")
     container, deepest = CONTAINERS[suffix]
     candidates = (subtype, OTHER_SIGN.get(subtype, subtype), deepest)
-    return container, next(name for name in candidates if soundfile.check_format(container, name))
+    for name in candidates:
+        if soundfile.check_format(container, name):
+            return container, name
+    raise ConfigError(
+        f"{path}: libsndfile {soundfile.__libsndfile_version__} writes no {container}; install a newer one, or choose "
+        "another format"
+    )
+
+
+def check_bitrate(bitrate: int, sample_rate: int) -> None:
+    """Raises `ConfigError` for a bit rate, in kbit/s, that MP3 does not have at a sample rate."""
+    check_whole("bitrate", bitrate)
+    lowest, highest = _bitrates(sample_rate)
+    if not lowest <= bitrate <= highest:
+        raise ConfigError(f"bitrate={bitrate}: MP3 at {sample_rate} Hz has {lowest} to {highest} kbit/s; choose one")
+
+
+def _bitrates(sample_rate: int) -> tuple[int, int]:
+    return next(limits for rate, limits in BITRATES.items() if sample_rate <= rate)
+
+
+def _check_holds(container: str, channels: int, sample_rate: int, path: Path) -> None:
+    most_channels, highest_rate = LIMITS.get(container, (channels, sample_rate))
+    if channels > most_channels or sample_rate > highest_rate:
+        raise ConfigError(
+            f"{path}: {container} holds at most {most_channels} channels at {highest_rate} Hz, the recording has "
+            f"{channels} at {sample_rate} Hz; write WAV"
+        )
+    if container == "MP3" and sample_rate not in MP3_RATES:
+        rates = ", ".join(map(str, MP3_RATES))
+        raise ConfigError(f"{path}: MP3 has the rates {rates} Hz, the recording has {sample_rate} Hz; write WAV")
+
+
+def _settings(container: str, sample_rate: int, bitrate: int | None) -> dict[str, Any]:
+    """What libsndfile is told of the bit rate.
+
+    As a mean: with a constant one, LAME leaves out the length of the recording where a frame has no room for it.
+    """
+    if container != "MP3":
+        if bitrate is not None:
+            raise ConfigError(f"bitrate={bitrate}: {container} has none to choose; leave it out, or write MP3")
+        return {}
+    lowest, highest = _bitrates(sample_rate)
+    bitrate = min(DEFAULT_BITRATE, highest) if bitrate is None else bitrate
+    check_bitrate(bitrate, sample_rate)
+    # From 0, the highest, to under 1, the lowest; libsndfile rounds down to whole kbit/s.
+    level = min(max(0.0, (highest - bitrate - 0.5) / (highest - lowest)), 0.999)
+    return {"bitrate_mode": "AVERAGE", "compression_level": level}

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -255,7 +256,7 @@ def test_a_damaged_recording_is_partial(run):
     ("template", "message"),
     [
         ("../{stem}.{ext}", "not inside the folder of --out"),
-        ("{stem}.mp3", "stems are written as wav, flac, ogg"),
+        ("{stem}.wma", "stems are written as wav, flac, ogg, mp3"),
         ("{track}.{ext}", "put {stem} into it"),
     ],
 )
@@ -289,6 +290,8 @@ def test_a_name_and_a_format_that_do_not_go_together(run):
     [
         (384_000, 1, "--ogg", "OGG holds at most 255 channels at 200000 Hz"),
         (8000, 16, "--flac", "FLAC holds at most 8"),
+        (8000, 3, "--mp3", "MP3 holds at most 2 channels"),
+        (11000, 1, "--mp3", "MP3 has the rates 8000, 11025,"),
     ],
 )
 def test_a_format_that_does_not_hold_so_much(run, tmp_path, rate, channels, option, limit):
@@ -310,16 +313,110 @@ def test_an_impossible_name_of_a_recording_is_told_where_stems_are(run):
     assert code == 1 and err.startswith("error: aaa") and "File name too long" in err and err.count("\n") == 1
 
 
-def test_stems_that_are_not_all_there_are_made_again(run, tmp_path):
-    run(recording("mix.wav"))
-    (tmp_path / "stems/mix/speaker2.wav").unlink()
-    code, out, _ = run("mix.wav", "--skip-existing")
-    assert code == 0 and out.splitlines() == ["stems/mix/speaker1.wav", "stems/mix/speaker2.wav"]
+def test_what_is_there_is_kept_and_what_is_missing_is_written(run, tmp_path):
+    run(recording("mix.wav"), "--report")
+    stems = {name: tmp_path / "stems/mix" / name for name in ("speaker1.wav", "speaker2.wav", "report.html")}
+    usual = stems["speaker2.wav"].read_bytes()
+    stems["speaker1.wav"].write_text("mine")
+    stems["report.html"].write_text("mine too")
+    stems["speaker2.wav"].unlink()
+    code, out, err = run("mix.wav", "--skip-existing", "--report")
+    assert code == 0 and out.splitlines() == ["stems/mix/speaker2.wav"]
+    assert err == "  stems/mix/speaker1.wav was there, and is kept as it was\n"
+    assert stems["speaker1.wav"].read_text() == "mine" and stems["report.html"].read_text() == "mine too"
+    assert stems["speaker2.wav"].read_bytes() == usual
+    stems["report.html"].unlink()
+    stems["speaker1.wav"].write_bytes(usual)
+    code, out, _ = run("mix.wav", "--skip-existing", "--report", "--json")
+    (report,) = json.loads(out)["files"]
+    assert code == 0 and report["kept"] == ["speaker1", "speaker2"] and report["report"] == "stems/mix/report.html"
+    assert "<html" in stems["report.html"].read_text() and len(list((tmp_path / "stems/mix").iterdir())) == 3
+
+
+def test_what_comes_meanwhile_is_kept_too(run, tmp_path, monkeypatch):
+    from separator.pipeline import Separation
+
+    take = Separation.take
+
+    def meanwhile(self, blocks):
+        (tmp_path / "stems/mix/speaker2.wav").write_text("of another run")
+        take(self, blocks)
+
+    monkeypatch.setattr(Separation, "take", meanwhile)
+    assert run(recording("mix.wav"), "--skip-existing")[0] == 0
+    assert (tmp_path / "stems/mix/speaker2.wav").read_text() == "of another run"
+    assert soundfile.info("stems/mix/speaker1.wav").frames == 8000
 
 
 def test_ogg(run):
     assert run(recording("mix.wav"), "--ogg")[0] == 0
     assert soundfile.info("stems/mix/speaker1.ogg").subtype == "VORBIS"
+
+
+def test_mp3(run):
+    assert run(recording("mix.wav", 44100, 2), "--mp3", "--bitrate", "64")[0] == 0
+    info = soundfile.info("stems/mix/speaker1.mp3")
+    assert (info.subtype, info.samplerate, info.channels, info.frames) == ("MPEG_LAYER_III", 44100, 2, 44100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bitrate", "64"], "--bitrate is for MP3, and the stems are written as speaker1.wav; add --mp3"),
+        (["--mp3", "--float32"], "MP3 has no bits for each sample"),
+        (["--mp3", "--bitrate", "320"], "bitrate=320: MP3 at 8000 Hz has 8 to 64 kbit/s; choose one"),
+        (["--mp3", "--bitrate", "0"], "bitrate must be a whole number of at least 1, got 0"),
+        (["--mp3", "--filename", "{stem}.wav"], "--mp3, but --filename gives speaker1.wav; end it in .{ext}"),
+    ],
+)
+def test_bit_rates_and_formats_that_do_not_go_together(run, capsys, tmp_path, arguments, message):
+    recording("mix.wav")
+    try:
+        code, _, err = run("mix.wav", *arguments)
+    except SystemExit as stopped:
+        code, err = stopped.code, capsys.readouterr().err
+    assert code in (1, 2) and message in err and not (tmp_path / "stems").exists()
+
+
+@pytest.mark.parametrize(("redirect", "options"), [("", []), ("", ["--engine", "ray", "--workers", "1"]), ("2>&1", [])])
+def test_a_reader_who_has_seen_enough_ends_nothing(tmp_path, tiny_checkpoint, redirect, options):
+    if options:
+        pytest.importorskip("ray")
+    for name in "abc":
+        recording(tmp_path / f"{name}.wav")
+    command = [sys.executable, "-m", "separator.cli", "a.wav", "b.wav", "c.wav", "-m", str(tiny_checkpoint), *options]
+    line = f"({shlex.join(command)}; echo $? > code) {redirect} | head -1"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert len(list((tmp_path / "stems").rglob("*.wav"))) == 6, done.stderr
+    assert (tmp_path / "code").read_text() == "0\n", done.stderr
+    if not redirect:
+        said = "standard output was closed by its reader; all stems are written, but no longer listed\n"
+        assert done.stderr.endswith(said) and done.stdout.count("\n") == 1
+
+
+def test_a_full_disk_behind_standard_output_ends_nothing(tmp_path, tiny_checkpoint):
+    for name in "ab":
+        recording(tmp_path / f"{name}.wav")
+    command = [sys.executable, "-m", "separator.cli", "a.wav", "b.wav", "-m", str(tiny_checkpoint)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=-1, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
+    assert len(list((tmp_path / "stems").rglob("*.wav"))) == 4
+
+
+def test_one_recording_under_two_tracks(run, tmp_path):
+    recording("a.wav")
+    (tmp_path / "list.csv").write_text("path,track\na.wav,x\na.wav,y\n")
+    assert run("--list", "list.csv")[1].splitlines() == [
+        f"stems/{track}/speaker{n}.wav" for track in "xy" for n in (1, 2)
+    ]
+
+
+def test_a_name_near_the_limit(run, tmp_path):
+    name = "b" * (255 - len("_speaker1.wav"))
+    recording(f"{name}.wav")
+    code, out, err = run(f"{name}.wav", "--filename", "{track}_{stem}.{ext}")
+    assert code == 0 and err == "" and out.splitlines()[0] == f"stems/{name}_speaker1.wav"
 
 
 def begun(tmp_path, tiny_checkpoint, **settings):

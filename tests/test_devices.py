@@ -9,6 +9,8 @@ import soundfile
 import torch
 
 import separator
+from separator.devices import find_device
+from separator.errors import ConfigError
 
 # One process for all: memory that is overwritten aborts it. How each setting is made, and undone.
 CODE = """
@@ -62,3 +64,45 @@ def test_the_callers_settings_change_nothing(more, two_voices, tmp_path):
     files = [str(tmp_path / "net.safetensors"), str(tmp_path / "mixture")]
     done = subprocess.run([sys.executable, "-c", CODE, *files], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "all equal\n"), done.stderr[-800:]
+
+
+def no_gpu(monkeypatch, built, count=0):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("name", "built", "count", "why"),
+    [
+        (
+            "cuda",
+            False,
+            0,
+            r"torch [\d.]+\S* is built without CUDA; install one that is \(see pytorch.org\), or use cpu",
+        ),
+        ("cuda:1", False, 0, "is built without CUDA"),
+        ("cuda", True, 0, "torch is built with CUDA, but sees no GPU; see whether nvidia-smi lists one, or use cpu"),
+        ("cuda:3", True, 2, "torch sees 2 GPUs, cuda:0 to cuda:1$"),
+        ("cuda:1", True, 1, "torch sees 1 GPU, cuda:0$"),
+    ],
+)
+def test_why_a_gpu_is_refused(monkeypatch, name, built, count, why):
+    no_gpu(monkeypatch, built, count)
+    with pytest.raises(ConfigError, match=f"device '{name}' cannot be used: .*{why}"):
+        find_device(name)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("built", "why"), [(False, "is built without MPS"), (True, "has no GPU for it; use cpu")])
+def test_why_mps_is_refused(monkeypatch, built, why):
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
+    with pytest.raises(ConfigError, match=why):
+        find_device("mps")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cpu:1:2", "meta:9", "xla"])
+def test_a_device_that_does_not_exist_is_one_line(name):
+    with pytest.raises(ConfigError) as raised:
+        find_device(name)
+    assert f"device {name!r} cannot be used: " in str(raised.value) and "\n" not in str(raised.value)

@@ -87,6 +87,12 @@ def test_the_command(tmp_path, tiny_checkpoint, monkeypatch, capsys):
     assert export.main() == 0
     captured = capsys.readouterr()
     assert captured.out == f"{target}\n" and captured.err == "" and [*target.parent.iterdir()] == [target]
+    target.write_text("mine")
+    assert export.main() == 2 and target.read_text() == "mine"
+    assert capsys.readouterr().err == f"error: {target}: already exists; use -f to replace it, or another name\n"
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "-f"])
+    monkeypatch.setattr(export, "export", lambda net, path, stream: path.write_text("the network"))
+    assert export.main() == 0 and target.read_text() == "the network"
 
 
 def test_what_cannot_be_exported(tmp_path, tiny_checkpoint, monkeypatch, capsys):

@@ -77,7 +77,9 @@ def test_lists(tree):
         ("list.txt", None, "No such file"),
         ("list.txt", "\n", "the list is empty"),
         ("list.csv", "file\na.wav\n", "a row without a path"),
+        ("list.csv", "path,track\na,b.wav,x\n", "the row of a has more fields than the header; put quotes"),
         ("list.jsonl", '"a.wav"\n{broken', "line 2 is no JSON"),
+        ("list.txt", "# nothing but a comment\n", "the list is empty"),
         ("list.txt", b"\xff\xfe\x00", "cannot be read as a list"),
     ],
 )
@@ -94,3 +96,59 @@ def test_nothing_there_is_an_error(tree):
         inputs.find(["empty"])
     with pytest.raises(AudioError, match=r"in/\*\.xyz: no file has such a name"):
         inputs.find(["in/*.xyz"])
+
+
+def test_lists_as_people_write_them(tree):
+    expected = [Item(Path("in/b.wav"), "b"), Item(Path("in/a.MP3"), "a")]
+    Path("in/list.txt").write_text("# calls of May\r\n\"b.wav\"\r\n  # and one more\r\n'a.MP3'\r\n")
+    assert inputs.find([], [Path("in/list.txt")]) == expected
+    Path("in/list.tsv").write_text('# exported\npath\ttrack\nb.wav\tx, y\n"a.MP3"\t\n')
+    assert inputs.find([], [Path("in/list.tsv")]) == [Item(Path("in/b.wav"), "x, y"), Item(Path("in/a.MP3"), "a")]
+    for name in ("in/#1.wav", "in/'q'"):
+        Path(name).touch()
+    Path("in/list.txt").write_text("#1.wav\n'q'\n")
+    assert [str(item.path) for item in inputs.find([], [Path("in/list.txt")])] == ["in/#1.wav", "in/'q'"]
+
+
+def test_folders_in_lists(tree):
+    Path("list.txt").write_text("in/deep\n")
+    assert inputs.find([], [Path("list.txt")]) == [Item(Path("in/deep/er/c.m4a"), "er/c")]
+    Path("list.csv").write_text("path,track\nin,may\n")
+    tracks = {item.track for item in inputs.find([], [Path("list.csv")], out=Path("in/stems"))}
+    assert tracks == {"may/a", "may/b", "may/deep/er/c"}
+    Path("empty").mkdir()
+    Path("list.txt").write_text("empty\n")
+    with pytest.raises(AudioError, match="empty: holds no recordings"):
+        inputs.find([], [Path("list.txt")])
+
+
+def test_a_list_may_name_a_recording_under_several_tracks(tree):
+    Path("list.csv").write_text("path,track\nin/b.wav,x\nin/b.wav,y\nin/b.wav,x\nin/b.wav,\n")
+    both = [Item(Path("in/b.wav"), "x"), Item(Path("in/b.wav"), "y")]
+    assert inputs.find([], [Path("list.csv")]) == both
+    assert inputs.find(["in/b.wav"], [Path("list.csv")]) == both
+
+
+def test_links_to_folders_are_followed_and_circles_end(tree):
+    Path("elsewhere/deep").mkdir(parents=True)
+    Path("elsewhere/deep/e.wav").touch()
+    Path("in/a_link").symlink_to("../elsewhere")
+    Path("in/link_to_what_is_there").symlink_to("deep")
+    Path("in/deep/circle").symlink_to("..")
+    Path("elsewhere/back").symlink_to("../in")
+    Path("elsewhere/broken").symlink_to("nowhere")
+    Path("in/linked.wav").symlink_to("../elsewhere/deep/e.wav")
+    tracks = set(found("in", out=Path("in/stems")).values())
+    assert tracks == {"a", "b", "deep/er/c", "a_link/deep/e", "linked"}
+    assert set(found("elsewhere", out=Path("in/stems")).values()) == {
+        *("deep/e", "back/a", "back/b", "back/deep/er/c", "back/linked")
+    }
+
+
+def test_a_folder_that_is_itself_a_link(tree):
+    Path("all").symlink_to("in")
+    assert set(found("all", out=Path("in/stems")).values()) == {"a", "b", "deep/er/c"}
+
+
+def test_recordings_may_lie_in_the_folder_for_stems(tree):
+    assert "in/b.wav" in found("in", out=Path()) and "in/deep/er/c.m4a" in found("in/deep", out=Path("in"))

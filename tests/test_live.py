@@ -655,5 +655,5 @@ def test_no_microphone_is_told(monkeypatch, tmp_path, capsys, causal_checkpoint)
         sources.open_source("mic:none", None, 8000)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert cli.main(["mic", "--stream", "-m", str(causal_checkpoint), "-o", str(tmp_path / "out")]) == 2
-    assert "pip install sounddevice" in capsys.readouterr().err
+    assert "pip install 'separator[live]'" in capsys.readouterr().err
     assert not Path(tmp_path / "out").exists()

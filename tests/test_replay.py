@@ -187,3 +187,77 @@ def test_a_state_gives_and_takes_its_tensors_in_order():
     assert [int(tensor) for tensor in state.tensors()] == [1, 2, 3]
     assert [int(tensor) for tensor in other.recall(first)] == [4, 5]
     assert [int(tensor) for tensor in other.recall(second)] == [6]
+
+
+def other_parameter(net):
+    layer = net.stack.blocks[0].expand
+    layer.weight = torch.nn.Parameter(1.5 * layer.weight, requires_grad=False)
+
+
+def other_scalar(net):
+    net.prelu.weight = torch.nn.Parameter(net.prelu.weight + 0.3, requires_grad=False)
+
+
+def other_layer(net):
+    net.bottleneck = torch.nn.Linear(*reversed(net.bottleneck.weight.shape)).requires_grad_(False)
+
+
+def other_layer_inside(net):
+    net.stack.blocks[-1].expand = copy.deepcopy(net.stack.blocks[-1].expand)
+    net.stack.blocks[-1].expand.weight.mul_(2)
+
+
+def another_buffer(net):
+    layer = net.stack.blocks[0].expand
+    layer.register_buffer("scale", torch.tensor(2.0))
+    forward = type(layer).forward
+    layer.forward = lambda features: forward(layer, features) * layer.scale
+
+
+@pytest.mark.parametrize(
+    "change",
+    [other_parameter, other_scalar, other_layer, other_layer_inside, another_buffer],
+    ids=lambda one: one.__name__,
+)
+def test_whatever_is_put_in_the_place_of_weights_is_followed(change):
+    net = frozen()
+    replay = Replay(net)
+    mixture = 0.3 * torch.randn(1, 12 * 4 * RECORD_AFTER)
+    before = blocks(replay, mixture, 12)
+    assert replay._recordings
+    change(net)
+    after = blocks(replay, mixture, 12)
+    assert torch.equal(after, blocks(net, mixture, 12)) and not torch.equal(after, before)
+    if change is another_buffer:
+        net.stack.blocks[0].expand.scale = torch.tensor(3.0)
+        assert torch.equal(blocks(replay, mixture, 12), blocks(net, mixture, 12))
+    assert replay._recordings
+
+
+def test_a_stream_does_not_wait_for_the_recording_of_another():
+    from separator.models import replay as module
+
+    net = frozen()
+    replay, mixture = Replay(net), 0.3 * torch.randn(1, 12 * 4 * RECORD_AFTER)
+    expected, found = blocks(net, mixture, 12), []
+    with module._RECORDING:  # another stream records
+        thread = threading.Thread(target=lambda: found.append(blocks(replay, mixture, 12)), daemon=True)
+        thread.start()
+        thread.join(30)
+    assert found and torch.equal(found[0], expected) and not replay._recordings
+    assert torch.equal(blocks(replay, mixture, 12), expected) and replay._recordings
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_copies_of_a_replay_are_of_the_copied_network(is_used):
+    import pickle
+
+    replay = Replay(frozen())
+    mixture = 0.3 * torch.randn(1, 12 * 2 * RECORD_AFTER)
+    expected = blocks(replay, mixture, 12) if is_used else blocks(replay._net, mixture, 12)
+    for other in (copy.deepcopy(replay), pickle.loads(pickle.dumps(replay))):
+        assert other._net is not replay._net
+        with torch.no_grad():
+            other._net.prelu.weight.add_(0.5)
+        assert not torch.equal(blocks(other, mixture, 12), expected)
+        assert torch.equal(blocks(replay, mixture, 12), expected)

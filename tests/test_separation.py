@@ -7,7 +7,7 @@ import torch
 from conftest import TINY
 
 import separator
-from separator import stem_files
+from separator import readers, stem_files
 from separator.errors import AudioError, ConfigError
 from separator.estimation import fit_levels
 from separator.stem_files import StemFiles
@@ -283,7 +283,8 @@ def test_the_residual_is_what_the_files_sum_lacks(tmp_path, consistent, causal, 
     separator.save(net, tmp_path / "net.safetensors")
     samples = 0.1 * np.random.default_rng(0).standard_normal(5 * rate)
     soundfile.write(tmp_path / "mix.wav", samples, rate, subtype="FLOAT")
-    model = separator.Separator(tmp_path / "net.safetensors", precision="float32", segment_seconds=2)
+    pieces = {} if causal else {"segment_seconds": 2}
+    model = separator.Separator(tmp_path / "net.safetensors", precision="float32", **pieces)
     result = model.separate_file(tmp_path / "mix.wav", out=tmp_path / "stems")
     missing = samples - sum(soundfile.read(path)[0] for path in result.paths.values())
     measured = 10 * np.log10(np.square(missing).sum() / np.square(samples).sum())
@@ -446,6 +447,72 @@ def test_formats_of_stems(tiny, tmp_path, two_voices, extension, subtype, expect
 
 def test_another_format_is_refused(tiny, tmp_path):
     path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
-    with pytest.raises(ConfigError, match="stems are written as wav, flac, ogg"):
-        tiny.separate_file(path, tmp_path / "stems", extension="mp3")
+    with pytest.raises(ConfigError, match="stems are written as wav, flac, ogg, mp3"):
+        tiny.separate_file(path, tmp_path / "stems", extension="wma")
     assert not (tmp_path / "stems").exists()
+
+
+def decoded(path):
+    with readers.open_recording(path) as recording:
+        samples = np.concatenate(list(recording.blocks()), axis=-1)
+    assert not recording.damage
+    return samples, recording.sample_rate
+
+
+@pytest.mark.parametrize("rate", stem_files.MP3_RATES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_is_as_long_as_the_recording_and_in_its_place(tiny, tmp_path, rate, channels):
+    """The delay of the coder is in its header, and readers take it off."""
+    rng = np.random.default_rng(0)
+    lowest, highest = next(limits for most, limits in stem_files.BITRATES.items() if rate <= most)
+    for samples in (1, 1151, 2 * rate + 17):
+        sound = np.cumsum(rng.standard_normal((samples, channels)), axis=0)
+        soundfile.write(tmp_path / "mix.wav", 0.3 * (sound - sound.mean()) / (np.abs(sound).max() + 1e-3), rate)
+        exact = tiny.separate_file(tmp_path / "mix.wav", tmp_path / "wav", overwrite=True)
+        for bitrate in (None, lowest, 64, highest):
+            result = tiny.separate_file(
+                tmp_path / "mix.wav", tmp_path / "mp3", extension="mp3", overwrite=True, bitrate=bitrate
+            )
+            assert result.subtype == "MPEG_LAYER_III" and result.paths["speaker1"].name == "speaker1.mp3"
+            for name, path in result.paths.items():
+                (found, found_rate), (wanted, _) = decoded(path), decoded(exact.paths[name])
+                assert found.shape == wanted.shape and found_rate == rate
+                if samples > rate and bitrate in (None, 64, highest):
+                    lags = {lag: np.abs(np.roll(found, lag) - wanted)[:, 200:-200].mean() for lag in range(-99, 100)}
+                    assert min(lags, key=lags.get) == 0
+
+
+def test_a_higher_bit_rate_takes_more_room(tiny, tmp_path):
+    write(tmp_path / "mix.wav", 0.1 * np.random.default_rng(0).standard_normal(80_000))
+    sizes = []
+    for bitrate in (16, 32, 64):
+        result = tiny.separate_file(tmp_path / "mix.wav", tmp_path / str(bitrate), extension="mp3", bitrate=bitrate)
+        sizes.append(8 * result.paths["speaker1"].stat().st_size / 10 / 1000)
+    np.testing.assert_allclose(sizes, [16, 32, 64], rtol=0.25)
+
+
+def test_only_mp3_has_a_bit_rate(tiny, tmp_path):
+    write(tmp_path / "mix.wav", 0.1 * np.ones(800))
+    with pytest.raises(ConfigError, match="bitrate=64: WAV has none to choose; leave it out, or write MP3"):
+        tiny.separate_file(tmp_path / "mix.wav", tmp_path / "stems", bitrate=64)
+    with pytest.raises(ConfigError, match="bitrate=7: MP3 at 8000 Hz has 8 to 64 kbit/s"):
+        tiny.separate_file(tmp_path / "mix.wav", tmp_path / "stems", extension="mp3", bitrate=7)
+    assert not (tmp_path / "stems").exists()
+
+
+def test_without_mp3_in_libsndfile_it_is_said(tiny, tmp_path, monkeypatch):
+    write(tmp_path / "mix.wav", 0.1 * np.ones(800))
+    monkeypatch.setattr(soundfile, "check_format", lambda container, subtype: container != "MP3")
+    with pytest.raises(ConfigError, match=r"speaker1.mp3: libsndfile [\d.]+ writes no MP3; install a newer one"):
+        tiny.separate_file(tmp_path / "mix.wav", tmp_path / "stems", extension="mp3")
+
+
+def test_existing_stems_may_be_kept(tiny, tmp_path):
+    path = write(tmp_path / "mix.wav", 0.1 * np.random.default_rng(0).standard_normal(800))
+    (tmp_path / "stems/mix").mkdir(parents=True)
+    (tmp_path / "stems/mix/speaker2.wav").write_text("mine")
+    result = tiny.separate_file(path, tmp_path / "stems", keep_existing=True)
+    assert result.kept == ("speaker2",) and result.report()["kept"] == ["speaker2"]
+    assert result.paths["speaker2"].read_text() == "mine" and soundfile.info(result.paths["speaker1"]).frames == 800
+    with pytest.raises(ConfigError, match="overwrite=True replaces what keep_existing=True keeps"):
+        tiny.separate_file(path, tmp_path / "stems", overwrite=True, keep_existing=True)

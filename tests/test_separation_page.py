@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import re
 from html import unescape
@@ -89,3 +91,32 @@ def test_it_is_for_files_on_this_machine(others, mix, capsys):
     with pytest.raises(SystemExit):
         cli.main([str(mix), "--report", *others])
     assert "--report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "heard"),
+    [
+        (8000, 9, "the mean of the 9 channels"),
+        (1_000_000, 1, "at 48000 Hz"),
+        (700_000, 9, "the mean of the 9 channels at 48000 Hz"),
+    ],
+)
+def test_recordings_that_browsers_would_not_play(tiny_checkpoint, tmp_path, capsys, rate, channels, heard):
+    samples = 0.1 * np.random.default_rng(0).standard_normal((int(1.5 * rate), channels))
+    soundfile.write(tmp_path / "wide.wav", samples, rate)
+    soundfile.write(tmp_path / "mix.wav", samples[:8000, 0], 8000)
+    paths = [str(tmp_path / name) for name in ("wide.wav", "mix.wav")]
+    assert cli.main([*paths, "-m", str(tiny_checkpoint), "-o", str(tmp_path / "out"), "--report"]) == 0
+    text = (tmp_path / "out/wide/report.html").read_text()
+    assert f"Heard here: {heard}" in text and "Heard here" not in (tmp_path / "out/mix/report.html").read_text()
+    found = facts(text)
+    assert found["seconds"] == 1.5 and found["rate"] == min(rate, 48000) and found["tracks"][0]["channels"] == 1
+    pieces = found["tracks"][1]["pieces"]
+    sound, sound_rate = soundfile.read(io.BytesIO(base64.b64decode(pieces[0])))
+    assert sound_rate == found["rate"] and len(sound) == round(found["heard"] * sound_rate)
+
+
+def test_more_samples_in_a_second_than_a_page_holds(mix, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(separation_page, "MOST_SAMPLES", 100)
+    result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
+    assert facts(separation_page.make(result))["heard"] == 1

@@ -266,7 +266,7 @@ def test_stems_of_a_stream_equal_those_of_the_recording(live, rate, shape, kind)
 def test_a_causal_model_separates_a_long_recording_without_joins(live, two_voices):
     mixture = two_voices.sum(0)[::2]
     short = separator.Separator.__new__(separator.Separator)
-    vars(short).update(vars(live) | {"segment_seconds": 0.1})
+    vars(short).update(vars(live) | {"_segment_seconds": 0.1})
     for name, stem in live.separate(mixture, 8000).items():
         np.testing.assert_allclose(stem, short.separate(mixture, 8000)[name], atol=1e-5)
 

@@ -4,7 +4,9 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
+import socket
 import threading
 import time
 import zipfile
@@ -472,3 +474,114 @@ def test_checkpoints_of_one_name_are_told_apart(tiny_checkpoint, tmp_path):
     found = models.choices(paths)[-3:]
     assert [choice.name for choice in found] == [f"run/best.safetensors{end}" for end in ("", " (2)", " (3)")]
     assert [choice.model for choice in found] == list(map(str, paths))
+
+
+def test_shelves_may_change_while_folders_are_looked_for(shelf_room, monkeypatch):
+    """Visitors begin in the event loop, and are forgotten in other threads."""
+    place = site.Site.open(shelf_room, "cpu")
+    folders = [shelf_room.new() for _ in range(40)]
+    for folder in folders:
+        place.begin(folder)
+    find = shelf_room.find
+
+    def find_slowly(token):
+        time.sleep(1e-4)
+        return find(token)
+
+    monkeypatch.setattr(shelf_room, "find", find_slowly)
+    failures = []
+
+    def begin():
+        try:
+            for _ in range(20):
+                place.begin(shelf_room.new())
+        except RuntimeError as error:
+            failures.append(error)
+
+    def leave(some):
+        for folder in some:
+            place.discard(jobs.Job([], options("default"), folder))
+            place.shelved(folder.name)
+
+    threads = [threading.Thread(target=begin), *(threading.Thread(target=leave, args=(folders[n::2],)) for n in (0, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures and len(place.shelves) == 20
+
+
+def test_a_shelf_that_is_shown_does_not_change(shelf_room):
+    place = site.Site.open(shelf_room, "cpu")
+    folder = shelf_room.new()
+    place.begin(folder)
+    shown = place.shelved(folder.name)
+    shown.append("x")
+    assert place.shelved(folder.name) == [] and place.shelved("nobody") == []
+
+
+def test_what_cannot_even_be_shown_is_a_failure(shelf_room, upload, tiny_checkpoint):
+    folder = shelf_room.new()
+    job = jobs.Job([jobs.Recording(shelf_room.keep(upload, folder, 0), "a.wav")], options(tiny_checkpoint), folder)
+    worker = jobs.Worker("cpu")
+
+    def after(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    worker.after = after
+    worker.submit(job)
+    until(lambda: job.is_finished)
+    (outcome,) = job.outcomes
+    assert outcome.result is None and outcome.error == jobs.NO_ROOM
+    told = layout.progress(site.Site(shelf_room, worker, ()), job)
+    assert "could not be separated" in told and "Done" not in told
+
+
+def test_a_format_that_does_not_hold_so_much_is_told_to_visitors(shelf_room, tiny_checkpoint):
+    soundfile.write(shelf_room.uploads / "wide.wav", np.zeros((8000, 3)), 8000)
+    folder = shelf_room.new()
+    recording = jobs.Recording(shelf_room.keep(shelf_room.uploads / "wide.wav", folder, 0), "wide.wav")
+    job = jobs.Job([recording], options(tiny_checkpoint, extension="mp3"), folder)
+    jobs.Worker("cpu").submit(job)
+    until(lambda: job.is_finished)
+    (outcome,) = job.outcomes
+    assert outcome.error.startswith("MP3 holds at most 2 channels at 48000 Hz, the recording has 3")
+    assert str(shelf_room.root) not in outcome.error
+
+
+def test_pieces_are_not_for_models_that_stream(shelf_room, causal_checkpoint):
+    choice = models.Choice(str(causal_checkpoint), "live", can_stream=True)
+    visit = layout.Visit(site.Site.open(shelf_room, "cpu", models=[choice]))
+    usual = ("live", "MP3", "as the recording", 12, 0.25, 1)
+    chosen = visit._options(*usual)
+    assert (chosen.extension, chosen.subtype) == ("mp3", None)
+    model = jobs.Worker("cpu").model(chosen)
+    assert model.net.can_stream
+    for changed in ((5, 0.25), (12, 0.5)):
+        with pytest.raises(ConfigError, match="live takes a recording without pieces: leave Segment at 12 and Overlap"):
+            visit._options(*usual[:3], *changed, 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("::1", "[::1]:{}"), ("127.0.0.1", "127.0.0.1:{}"), ("localhost", "localhost:{}")]
+)
+def test_it_listens_at_both_kinds_of_addresses(host, address):
+    from separator.web import __main__ as command
+
+    if host == "::1" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with command._listen(host, 0) as listening:
+        port = listening.getsockname()[1]
+        assert command._authority(host, port) == address.format(port)
+        socket.create_connection((host, port), timeout=10).close()
+        taken = re.escape(f"{address.format(port)} cannot be listened at")
+        with pytest.raises(ConfigError, match=taken):
+            command._listen(host, port)
+
+
+def has_ipv6():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

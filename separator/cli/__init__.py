@@ -6,7 +6,6 @@ Nothing heavy is imported before the arguments are understood, so that `--help` 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from separator.cli import files, stream
-from separator.cli.output import OutputError, say
+from separator.cli.output import OutputError, say, warn
 from separator.cli.parser import parser
 from separator.errors import SeparatorError
 from separator.signals import Terminated, terminable
@@ -39,17 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with terminable():
             return files.run(options)
     except OutputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        warn(f"error: {error}")
         return 1
     except SeparatorError as error:
-        print(f"error: {error}", file=sys.stderr)
+        warn(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
+        warn(STOPPED)
         return 128 + signal.SIGINT
     except Terminated as terminated:
-        with contextlib.suppress(OSError):  # a terminal that was closed
-            print(STOPPED, file=sys.stderr)
+        warn(STOPPED)
         return 128 + terminated.number
 
 

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from separator.cli.output import say
+from separator.cli.output import OutputError, say, warn
 from separator.cli.parser import parser
 from separator.errors import ConfigError, SeparatorError
 
@@ -26,21 +26,32 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     options.model = "default" if options.model is None else options.model
     standard_output, reports = sys.stdout, []
+    is_lost = False
     try:
         with contextlib.closing((_with_ray if options.engine == "ray" else _here)(options)) as separated:
             for report in separated:
-                _tell(report, options, standard_output)
                 reports.append(report)
+                try:
+                    _tell(report, options, standard_output)
+                except OutputError as error:  # the stems matter more, and nothing more is said there
+                    is_lost = is_lost or not error.is_closed
+                    warn(_without_output(error))
     finally:  # also of what was done before Ctrl-C
         if options.json and reports:
             say(json.dumps({"model": options.model, "files": reports}, indent=2))
     count = Counter(report["status"] for report in reports)
     if count["skipped"] and not options.json:
-        print(f"{count['skipped']} of {len(reports)} recordings left out: their stems are there", file=sys.stderr)
+        warn(f"{count['skipped']} of {len(reports)} recordings left out: their stems are there")
     for status in ("failed", "partial"):
         if count[status] and len(reports) > 1:
-            print(f"{count[status]} of {len(reports)} files {status}", file=sys.stderr)
-    return 1 if count["failed"] or count["partial"] else 0
+            warn(f"{count[status]} of {len(reports)} files {status}")
+    return 1 if count["failed"] or count["partial"] or is_lost else 0
+
+
+def _without_output(error: OutputError) -> str:
+    if error.is_closed:
+        return "standard output was closed by its reader; all stems are written, but no longer listed"
+    return f"error: {error}, but no longer listed"
 
 
 def _here(options: argparse.Namespace) -> Generator[dict]:
@@ -58,7 +69,7 @@ def _with_ray(options: argparse.Namespace) -> Generator[dict]:
     from separator import fleet
 
     items = fleet.find(options.tracks, [Path(name) for name in options.list], options.out)
-    sources = fleet.sources_of(options.model)
+    sources = fleet.sources_of(options.model, _settings(options))
     _check_names(sources, options)
     job = fleet.Job(
         options.model,
@@ -69,6 +80,7 @@ def _with_ray(options: argparse.Namespace) -> Generator[dict]:
         _extension(options),
         _subtype(options),
         overwrite=options.force,
+        bitrate=options.bitrate,
     )
     reports = []
     # Ray tells on standard output what happens to its workers.
@@ -78,7 +90,7 @@ def _with_ray(options: argparse.Namespace) -> Generator[dict]:
             yield report
     table = fleet.write_failures(reports, options.out)
     if table is not None:
-        print(f"failures are listed in {table}", file=sys.stderr)
+        warn(f"failures are listed in {table}")
 
 
 def _check_names(sources: Sequence[str], options: argparse.Namespace) -> None:
@@ -88,10 +100,12 @@ def _check_names(sources: Sequence[str], options: argparse.Namespace) -> None:
     extension, subtype = _extension(options), _subtype(options)
     for path in stem_paths.fill_in(sources, options.out, options.filename, "track", extension).values():
         _, held = stem_files.container_of(path, subtype or "PCM_16")
-        if (options.flac or options.ogg) and path.suffix.lower() != f".{extension}":
+        if extension != "wav" and path.suffix.lower() != f".{extension}":
             raise ConfigError(f"--{extension}, but --filename gives {path.name}; end it in .{{ext}}")
         if subtype not in (None, held):
             raise ConfigError(f"--filename gives {path.name}, which does not hold {subtype}; end it in .wav")
+        if options.bitrate is not None and path.suffix.lower() != ".mp3":
+            raise ConfigError(f"--bitrate is for MP3, and the stems are written as {path.name}; add --mp3")
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -102,12 +116,13 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "shifts": options.shifts,
         "segment_seconds": options.segment,
         "overlap": options.overlap,
+        "threads": options.threads,
     }
     return {name: value for name, value in settings.items() if value is not None}
 
 
 def _extension(options: argparse.Namespace) -> str:
-    return "flac" if options.flac else "ogg" if options.ogg else "wav"
+    return next((name for name in ("flac", "ogg", "mp3") if getattr(options, name)), "wav")
 
 
 def _subtype(options: argparse.Namespace) -> str | None:
@@ -123,6 +138,8 @@ def _check(options: argparse.Namespace) -> None:
         wrong("FLAC holds integers: --flac goes with --int24, not with --float32")
     if options.ogg and (options.float32 or options.int24):
         wrong("Ogg Vorbis has no bits for each sample: --ogg goes without --float32 and --int24")
+    if options.mp3 and (options.float32 or options.int24):
+        wrong("MP3 has no bits for each sample: --mp3 goes without --float32 and --int24")
     if options.force and options.skip_existing:
         wrong("--force replaces what --skip-existing keeps; give one of them")
     if options.raw is not None:
@@ -139,6 +156,8 @@ def _check(options: argparse.Namespace) -> None:
         wrong("--workers and --cores are whole numbers from 1 on")
     if options.engine == "ray" and (options.track or options.channels):
         wrong("--track and --channels are for --engine local")
+    if options.engine == "ray" and options.threads is not None:
+        wrong("--threads is for one process; --cores says how many each worker of ray has")
     if options.engine == "ray" and options.report:
         wrong("--report is for --engine local; see where the stems are")
     if options.engine == "ray" and options.skip_existing:
@@ -157,31 +176,32 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
     from separator import stem_paths
 
     extension = _extension(options)
-    # Stems that are not all there are none, and what another run has written by now is the same.
-    overwrite = options.force or options.skip_existing
     bar = _bar(separator, str(item.path), options)
     try:
         page = _report_path(item, options) if options.report else None
         if options.skip_existing:
             paths = stem_paths.fill_in(separator.sources, options.out, options.filename, item.track, extension)
-            if all(path.exists() for path in [*paths.values(), *([page] if page else [])]):
+            page = None if page is not None and page.exists() else page
+            if page is None and all(path.exists() for path in paths.values()):
                 return {
                     "path": str(item.path),
                     "status": "skipped",
                     "stems": {name: str(path) for name, path in paths.items()},
                 }
         if page:
-            stem_paths.check_free([page], overwrite, Path(item.path))
+            stem_paths.check_free([page], options.force, Path(item.path))
         result = separator.separate_file(
             item.path,
             options.out,
             options.filename,
             extension,
             _subtype(options),
-            overwrite=overwrite,
+            overwrite=options.force,
             track=item.track,
             audio_track=item.audio_track,
             channels=item.channels,
+            keep_existing=options.skip_existing,
+            bitrate=options.bitrate,
         )
         if page:
             from separator import separation_page
@@ -205,22 +225,31 @@ def _report_path(item: Item, options: argparse.Namespace) -> Path:
 def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) -> None:
     """Says what became of a recording; with --json only what went wrong, since the rest comes at the end."""
     if report["status"] == "failed":
-        print(f"error: {report['error']}", file=sys.stderr)
-    elif report["status"] != "skipped" and not options.json:
-        for path in report["stems"].values():
-            say(path, standard_output)
-        if "report" in report:
-            say(report["report"], standard_output)
-        if report["gain_db"] < 0:
-            print(f"  all stems lowered by {-report['gain_db']:.1f} dB so that none clips", file=sys.stderr)
-        if silent := [name for name in report["stems"] if name not in report["active"]]:
-            print(f"  {_without_voice(silent, report)}", file=sys.stderr)
+        warn(f"error: {report['error']}")
+    elif report["status"] != "skipped":
+        if not options.json:
+            _tell_stems(report, standard_output)
         if options.verbose:
-            print(f"  {_details(report)}; model {options.model}", file=sys.stderr)
+            warn(f"  {_details(report)}; model {options.model}")
     for note in report.get("notes", ()):
-        print(f"note: {report['path']}: {note}", file=sys.stderr)
+        warn(f"note: {report['path']}: {note}")
     if "damage" in report:
-        print(f"warning: {report['path']}: {report['damage']}; the stems hold that much", file=sys.stderr)
+        warn(f"warning: {report['path']}: {report['damage']}; the stems hold that much")
+
+
+def _tell_stems(report: dict, standard_output: TextIO) -> None:
+    kept = report.get("kept", [])
+    for name, path in report["stems"].items():
+        if name not in kept:
+            say(path, standard_output)
+    if "report" in report:
+        say(report["report"], standard_output)
+    for name in kept:
+        warn(f"  {report['stems'][name]} was there, and is kept as it was")
+    if report["gain_db"] < 0:
+        warn(f"  all stems lowered by {-report['gain_db']:.1f} dB so that none clips")
+    if silent := [name for name in report["stems"] if name not in report["active"]]:
+        warn(f"  {_without_voice(silent, report)}")
 
 
 def _without_voice(silent: Sequence[str], report: dict) -> str:
@@ -239,10 +268,11 @@ def _details(report: dict) -> str:
     rate = f"{report['sample_rate']} Hz"
     if report["model_sample_rate"] != report["sample_rate"]:
         rate += f" (resampled to {report['model_sample_rate']} Hz for the model, and back)"
+    memory = "" if report["peak_megabytes"] is None else f", at most {report['peak_megabytes']} MB"
     return (
         f"{report['seconds']:.1f} s, {report['channels']} channel(s), {rate}, {report['subtype']}; "
         f"{report['work_seconds']:.1f} s of work ({report['real_time_factor']:.4f} a second), "
-        f"{joined}, at most {report['peak_megabytes']} MB; active: {', '.join(report['active']) or 'none'}; "
+        f"{joined}{memory}; active: {', '.join(report['active']) or 'none'}; "
         f"in no stem: {report['residual_db']:.0f} dB"
     )
 

@@ -1,14 +1,20 @@
-"""What is said on standard output."""
+"""What is said on standard output and standard error."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TextIO
 
 from separator.errors import reason
 
 
 class OutputError(Exception):
-    """Standard output takes nothing any more."""
+    """Standard output takes nothing any more; `is_closed` says whether its reader closed it, as `head` does."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"standard output cannot be written ({reason(error)}); stems are where they belong")
+        self.is_closed = isinstance(error, BrokenPipeError)
 
 
 def say(text: str, to: TextIO | None = None) -> None:
@@ -18,7 +24,16 @@ def say(text: str, to: TextIO | None = None) -> None:
     except OSError as error:
         from separator import sinks
 
-        sinks.give_up_standard_output()
-        raise OutputError(
-            f"standard output cannot be written ({reason(error)}); stems are where they belong"
-        ) from error
+        sinks.give_up_standard_output(to)
+        raise OutputError(error) from error
+
+
+def warn(text: str) -> None:
+    """Prints on standard error. Where nobody reads that any more, work goes on all the same."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        from separator import sinks
+
+        with contextlib.suppress(OSError):
+            sinks.give_up_standard_output(sys.stderr)

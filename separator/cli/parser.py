@@ -44,7 +44,7 @@ def _add_what(options: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a file with a recording in each line (or CSV, JSONL)",
+        help="a file with a recording or folder in each line (or CSV, TSV, JSONL)",
     )
 
 
@@ -65,7 +65,19 @@ def _add_how(options: argparse.ArgumentParser) -> None:
         help="separate N times, shifted by parts of a frame, and take the mean: better, N times as long (default: 1)",
     )
     how.add_argument(
-        "--segment", type=float, metavar="SECONDS", help="longest piece separated at a time; less needs less memory"
+        "--segment",
+        type=float,
+        metavar="SECONDS",
+        help="longest piece separated at a time; less needs less memory (default: 12)",
+    )
+    how.add_argument(
+        "--overlap", type=float, metavar="FRACTION", help="how much neighbouring pieces share (default: 0.25)"
+    )
+    how.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of the processor that are used (default: as many as torch chooses, one for each core)",
     )
     how.add_argument(
         "--track",
@@ -77,7 +89,6 @@ def _add_how(options: argparse.ArgumentParser) -> None:
         metavar="N,N|separate",
         help="which channels, from 1 on, or each by itself, as for a call with one person in each (default: all)",
     )
-    how.add_argument("--overlap", type=float, metavar="FRACTION", help="how much neighbouring pieces share")
 
 
 def _add_where(options: argparse.ArgumentParser) -> None:
@@ -95,8 +106,17 @@ def _add_where(options: argparse.ArgumentParser) -> None:
     compressed = where.add_mutually_exclusive_group()
     compressed.add_argument("--flac", action="store_true", help="write FLAC")
     compressed.add_argument("--ogg", action="store_true", help="write Ogg Vorbis")
+    compressed.add_argument("--mp3", action="store_true", help="write MP3")
+    where.add_argument(
+        "--bitrate",
+        type=int,
+        metavar="KBPS",
+        help="mean bit rate of --mp3, kbit/s (default: 128, or the highest at the recording's sample rate)",
+    )
     where.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
-    where.add_argument("--skip-existing", action="store_true", help="leave out recordings whose stems are all there")
+    where.add_argument(
+        "--skip-existing", action="store_true", help="keep files that are already there, and write what is missing"
+    )
 
 
 def _add_while_it_arrives(options: argparse.ArgumentParser) -> None:
@@ -119,7 +139,8 @@ def _add_many(options: argparse.ArgumentParser) -> None:
         "--engine",
         choices=["local", "ray"],
         default="local",
-        help="ray: on all cores or GPUs of this machine or of the cluster of RAY_ADDRESS; goes on where it was stopped",
+        help="ray: on all cores or GPUs of this machine or of the cluster of RAY_ADDRESS; goes on where it was stopped "
+        "(default: local)",
     )
     many.add_argument("--workers", type=int, metavar="N", help="of ray, how many (default: one for each GPU, or core)")
     many.add_argument("--cores", type=int, default=1, metavar="N", help="of each worker of ray (default: 1)")

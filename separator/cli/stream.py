@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from separator.cli.output import say
+from separator import stem_paths
+from separator.cli.output import say, warn
 from separator.cli.parser import parser
 from separator.errors import ConfigError, SeparatorError, StreamError
 
@@ -30,12 +30,16 @@ def run(options: argparse.Namespace) -> int:
         parser().error("--stream separates all that arrives; --track and --channels are for recordings in files")
     if options.report:
         parser().error("--stream writes what may have no end; --report is for recordings in files")
-    if options.flac or options.ogg:
-        parser().error("--stream writes WAV: a FLAC or Ogg file is not valid before its end")
+    if options.flac or options.ogg or options.mp3 or options.bitrate is not None:
+        parser().error("--stream writes WAV: a FLAC, Ogg or MP3 file is not valid before its end")
+    if options.engine == "ray" or options.workers is not None or options.cores != 1:
+        parser().error("--stream runs in this process: --engine ray, --workers and --cores are for recordings in files")
     if options.segment is not None or options.overlap is not None:
         parser().error("--stream works without pieces: --segment and --overlap mean nothing to it")
     if options.shifts is not None:
         parser().error("--stream separates what arrives once; --shifts is for recordings in files")
+    if options.out == "-" and (options.force or options.filename != stem_paths.DEFAULT):
+        parser().error("--out - is standard output: --filename and --force are for stems in a folder")
     if options.json and options.out == "-":
         parser().error("--json and --out - both want standard output: name a folder with --out")
     from separator import sources
@@ -44,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     if options.raw is not None and sources.is_microphone(options.tracks[0]):
         parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
     options.model = options.model or "default-causal"
-    separator = Separator(options.model, options.device)
+    separator = Separator(options.model, options.device, options.precision, threads=options.threads)
     raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
     report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
     failure: SeparatorError | None = None
@@ -52,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         _separate_live(separator, raw, options, report)
     except SeparatorError as error:
         failure = error
-        print(f"error: {error}", file=sys.stderr)
+        warn(f"error: {error}")
         report |= {"status": "failed", "error": str(error)}
     report["stems"] = {name: str(path) for name, path in report["stems"].items()}
     if options.json:
@@ -66,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:
     """Runs the stream and tells `report`, also which stems there are if it fails: they stay."""
-    from separator import audio, live, sinks, sources, stem_paths
+    from separator import audio, live, sinks, sources
 
     # Whatever can be refused without audio is refused before any is waited for.
     separator.stream()
@@ -113,16 +117,15 @@ def _print_live(report: dict, options: argparse.Namespace) -> None:
         for path in report["stems"].values():
             say(path)
         if report["missing_seconds"]:
-            print(f"  the end is missing: {report['missing_seconds']:.1f} s less came than promised", file=sys.stderr)
+            warn(f"  the end is missing: {report['missing_seconds']:.1f} s less came than promised")
         if report["gaps"]:
             lost = f"samples of the microphone were lost {report['gaps']} times"
-            print(f"  {lost}: this machine is too busy", file=sys.stderr)
+            warn(f"  {lost}: this machine is too busy")
         if report["clipped_samples"]:
             cut = f"{report['clipped_samples']} samples were cut off at full scale"
-            print(f"  {cut}; --float32 keeps them", file=sys.stderr)
+            warn(f"  {cut}; --float32 keeps them")
     if options.verbose:
-        print(
+        warn(
             f"  {report['seconds']:.1f} s, {report['work_seconds']:.1f} s of work "
-            f"({report['real_time_factor']:.3f} a second), latency {1e3 * report['latency_seconds']:.1f} ms",
-            file=sys.stderr,
+            f"({report['real_time_factor']:.3f} a second), latency {1e3 * report['latency_seconds']:.1f} ms"
         )

@@ -16,7 +16,7 @@ import soxr
 
 from separator.errors import DataError, reason
 from separator.inputs import SUFFIXES
-from separator.readers import LONGEST_HOLE, MOST_PROMISED, TIME_TOLERANCE, UNTIMED
+from separator.recording import MAX_GAP, MAX_PROMISED, TIME_TOLERANCE, UNTIMED
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _open_sound(path: Path) -> soundfile.SoundFile:
         file = soundfile.SoundFile(os.fsencode(path))
     except soundfile.SoundFileError as error:
         raise _NotSoundError(reason(error)) from error
-    if file.frames < MOST_PROMISED:
+    if file.frames < MAX_PROMISED:
         return file
     file.close()
     raise _NotSoundError("its header tells no length")  # it was never finished; libsndfile does not find its end
@@ -169,7 +169,7 @@ def _joined(
         if not found:
             begun = place
         hole = place - begun - decoded
-        if TIME_TOLERANCE < hole / rate < LONGEST_HOLE:  # silence that a container left out
+        if TIME_TOLERANCE < hole / rate < MAX_GAP:  # silence that a container left out
             found.append(np.zeros((len(piece), hole), np.float32))
             decoded += hole
         found.append(piece)

@@ -24,12 +24,18 @@ from separator.models.state import State
 from separator.models.stream import NetworkStream
 from separator.models.tcn import SeparableStack, StackConfig
 
-MASKS = {
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "softmax": lambda scores: torch.softmax(scores, dim=1),
-}
-ENCODER_ACTIVATIONS = {"linear": lambda coefficients: coefficients, "relu": torch.relu}
+
+# Functions with a name, since a network with lambdas cannot be pickled.
+def _over_sources(scores: Tensor) -> Tensor:
+    return torch.softmax(scores, dim=1)
+
+
+def _as_they_are(coefficients: Tensor) -> Tensor:
+    return coefficients
+
+
+MASKS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "softmax": _over_sources}
+ENCODER_ACTIVATIONS = {"linear": _as_they_are, "relu": torch.relu}
 ENCODER_INITS = {"random": "learned from noise", "fourier": "windowed cosine and sine pairs"}
 
 

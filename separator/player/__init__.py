@@ -31,6 +31,8 @@ MOST_JOINS = 10
 LEVEL_DB = (-30, 6)
 # A browser decodes so much at a time of what is embedded.
 PIECE_SECONDS = 30
+# What FLAC holds, and a rate in Hz that browsers decode.
+MOST_CHANNELS, HIGHEST_RATE = 8, 192_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Track:
 
 
 def embedded(samples: np.ndarray, sample_rate: int) -> dict[str, Any]:
-    """The sound `[channel, time]` itself, in 16 bits without loss."""
+    """The sound `[channel, time]` itself, in 16 bits without loss; at most `MOST_CHANNELS`."""
     samples, length = np.atleast_2d(samples), PIECE_SECONDS * sample_rate
     pieces = [samples[:, start : start + length] for start in range(0, samples.shape[1], length)]
     return {"pieces": [_flac(piece, sample_rate) for piece in pieces], "length": length, "channels": len(samples)}
@@ -78,6 +80,7 @@ def fragment(
     joins: Sequence[tuple[float, float]] = (),
     label: str = "Recording",
     heard: float | None = None,
+    heard_rate: int | None = None,
 ) -> str:
     """The piece of HTML.
 
@@ -87,12 +90,13 @@ def fragment(
         joins: seconds at which voices may have changed their stems, and how sure it is that they have not, 0 to 1.
         label: what it is, for those who hear the page.
         heard: seconds of sound that there are, if not all.
+        heard_rate: Hz, of the sounds, if it is another.
     """
     seconds = tracks[0].lane.seconds
     facts = {
         "seconds": seconds,
         "heard": seconds if heard is None else heard,
-        "rate": sample_rate,
+        "rate": heard_rate or sample_rate,
         "tracks": [track.sound | {"muted": track.muted} for track in tracks],
     }
     part = "" if heard is None else f'<p class="heard">Only the first {clock(heard)} can be heard here.</p>'

@@ -93,7 +93,7 @@ def serve(options: argparse.Namespace) -> None:
         logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
         # From before the server starts, since an exception in the middle of that would tear it.
         with contextlib.closing(site.worker), handled((signal.SIGINT, *ENDING), server.handle_exit):
-            address = f"http://{options.host}:{options.port}/"
+            address = f"http://{_authority(options.host, options.port)}/"
             print(f"open {address} (Ctrl-C ends it)", flush=True)
             if not options.no_browser:
                 threading.Timer(1.0, webbrowser.open, [address]).start()
@@ -103,11 +103,18 @@ def serve(options: argparse.Namespace) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     """A socket at an address, before anything else is done."""
     try:
-        return socket.create_server((host, port), backlog=128)
+        families = [info[0] for info in socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)]
+        family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
+        return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         advice = "it is taken by another program; choose one with --port" if taken else "choose with --host and --port"
-        raise ConfigError(f"{host}:{port} cannot be listened at ({reason(error)}): {advice}") from error
+        raise ConfigError(f"{_authority(host, port)} cannot be listened at ({reason(error)}): {advice}") from error
+
+
+def _authority(host: str, port: int) -> str:
+    """Host and port as in an address; what has colons of its own stands in brackets (RFC 3986)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 if __name__ == "__main__":

@@ -181,7 +181,9 @@ class Worker:
         while len(self._models) >= MOST_MODELS:
             del self._models[next(iter(self._models))]
         self._models[options.model] = model  # behind all others: it was used last
-        model.segment_seconds, model.overlap, model.shifts = options.segment_seconds, options.overlap, options.shifts
+        model.shifts = options.shifts
+        if not model.net.can_stream:  # which knows no pieces
+            model.segment_seconds, model.overlap = options.segment_seconds, options.overlap
         return model
 
     def _work(self) -> None:
@@ -206,7 +208,10 @@ class Worker:
             self.after(job, outcome)
         except Exception as error:
             outcome = _failed(outcome.recording, error)
-            self.after(job, outcome)
+            try:
+                self.after(job, outcome)
+            except Exception:  # the page then says that it failed, without why
+                LOG.exception("an outcome is not shown")
         job.outcomes.append(outcome)
 
     def _separate(self, job: Job, recording: Recording, number: int) -> Outcome:
@@ -244,7 +249,7 @@ class Worker:
         except _Stopped:
             raise
         except SeparatorError as error:
-            return Outcome(recording, error=_for_visitors(str(error), recording, job))
+            return Outcome(recording, error=_for_visitors(error, recording, job))
         except Exception as error:  # one visitor's trouble is not that of all others
             return _failed(recording, error)
         return Outcome(recording, result)
@@ -262,9 +267,11 @@ def _length(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
-def _for_visitors(text: str, recording: Recording, job: Job) -> str:
+def _for_visitors(error: SeparatorError, recording: Recording, job: Job) -> str:
     """An error without what is only of this machine."""
-    text = text.removeprefix(f"{recording.path}: ").replace(str(recording.path), recording.name)
+    text = str(error).removeprefix(f"{recording.path}: ").replace(str(recording.path), recording.name)
+    if isinstance(error, ConfigError) and text.startswith(str(job.folder)):  # such as a format that holds less
+        text = text.partition(": ")[2]
     if str(job.folder) in text:  # where the stems are written
         LOG.error(text)
         return NO_ROOM

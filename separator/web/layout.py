@@ -33,7 +33,7 @@ TICK_SECONDS = 0.3
 # Pieces of a recording: what `separate` takes, within what keeps memory bounded and a stop button quick.
 SEGMENTS, OVERLAPS, SHIFTS = (1.0, 60.0), (0.0, 0.75), (1, 16)
 WORKING = '<progress aria-label="Working"></progress>'
-FORMATS = {"WAV": "wav", "FLAC": "flac", "Ogg Vorbis": "ogg"}
+FORMATS = {"WAV": "wav", "FLAC": "flac", "Ogg Vorbis": "ogg", "MP3": "mp3"}
 DEPTHS = {"as the recording": None, "24 bit": "PCM_24", "32-bit float": "FLOAT"}
 EXAMPLE, MICROPHONE = "example.wav", "microphone.wav"
 
@@ -202,7 +202,10 @@ class Visit:
             self.site.store.discard(folder)
             yield _note(html.escape(str(error)), "alert"), "", *_buttons(True)
             return
-        self.jobs = {name: other for name, other in self.jobs.items() if other.folder.exists()} | {visitor: job}
+        for name, other in list(self.jobs.items()):  # others leave meanwhile, in other threads
+            if not other.folder.exists():
+                self.jobs.pop(name, None)
+        self.jobs[visitor] = job
         try:
             told, finished = "", -1
             while not job.is_finished:
@@ -240,10 +243,15 @@ class Visit:
         choice = self.site.choice(model)
         if shifts > 1 and choice.can_stream:
             raise ConfigError(f"{choice.name} hears a recording once: leave Shifts at 1, or choose another model.")
+        if choice.can_stream and (segment, overlap) != (SEGMENT_SECONDS, OVERLAP):
+            raise ConfigError(
+                f"{choice.name} takes a recording without pieces: leave Segment at {SEGMENT_SECONDS:g} and Overlap at "
+                f"{OVERLAP:g}, or choose another model."
+            )
         return Options(choice.model, segment, overlap, shifts, extension, subtype)
 
     def _shown(self, job: Job) -> str:
-        shelves = self.site.shelves.get(job.folder.name, [])
+        shelves = self.site.shelved(job.folder.name)
         parts = [shelf.page for shelf in shelves]
         if job.is_finished and any(shelf.stems for shelf in shelves):
             parts.append(save_all(job.folder))
@@ -256,7 +264,7 @@ def progress(site: Site, job: Job) -> str:
     if job.state is State.STOPPED:
         return _note("Stopped. What was not finished is not kept.")
     if job.state is State.DONE:
-        failed = sum(outcome.result is None for outcome in job.outcomes)
+        failed = count - sum(outcome.result is not None for outcome in job.outcomes)
         if failed:
             text = "This could not be separated:" if count == 1 else f"{failed} of {count} could not be separated."
             return _note(text, "alert")

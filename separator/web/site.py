@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,13 +48,15 @@ class Site:
 
     Attributes:
         models: that visitors choose from, the first one unless they do.
-        shelves: by the name of a visitor's folder, what became of the recordings in it so far.
+        shelves: by the name of a visitor's folder, what became of the recordings in it so far. Visitors, the worker
+            and the server's threads change it, under `lock`.
     """
 
     store: Store
     worker: Worker
     models: Sequence[Choice]
     shelves: dict[str, list[results.Shelf]] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def open(
@@ -78,20 +81,30 @@ class Site:
 
     def begin(self, folder: Path) -> list[results.Shelf]:
         """Room for what becomes of the recordings in a folder; forgets folders that are gone."""
-        for token in [token for token in self.shelves if self.store.find(token) is None]:
-            self.shelves.pop(token, None)
-        return self.shelves.setdefault(folder.name, [])
+        with self.lock:
+            for token in list(self.shelves):
+                if self.store.find(token) is None:
+                    self.shelves.pop(token, None)
+            return self.shelves.setdefault(folder.name, [])
 
     def discard(self, job: Job) -> None:
         """Ends a job and removes what is left of it."""
         job.stop()
         self.store.discard(job.folder)
-        self.shelves.pop(job.folder.name, None)
+        with self.lock:
+            self.shelves.pop(job.folder.name, None)
+
+    def shelved(self, token: str) -> list[results.Shelf]:
+        """What became so far of the recordings in the folder of this name."""
+        with self.lock:
+            return list(self.shelves.get(token, ()))
 
     def _shelve(self, job: Job, outcome: Outcome) -> None:
         shelves = self.shelves.get(job.folder.name)
         if shelves is not None:  # its visitor has not gone
-            shelves.append(results.shelve(outcome, job.folder, len(shelves)))
+            shelf = results.shelve(outcome, job.folder, len(shelves))  # takes its time; only the worker adds to a job's
+            with self.lock:
+                shelves.append(shelf)
             self.store.touch(job.folder)
 
 
@@ -99,7 +112,7 @@ def add_routes(app: FastAPI, site: Site) -> None:
     """What the page asks for beside itself."""
 
     def find(token: str, number: int = 0) -> results.Shelf:
-        folder, shelves = site.store.find(token), site.shelves.get(token, [])
+        folder, shelves = site.store.find(token), site.shelved(token)
         if folder is None or not 0 <= number < len(shelves):
             raise HTTPException(404, "It is not there any more: files are kept for an hour.")
         site.store.touch(folder)
@@ -130,7 +143,7 @@ def add_routes(app: FastAPI, site: Site) -> None:
     @app.get("/jobs/{token}/stems.zip")
     def everything(token: str) -> FileResponse:
         find(token)
-        shelves = [shelf for shelf in site.shelves[token] if shelf.stems]
+        shelves = [shelf for shelf in site.shelved(token) if shelf.stems]
         # Named by their number: while a job goes on, there are more and more.
         path = site.store.root / token / f"stems{len(shelves)}.zip"
         if not path.exists():
