@@ -225,7 +225,7 @@ class AvRecording(Recording):
                 errors = 0
                 yield frame
         start = (self._container.start_time or 0) / 1e6
-        if self._promise_of_file and last - start >= self._container.duration / 1e6 - self.tolerance:
+        if self._promise_of_file and last - start >= (self._container.duration or 0) / 1e6 - self.tolerance:
             self.promised = None
 
 
