@@ -61,7 +61,9 @@ def mixture_list(
     """
     records = read_records(path, [])
     keys, has_rest = _check_fields(path, records, sources)
-    remedy = "; name what else is in it in a column noise" + (", or set data.adds_up=false" if adds_up else "")
+    remedy = "; name what else is in it in a column noise" + (
+        ", or set data.adds_up=false for noise and other levels" if adds_up else ""
+    )
     rows = []
     for number, record in enumerate(records, 1):
         where = _entry(path, number, record)
