@@ -62,13 +62,14 @@ def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
 
 def sources_of(model: str, settings: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Names of a model's stems. Raises `ConfigError` for arguments of `Separator` that the model does not take."""
+    from separator.checks import check_pieces, chosen_stems
     from separator.estimation import check_shifts
-    from separator.separation import check_pieces
 
     net, settings = zoo.load(model), settings or {}
     check_pieces(net, settings.get("segment_seconds"), settings.get("overlap"))
     check_shifts(net, settings.get("shifts", 1))
-    return net.sources
+    names = settings.get("stems")
+    return net.sources if names is None else tuple(net.sources[one] for one in chosen_stems(names, net.sources, model))
 
 
 def is_url(name: str) -> bool:

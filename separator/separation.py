@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from separator import audio, devices, readers, stem_paths, zoo
+from separator import audio, readers, stem_paths, zoo
 from separator.audio import Waveform
+from separator.checks import check_pieces, check_ranges, check_threads, chosen_stems
 from separator.devices import independent
-from separator.errors import ConfigError, check_number, check_whole
+from separator.errors import ConfigError
 from separator.estimation import Estimator
 from separator.file_result import UNSURE, FileResult
-from separator.models import ConvTasNet, Replay
+from separator.models import Replay
 from separator.pipeline import BLOCK, Separation, Spool
 from separator.recording import Note
 from separator.stem_files import StemFiles
@@ -35,10 +36,6 @@ Callback = Callable[[float, float, float], None]
 
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
-SEGMENT_RANGE = (0.01, 86_400.0)
-MOST_OVERLAP = 0.95
-# The library that runs them ends the process where the system does not give so many.
-MOST_THREADS = 1024
 # A stem that has so much less energy than the loudest one carries no voice of its own, dB.
 INACTIVE_DB = 20.0
 TOO_QUIET = f"{INACTIVE_DB:.0f} dB and more below the others"
@@ -65,9 +62,11 @@ class Separator:
             done and its seconds in all. An exception raised by it ends the separation, of which nothing stays.
         threads: processor threads of torch in this process, for all that it computes; as they are if None. Only 1 in a
             process that was forked from one that had a `Separator`.
+        stems: names of the stems that are given, such as ["speaker1", "speaker2"]; None for all. The others are
+            estimated all the same.
 
     Raises:
-        ConfigError: for an unknown name, device or precision, or a number that cannot be.
+        ConfigError: for an unknown name, device, precision or stem, or a number that cannot be.
         CheckpointError: for a model that cannot be got or used.
     """
 
@@ -82,8 +81,9 @@ class Separator:
         overlap: float | None = None,
         callback: Callback | None = None,
         threads: int | None = None,
+        stems: Sequence[str] | None = None,
     ) -> None:
-        _check_ranges(segment_seconds, overlap)
+        check_ranges(segment_seconds, overlap)
         if threads is not None:
             check_threads(threads)
             torch.set_num_threads(threads)
@@ -97,6 +97,7 @@ class Separator:
         self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
         self._overlap = OVERLAP if overlap is None else overlap
         self.callback = callback
+        self.stems = stems
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, to which the callback belongs too; what streams have recorded does not."""
@@ -146,14 +147,25 @@ class Separator:
         self._overlap = overlap
 
     @property
+    def stems(self) -> Sequence[str] | None:
+        """Names of the stems that are given; None for all. Raises `ConfigError` where it is set to what cannot be."""
+        return None if self._chosen is None else self.sources
+
+    @stems.setter
+    def stems(self, names: Sequence[str] | None) -> None:
+        self._chosen = None if names is None else chosen_stems(names, self.net.sources, self.model)
+
+    @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the stems."""
-        return self.net.sources
+        """Names of the stems that are given, in the model's order."""
+        every = self.net.sources
+        return every if self._chosen is None else tuple(every[number] for number in self._chosen)
 
     @property
     def num_interchangeable(self) -> int:
         """How many of the first stems may come in any order: the speakers. Those behind them have a place each."""
-        return self.net.num_interchangeable
+        speakers = self.net.sources[: self.net.num_interchangeable]
+        return sum(name in speakers for name in self.sources)
 
     @property
     def sample_rate(self) -> int:
@@ -179,7 +191,7 @@ class Separator:
         self._estimator.check_channels(channels, self.model)
         work = self._begin(sample_rate, channels, total, Spool())
         work.take(samples[:, start : start + BLOCK] for start in range(0, total, BLOCK))
-        stems = np.concatenate(list(work.stems()), axis=-1)
+        stems = np.concatenate(list(self._given(work.stems())), axis=-1)
         return {
             name: audio.like(stem.reshape(waveform.shape), waveform)
             for name, stem in zip(self.sources, stems, strict=True)
@@ -201,7 +213,7 @@ class Separator:
             AudioError: for a sample rate that is none.
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
-        return Stream(self.net.stream(self._live), self.sources, self.sample_rate, rate)
+        return Stream(self.net.stream(self._live), self.sources, self.sample_rate, rate, self._chosen)
 
     @independent
     def separate_file(
@@ -252,7 +264,7 @@ class Separator:
             with stems as files, Spool(files.folder) as spool:
                 work = self._begin(rate, num_channels, recording.promised, spool)
                 work.take(recording.blocks())
-                files.write(work.stems, work.num_samples)
+                files.write(lambda: self._given(work.stems()), work.num_samples)
         loudest = files.energies.max()
         return FileResult(
             path=path,
@@ -279,6 +291,10 @@ class Separator:
             peak_megabytes=_peak_megabytes(),
         )
 
+    def _given(self, blocks: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+        """Of blocks `[source, channel, time]` the sources that are given."""
+        return blocks if self._chosen is None else (block[self._chosen] for block in blocks)
+
     def _begin(self, sample_rate: int, channels: int, total: int | None, spool: Spool) -> Separation:
         def report(done: float) -> None:
             if self.callback is not None:
@@ -290,36 +306,6 @@ class Separator:
     def _step(self, mixture: torch.Tensor, state: Any) -> torch.Tensor:
         mean = mixture.new_full((1, len(mixture)), 1 / len(mixture))
         return self._estimator.estimate(mixture[None], mean, state)[0]
-
-
-def check_pieces(net: ConvTasNet, segment_seconds: float | None, overlap: float | None) -> None:
-    """Raises `ConfigError` for lengths of pieces that cannot be, or that mean nothing to a network.
-
-    None stands for what is not asked for.
-    """
-    _check_ranges(segment_seconds, overlap)
-    for name, value in (("segment_seconds", segment_seconds), ("overlap", overlap)):
-        if value is not None and net.can_stream:
-            raise ConfigError(f"{name}={value}: a model that can stream takes a recording without pieces; leave it out")
-
-
-def check_threads(threads: int) -> None:
-    """Raises `ConfigError` for a number of threads that cannot be."""
-    check_whole("threads", threads)
-    if threads > 1 and devices.is_forked():
-        raise ConfigError(
-            f"threads={threads}: this process was forked from one that had computed, and has 1; start it by spawn or "
-            "forkserver instead"
-        )
-    if threads > MOST_THREADS:
-        raise ConfigError(f"threads must be at most {MOST_THREADS}, got {threads}; as many as there are cores are best")
-
-
-def _check_ranges(segment_seconds: float | None, overlap: float | None) -> None:
-    if segment_seconds is not None:
-        check_number("segment_seconds", segment_seconds, *SEGMENT_RANGE)
-    if overlap is not None:
-        check_number("overlap", overlap, 0, MOST_OVERLAP)
 
 
 def _peak_megabytes() -> float | None:

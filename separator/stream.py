@@ -28,7 +28,14 @@ class Stream:
             computation takes comes on top.
     """
 
-    def __init__(self, network: NetworkStream, sources: tuple[str, ...], model_rate: int, sample_rate: int) -> None:
+    def __init__(
+        self,
+        network: NetworkStream,
+        sources: tuple[str, ...],
+        model_rate: int,
+        sample_rate: int,
+        chosen: list[int] | None = None,
+    ) -> None:
         audio.check_rate(sample_rate)
         self.sources, self.sample_rate = sources, sample_rate
         self.latency = (
@@ -37,6 +44,8 @@ class Stream:
             + resampling.latency(model_rate, sample_rate)
         )
         self._network, self._model_rate = network, model_rate
+        # Numbers of the sources that are given; None for all.
+        self._chosen = chosen
         # Known with the first block: its shape without time, and with it the channels to resample.
         self._shape: tuple[int, ...] | None = None
         self._like: Any = None
@@ -105,6 +114,7 @@ class Stream:
         mixture = torch.from_numpy(self._to_model.push(block, last))
         estimates = [self._network.push(mixture)] + ([self._network.flush()] if last else [])
         stems = torch.cat(estimates, dim=-1).transpose(0, 1)  # [source, channel, time']
+        stems = stems if self._chosen is None else stems[self._chosen]
         back = self._back.push(stems.flatten(0, 1).numpy(), last)
         return back.reshape(len(self.sources), self._channels, back.shape[-1])
 

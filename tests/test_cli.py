@@ -481,3 +481,20 @@ def test_a_call_with_one_person_in_each_channel_is_told(tmp_path, monkeypatch, c
     assert "has no channel 3; expected a number from 1 to 2" in capfd.readouterr().err
     assert cli.main(["call.wav", "--track", "2", "-o", "three"]) == 1
     assert not (tmp_path / "three").exists()
+
+
+@pytest.mark.parametrize("mode", [["--stream"], ["--engine", "ray"]])
+@pytest.mark.parametrize("option", [["--track", "1"], ["--channels", "1"]])
+def test_tracks_and_channels_are_chosen_in_files_only(tmp_path, monkeypatch, capsys, mode, option):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["mix.wav", *mode, *option])
+    assert stopped.value.code == 2 and "--track and --channels are for" in capsys.readouterr().err
+
+
+def test_stems_are_chosen_by_their_names(run, tmp_path, capsys):
+    assert run(recording("mix.wav"), "--stems", "speaker2")[0] == 0
+    assert [path.name for path in (tmp_path / "stems").rglob("*.wav")] == ["speaker2.wav"]
+    code, _, err = run("mix.wav", "--stems", "speaker1,drums", "-o", "other")
+    assert code == 2 and "has no 'drums'; expected some of speaker1, speaker2" in err
+    assert not (tmp_path / "other").exists()

@@ -26,6 +26,7 @@ TABLE = {
     ("--shifts", "2"): (WORKS, REFUSED, REFUSED, WORKS, ()),
     ("--segment", "0.5"): (WORKS, REFUSED, REFUSED, WORKS, ()),
     ("--overlap", "0.5"): (WORKS, REFUSED, REFUSED, WORKS, ()),
+    ("--stems", "speaker2"): (WORKS, WORKS, WORKS, WORKS, ()),
     ("--threads", "2"): (WORKS, WORKS, WORKS, REFUSED, ()),
     ("--out", "elsewhere"): (WORKS, WORKS, WORKS, WORKS, ()),
     ("--filename", "{stem}.{ext}"): (WORKS, WORKS, WORKS, WORKS, ()),
@@ -47,8 +48,8 @@ TABLE = {
 }
 # What no two runs have in common.
 CHANGING = r"[\d.]+ s of work .*?\)|at most \d+ MB|work_seconds\": [\d.]+|factor\": [\d.]+|peak_megabytes\": \d+"
-# Options that are a mode of their own.
-APART = {"--help", "--version", "--list-models", "--stream"}
+# Options that are a mode of their own, or for recordings of several tracks or channels: see test_cli.py.
+APART = {"--help", "--version", "--list-models", "--stream", "--track", "--channels"}
 
 
 def test_the_table_knows_every_option():
@@ -187,6 +188,9 @@ CHOSEN_LATER = {
     "shifts": "1",
     "segment": f"{separation.SEGMENT_SECONDS:g}",
     "overlap": f"{separation.OVERLAP:g}",
+    "stems": "all of the model's",
+    "track": "the best one",
+    "channels": "all",
     "threads": "as many as torch chooses, one for each core",
     "bitrate": f"{stem_files.DEFAULT_BITRATE}, or the highest at the recording's sample rate",
     "workers": "one for each GPU, or core",

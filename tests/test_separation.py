@@ -516,3 +516,26 @@ def test_existing_stems_may_be_kept(tiny, tmp_path):
     assert result.paths["speaker2"].read_text() == "mine" and soundfile.info(result.paths["speaker1"]).frames == 800
     with pytest.raises(ConfigError, match="overwrite=True replaces what keep_existing=True keeps"):
         tiny.separate_file(path, tmp_path / "stems", overwrite=True, keep_existing=True)
+
+
+def test_stems_that_are_not_chosen_are_left_out(tiny_checkpoint, tiny, causal_checkpoint, tmp_path):
+    mixture = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    one = separator.Separator(tiny_checkpoint, stems=["speaker2"])
+    assert one.sources == ("speaker2",) and one.num_interchangeable == 1
+    stems = one.separate(mixture, 8000)
+    np.testing.assert_array_equal(stems["speaker2"], tiny.separate(mixture, 8000)["speaker2"])
+    assert list(stems) == ["speaker2"]
+    path = write(tmp_path / "mix.wav", mixture)
+    result = one.separate_file(path, tmp_path / "stems")
+    assert list(result.paths) == ["speaker2"] and result.active == ("speaker2",)
+    causal = separator.Separator(causal_checkpoint, stems=["speaker1"])
+    with causal.stream() as stream, separator.Separator(causal_checkpoint).stream() as both:
+        block = mixture[:4000]
+        assert stream.sources == ("speaker1",)
+        got, wanted = (np.concatenate([s.push(block), s.flush()], axis=-1) for s in (stream, both))
+    np.testing.assert_array_equal(got, wanted[:1])
+    one.stems = None
+    assert one.sources == ("speaker1", "speaker2")
+    for names in (["drums"], [], "x"):
+        with pytest.raises(ConfigError, match="expected some of speaker1, speaker2"):
+            one.stems = names

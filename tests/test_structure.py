@@ -42,9 +42,10 @@ ALLOWED = {
     "estimation": {"devices", "errors", "models", "objectives", "rumble"},
     "pipeline": {"channel_likeness", "chunks", "errors", "estimation", "speakers", "stream"},
     "file_result": {"recording"},
+    "checks": {"devices", "errors", "models"},
     "separation": {
-        "audio", "devices", "errors", "estimation", "file_result", "models", "pipeline", "readers", "recording",
-        "stem_files", "stem_paths", "stream", "zoo",
+        "audio", "checks", "devices", "errors", "estimation", "file_result", "models", "pipeline", "readers",
+        "recording", "stem_files", "stem_paths", "stream", "zoo",
     },
     "lanes": {"readers"},
     "player": {"lanes"},
@@ -56,7 +57,7 @@ ALLOWED = {
     "export": {"errors", "files", "models", "zoo"},
     "average": {"checkpoint", "errors", "models", "zoo"},
     "publish": {"checkpoint", "errors", "files", "models", "zoo"},
-    "fleet": {"errors", "estimation", "files", "inputs", "separation", "stem_paths", "zoo"},
+    "fleet": {"checks", "errors", "estimation", "files", "inputs", "separation", "stem_paths", "zoo"},
     "cli": {
         "audio", "errors", "fleet", "inputs", "live", "parts", "separation", "separation_page", "signals", "sinks",
         "sources", "stem_files", "stem_paths", "zoo",
@@ -81,7 +82,7 @@ ALLOWED = {
     },
     "signals": set(),
     "web": {
-        "demo", "devices", "errors", "inputs", "lanes", "player", "readers", "separation", "separation_page",
+        "checks", "demo", "devices", "errors", "inputs", "lanes", "player", "readers", "separation", "separation_page",
         "signals", "sinks", "stem_files", "wav", "zoo",
     },
     "demo": {"cli", "data", "errors", "objectives", "report", "stem_files"},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from separator.cli.output import OutputError, say, warn
-from separator.cli.parser import parser
+from separator.cli.parser import parser, stem_names
 from separator.errors import ConfigError, SeparatorError
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
         "precision": options.precision,
         "shifts": options.shifts,
+        "stems": stem_names(options),
         "segment_seconds": options.segment,
         "overlap": options.overlap,
         "threads": options.threads,

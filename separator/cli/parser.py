@@ -80,6 +80,11 @@ def _add_how(options: argparse.ArgumentParser) -> None:
         help="threads of the processor that are used (default: as many as torch chooses, one for each core)",
     )
     how.add_argument(
+        "--stems",
+        metavar="NAME,NAME",
+        help="stems that are written, such as speaker1,speaker2 (default: all of the model's)",
+    )
+    how.add_argument(
         "--track",
         metavar="N|all",
         help="which audio track of a video, from 1 on, or each by itself (default: the best one)",
@@ -155,3 +160,8 @@ def _add_told(options: argparse.ArgumentParser) -> None:
     told.add_argument("--json", action="store_true", help="print the results as JSON")
     told.add_argument("-v", "--verbose", action="store_true", help="say more about each file")
     told.add_argument("--version", action="version", version=f"separate {__version__}")
+
+
+def stem_names(options: argparse.Namespace) -> list[str] | None:
+    """What `--stems` names; None for all."""
+    return None if options.stems is None else [name.strip() for name in options.stems.split(",")]

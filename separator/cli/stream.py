@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from separator import stem_paths
 from separator.cli.output import say, warn
-from separator.cli.parser import parser
+from separator.cli.parser import parser, stem_names
 from separator.errors import ConfigError, SeparatorError, StreamError
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
     if options.raw is not None and sources.is_microphone(options.tracks[0]):
         parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
     options.model = options.model or "default-causal"
-    separator = Separator(options.model, options.device, options.precision, threads=options.threads)
+    separator = Separator(
+        options.model, options.device, options.precision, threads=options.threads, stems=stem_names(options)
+    )
     raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
     report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
     failure: SeparatorError | None = None

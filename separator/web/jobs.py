@@ -57,6 +57,7 @@ class Options:
     shifts: int = 1
     extension: str = "wav"
     subtype: str | None = None
+    stems: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ class Worker:
             del self._models[next(iter(self._models))]
         self._models[options.model] = model  # behind all others: it was used last
         model.shifts = options.shifts
+        model.stems = options.stems
         if not model.net.can_stream:  # which knows no pieces
             model.segment_seconds, model.overlap = options.segment_seconds, options.overlap
         return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import gradio as gr
 import soundfile
 
 from separator import player, stem_files
+from separator.checks import chosen_stems
 from separator.demo import SAMPLE_RATE, make_example
 from separator.errors import ConfigError, check_number
 from separator.separation import OVERLAP, SEGMENT_SECONDS
@@ -129,9 +131,10 @@ def _choices(site: Site, largest_megabytes: float) -> tuple[list, list]:
                     info="how often it is separated: 4 are better, and take 4 times as long",
                     precision=0,
                 )
+                stems = gr.Textbox(label="Stems", info="names, such as speaker1, speaker2; all if empty", max_lines=1)
     _take_only_uploads(files, site.store)
     _take_only_uploads(microphone, site.store)
-    return [files, microphone], [model, container, depth, segment, overlap, shifts]
+    return [files, microphone], [model, container, depth, segment, overlap, shifts, stems]
 
 
 class Visit:
@@ -230,6 +233,7 @@ class Visit:
         segment: float | None,
         overlap: float | None,
         shifts: int | None,
+        stems: str | None,
     ) -> Options:
         """Raises `ConfigError` in plain words for what does not go together."""
         extension, subtype = FORMATS[container], DEPTHS[depth]
@@ -248,7 +252,10 @@ class Visit:
                 f"{choice.name} takes a recording without pieces: leave Segment at {SEGMENT_SECONDS:g} and Overlap at "
                 f"{OVERLAP:g}, or choose another model."
             )
-        return Options(choice.model, segment, overlap, shifts, extension, subtype)
+        names = [name for name in re.split(r"[,\s]+", stems or "") if name]
+        if names:
+            chosen_stems(names, choice.sources, choice.name)
+        return Options(choice.model, segment, overlap, shifts, extension, subtype, tuple(names) or None)
 
     def _shown(self, job: Job) -> str:
         shelves = self.site.shelved(job.folder.name)

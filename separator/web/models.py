@@ -18,12 +18,14 @@ class Choice:
         name: how it is called.
         remark: what else a visitor should know before choosing it.
         can_stream: whether it separates what is still being said.
+        sources: names of its stems.
     """
 
     model: str
     name: str
     remark: str = ""
     can_stream: bool = False
+    sources: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -43,10 +45,11 @@ def choices(checkpoints: Sequence[Path]) -> list[Choice]:
         is_bundled = name in zoo.names()
         where = "" if is_bundled else f"; {known.megabytes:.0f} MB, downloaded once"
         remark = f"{what}, {known.sample_rate // 1000} kHz{where}"
-        found.append(Choice(name, name, remark, can_stream=is_bundled and known.is_causal))
+        found.append(Choice(name, name, remark, is_bundled and known.is_causal, tuple(known.sources)))
     for path in checkpoints:
         name = f"{path.resolve().parent.name}/{path.name}"
         same = sum(choice.name == name or choice.name.startswith(f"{name} (") for choice in found)
         name = f"{name} ({same + 1})" if same else name
-        found.append(Choice(str(path), name, can_stream=zoo.load(path).can_stream))
+        net = zoo.load(path)
+        found.append(Choice(str(path), name, "", net.can_stream, net.sources))
     return found
