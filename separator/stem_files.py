@@ -135,7 +135,7 @@ class StemFiles:
                         part = samples[:, start : start + BLOCK]
                         write(part if self.gain == 1 else part * np.float32(self.gain))
         for hidden in self._together.hidden.values():
-            written = soundfile.info(os.fsencode(hidden)).frames
+            written = soundfile.info(_as_libsndfile_takes_it(hidden)).frames
             if written != num_samples:
                 raise OSError(f"only {written} of {num_samples} samples got there; is the disk full?")
         self.energies = energies.result()
@@ -152,7 +152,8 @@ class StemFiles:
                 yield lambda samples: file.write(encode(samples, subtype))
             return
         form = {"format": self.container, **self._settings}
-        with soundfile.SoundFile(os.fsencode(hidden), "w", rate, channels, subtype, **form) as sound:
+        name = _as_libsndfile_takes_it(hidden)
+        with soundfile.SoundFile(name, "w", rate, channels, subtype, **form) as sound:
             if subtype in KEPT_SUBTYPES and subtype not in FLOAT_SUBTYPES:
                 yield lambda samples: sound.write(quantize(samples, subtype).T)
             else:
@@ -225,6 +226,11 @@ def check_bitrate(bitrate: int, sample_rate: int) -> None:
     lowest, highest = _bitrates(sample_rate)
     if not lowest <= bitrate <= highest:
         raise ConfigError(f"bitrate={bitrate}: MP3 at {sample_rate} Hz has {lowest} to {highest} kbit/s; choose one")
+
+
+def _as_libsndfile_takes_it(path: Path) -> str | bytes:
+    """Bytes on Unix, where a name may be no text; text on Windows, which would take bytes for another alphabet."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _bitrates(sample_rate: int) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """`--engine ray`: what one process gives, on two workers, one of which is killed in the middle."""
 
+import contextlib
 import csv
 import json
 import os
@@ -97,6 +98,14 @@ class NoLedger:
         self.begin, self.finish = self.Method(ledger.begin), self.Method(ledger.finish)
 
 
+def batch(items, kept=()):
+    return {
+        "path": [str(item.path) for item in items],
+        "track": [item.track for item in items],
+        "kept": [json.dumps(list(kept))] * len(items),
+    }
+
+
 def worker(settings):
     made = fleet.Worker.__new__(fleet.Worker)
     made.job, made.separator = settings, separator.Separator(settings.model, **settings.separator)
@@ -108,7 +117,7 @@ def test_finished_recordings_are_left_out(tiny_checkpoint, tmp_path):
     """Without a worker: Ray is not even started."""
     soundfile.write(tmp_path / "a.wav", np.zeros(800), 8000)
     settings = job(tiny_checkpoint, tmp_path / "stems")
-    worker(settings)({"path": [str(tmp_path / "a.wav")], "track": ["a"]})
+    worker(settings)(batch([Item(tmp_path / "a.wav", "a")]))
     (report,) = fleet.run([Item(tmp_path / "a.wav", "a")], settings)
     assert report["status"] == "skipped" and report["stems"]["speaker1"] == str(tmp_path / "stems/a/speaker1.wav")
 
@@ -124,8 +133,7 @@ def test_urls_in_and_out(tiny_checkpoint, tmp_path):
     items = fleet.find(["memory://calls"], [], "memory://stems")
     assert {item.track for item in items} == {"deep/a", "b"}
     settings = job(tiny_checkpoint, "memory://stems")
-    batch = {"path": [item.path for item in items], "track": [item.track for item in items]}
-    reports = list(map(json.loads, worker(settings)(batch)["report"]))
+    reports = list(map(json.loads, worker(settings)(batch(items))["report"]))
     assert [report["status"] for report in reports] == ["done", "done"]
     local = separator.Separator(tiny_checkpoint).separate_file(tmp_path / "a.wav", tmp_path / "stems")
     assert memory.cat("/stems/deep/a/speaker2.wav") == local.paths["speaker2"].read_bytes()
@@ -143,8 +151,8 @@ def test_urls_in_and_out(tiny_checkpoint, tmp_path):
 
 def test_folders_of_a_file_url_are_made(tiny_checkpoint, tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(8000), 8000)
-    batch = {"path": [f"file://{tmp_path}/a.wav"], "track": ["deep/a"]}
-    (report,) = map(json.loads, worker(job(tiny_checkpoint, f"file://{tmp_path}/stems"))(batch)["report"])
+    items = [Item(f"file://{tmp_path}/a.wav", "deep/a")]
+    (report,) = map(json.loads, worker(job(tiny_checkpoint, f"file://{tmp_path}/stems"))(batch(items))["report"])
     assert report["status"] == "done" and (tmp_path / "stems/deep/a/speaker1.wav").exists()
 
 
@@ -176,12 +184,70 @@ def test_what_a_killed_worker_left_behind_is_removed(tiny_checkpoint, tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(800), 8000)
     left = tmp_path / "stems" / "a"
     left.mkdir(parents=True)
-    for name in (".speaker1.abc.wav", "speaker2.wav"):
-        (left / name).write_text("half")
-    out = worker(job(tiny_checkpoint, tmp_path / "stems"))({"path": [str(tmp_path / "a.wav")], "track": ["a"]})
+    (left / ".speaker1.abc.wav").write_text("half")
+    out = worker(job(tiny_checkpoint, tmp_path / "stems"))(batch([Item(tmp_path / "a.wav", "a")]))
     assert json.loads(out["report"][0])["status"] == "done"
     assert sorted(path.name for path in left.iterdir()) == ["speaker1.wav", "speaker2.wav"]
-    assert soundfile.info(left / "speaker2.wav").frames == 800
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_there_is_kept_unless_forced(tiny_checkpoint, tmp_path, scheme, overwrite):
+    """A stem of yours among them stays; what a worker that was killed sent since is done again."""
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(800), 8000)
+    (tmp_path / "stems/a").mkdir(parents=True)
+    (tmp_path / "stems/a/speaker1.wav").write_text("mine")
+    settings = job(tiny_checkpoint, f"{scheme}{tmp_path}/stems", overwrite=overwrite)
+    items = [Item(str(tmp_path / "a.wav"), "a")]
+    (report,) = map(json.loads, worker(settings)(batch(items, kept=[] if overwrite else ["speaker1"]))["report"])
+    assert report["status"] == "done" and report.get("kept", []) == ([] if overwrite else ["speaker1"])
+    assert ((tmp_path / "stems/a/speaker1.wav").read_bytes() == b"mine") is not overwrite
+    assert soundfile.info(tmp_path / "stems/a/speaker2.wav").frames == 800
+
+
+def test_workers_are_told_what_was_there(tiny_checkpoint, tmp_path, monkeypatch):
+    import ray.data
+
+    (tmp_path / "stems/a").mkdir(parents=True)
+    (tmp_path / "stems/a/speaker1.wav").write_text("mine")
+    seen = []
+
+    def from_items(rows, **_):
+        seen.extend(rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray.data, "from_items", from_items)
+    monkeypatch.setattr(fleet, "_cluster", no_cluster)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1}}])
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda _: NoLedgerMaker)
+    for overwrite in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            list(fleet.run([Item("a.wav", "a")], job(tiny_checkpoint, tmp_path / "stems", overwrite=overwrite)))
+    assert [json.loads(row["kept"]) for row in seen] == [["speaker1"], []]
+
+
+class NoLedgerMaker:
+    remote = staticmethod(lambda: None)
+
+
+@contextlib.contextmanager
+def no_cluster(ray):
+    yield {"CPU": 1}
+
+
+def test_one_recording_under_two_tracks_is_done_twice(tiny_checkpoint, tmp_path):
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(800), 8000)
+    items = [Item(tmp_path / "a.wav", track) for track in "xy"]
+    reports = worker(job(tiny_checkpoint, tmp_path / "stems"))(batch(items))["report"]
+    assert [json.loads(report)["stems"]["speaker1"] for report in reports] == [
+        str(tmp_path / f"stems/{track}/speaker1.wav") for track in "xy"
+    ]
+
+
+def test_what_a_causal_model_does_not_take_is_told_before_ray_is_started(causal_checkpoint):
+    for settings in ({"segment_seconds": 2.0}, {"overlap": 0.5}, {"shifts": 2}):
+        with pytest.raises(ConfigError, match="a model that can stream"):
+            fleet.sources_of(str(causal_checkpoint), settings)
 
 
 def test_without_ray_it_is_said_what_to_install(tiny_checkpoint, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 import torch
 from conftest import TINY
@@ -469,7 +470,7 @@ def test_mp3_is_as_long_as_the_recording_and_in_its_place(tiny, tmp_path, rate, 
         sound = np.cumsum(rng.standard_normal((samples, channels)), axis=0)
         soundfile.write(tmp_path / "mix.wav", 0.3 * (sound - sound.mean()) / (np.abs(sound).max() + 1e-3), rate)
         exact = tiny.separate_file(tmp_path / "mix.wav", tmp_path / "wav", overwrite=True)
-        for bitrate in (None, lowest, 64, highest):
+        for bitrate in (None, lowest, highest):
             result = tiny.separate_file(
                 tmp_path / "mix.wav", tmp_path / "mp3", extension="mp3", overwrite=True, bitrate=bitrate
             )
@@ -477,9 +478,9 @@ def test_mp3_is_as_long_as_the_recording_and_in_its_place(tiny, tmp_path, rate, 
             for name, path in result.paths.items():
                 (found, found_rate), (wanted, _) = decoded(path), decoded(exact.paths[name])
                 assert found.shape == wanted.shape and found_rate == rate
-                if samples > rate and bitrate in (None, 64, highest):
-                    lags = {lag: np.abs(np.roll(found, lag) - wanted)[:, 200:-200].mean() for lag in range(-99, 100)}
-                    assert min(lags, key=lags.get) == 0
+                if samples > rate and bitrate in (None, highest):
+                    likeness = scipy.signal.correlate(found[0], wanted[0], method="fft")
+                    assert likeness.argmax() == samples - 1  # no lag
 
 
 def test_a_higher_bit_rate_takes_more_room(tiny, tmp_path):

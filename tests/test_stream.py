@@ -336,3 +336,14 @@ def test_streams_in_threads(live):
         for waveform, stems in zip(waveforms, pool.map(run, waveforms), strict=True):
             expected = np.stack(list(live.separate(waveform, 8000).values()))
             np.testing.assert_allclose(stems, expected, atol=1e-5)
+
+
+def test_without_mixture_consistency_too_a_stream_equals_the_recording(tmp_path):
+    """So such a model's stems keep the level that the network gives: a stream cannot wait for the gain of the whole."""
+    separator.save(causal(mixture_consistency=False), tmp_path / "causal.safetensors")
+    model = separator.Separator(tmp_path / "causal.safetensors")
+    waveform = 0.2 * np.random.default_rng(3).standard_normal(20_000).astype(np.float32)
+    with model.stream() as stream:
+        given = [stream.push(block) for block in blocks(waveform)] + [stream.flush()]
+    expected = np.stack(list(model.separate(waveform, 8000).values()))
+    np.testing.assert_allclose(np.concatenate(given, axis=-1), expected, atol=1e-5)

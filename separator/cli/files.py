@@ -33,9 +33,10 @@ def run(options: argparse.Namespace) -> int:
                 reports.append(report)
                 try:
                     _tell(report, options, standard_output)
-                except OutputError as error:  # the stems matter more, and nothing more is said there
-                    is_lost = is_lost or not error.is_closed
+                except OutputError as error:  # the stems matter more
+                    is_lost = not error.is_closed
                     warn(_without_output(error))
+                    _tell(report, options, standard_output)  # which goes nowhere now; the warnings still do
     finally:  # also of what was done before Ctrl-C
         if options.json and reports:
             say(json.dumps({"model": options.model, "files": reports}, indent=2))

@@ -10,7 +10,7 @@ import operator
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,8 @@ class _Weights:
     def were_replaced(self) -> bool:
         """Whether any was since the last time."""
         # The tensors themselves are kept, since another one may get the identity of one that is gone.
-        if sum(map(len, self._places)) == len(self._known) and all(map(operator.is_, self._values(), self._known)):
+        now = chain.from_iterable(self._filled)
+        if sum(map(len, self._places)) == len(self._known) and all(map(operator.is_, now, self._known)):
             return False
         self._find()
         return True
@@ -136,7 +137,5 @@ class _Weights:
     def _find(self) -> None:
         modules = list(self._net.modules())
         self._places = [place for one in modules for place in (one._parameters, one._buffers, one._modules)]
-        self._known = list(self._values())
-
-    def _values(self) -> Iterator[Any]:
-        return chain.from_iterable(map(operator.methodcaller("values"), self._places))
+        self._filled = [place.values() for place in self._places if place]  # which show what is in them at any time
+        self._known = list(chain.from_iterable(self._filled))
