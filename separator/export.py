@@ -3,7 +3,8 @@
 Whole recordings: input `mixture` `[batch, time]` at the model's rate, output `stems` `[batch, source, time]`, of any
 batch and length.
 
-With `--stream` a causal model in blocks of whole strides: what it must remember goes in and comes out, as `state_0`,
+With `--stream` a causal model in blocks of whole strides, or of as many strides as all repeats at a lower frame rate
+begin a new group after (`stride` in the metadata): what it must remember goes in and comes out, as `state_0`,
 `state_1`, ... and `next_state_0`, ... All are zeros at the beginning. The output is `delay` samples late: the first so
 many are to be dropped, and zeros to be given at the end. Rate, names of the sources, stride and delay are in the file's
 metadata, under "separator".
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -40,7 +42,7 @@ class Step(nn.Module):
         super().__init__()
         self.net, self._layout = net, State()
         with torch.inference_mode():
-            net(torch.zeros(EXAMPLE_BATCH, net.encoder.stride, dtype=torch.float32), self._layout)
+            net(torch.zeros(EXAMPLE_BATCH, block_samples(net), dtype=torch.float32), self._layout)
 
     @property
     def beginning(self) -> tuple[Tensor, ...]:
@@ -89,7 +91,7 @@ def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
     facts = {
         "sample_rate": net.sample_rate,
         "sources": list(net.sources),
-        "stride": net.encoder.stride,
+        "stride": block_samples(net) if stream else net.encoder.stride,
         "delay": net.decoder.delay if stream else 0,
     }
     program.model.metadata_props["separator"] = json.dumps(facts)
@@ -97,6 +99,11 @@ def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
         files.write_together({Path(path): lambda to: program.save(str(to), external_data=False)})
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({reason(error)}); choose another place") from error
+
+
+def block_samples(net: ConvTasNet) -> int:
+    """Samples of which a stream's blocks are multiples: after so many, repeats at a lower frame rate wait for none."""
+    return net.encoder.stride * math.lcm(*net.stack.config.rates)
 
 
 def _traced(net: ConvTasNet, stream: bool) -> Any:
@@ -109,7 +116,7 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
         ) from error
     from torch.export import Dim
 
-    stride = net.encoder.stride
+    stride = block_samples(net)
     channels = [] if net.num_channels == 1 else [net.num_channels]
     mixture = torch.zeros(EXAMPLE_BATCH, *channels, EXAMPLE_FRAMES * stride + (0 if stream else 1))
     any_batch: dict[int, Any] = {0: Dim("batch", min=1)}

@@ -14,6 +14,7 @@ from separator.errors import ConfigError, StreamError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
+LOW = dict(num_repeats=3, repeat_rates=[1, 4, 2], low_rate_bottleneck_channels=16)
 DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
 
 
@@ -29,8 +30,9 @@ def exported(path, net, **settings):
         TINY,
         TINY | dict(temporal="talk", skip_channels=12, mask="softmax", mixture_consistency=False),
         TINY | dict(temporal="span_dynamic", num_channels=2, norm="cumulative"),
+        TINY | LOW | dict(attention=True),
     ],
-    ids=["depthwise", "talk", "span_dynamic"],
+    ids=["depthwise", "talk", "span_dynamic", "low_rate"],
 )
 def test_any_length_and_batch_in_onnx_runtime(tmp_path, variant):
     torch.manual_seed(0)
@@ -57,11 +59,15 @@ def test_silence_and_quiet_parts_too(tmp_path, name):
 
 
 @pytest.mark.parametrize("norm", ["channel", "cumulative"])
-def test_a_stream_in_onnx_runtime_gives_the_offline_samples(tmp_path, norm):
+@pytest.mark.parametrize("further", [{}, LOW], ids=["full rate", "low rate"])
+def test_a_stream_in_onnx_runtime_gives_the_offline_samples(tmp_path, norm, further):
     torch.manual_seed(0)
-    net = separator.ConvTasNet(sample_rate=8000, causal=True, norm=norm, **TINY).eval()
+    net = separator.ConvTasNet(sample_rate=8000, causal=True, norm=norm, **TINY | further).eval()
+    for low in net.stack.low_rates:
+        torch.nn.init.normal_(low.spread.weight, std=0.1)
     session, facts = exported(tmp_path / "net.onnx", net, stream=True)
     stride, delay = facts["stride"], facts["delay"]
+    assert stride == net.encoder.stride * (4 if further else 1)
     for batch in (1, 2):
         mixture = 0.3 * torch.randn(batch, 4321)
         missing = delay + (-(4321 + delay)) % stride
