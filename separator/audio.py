@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -80,6 +82,11 @@ def quantize(samples: np.ndarray, subtype: str) -> np.ndarray:
     # float32 holds the limits of all but the largest exactly.
     exact = samples.astype(np.float64) if bits == 32 else samples
     return np.clip(np.rint(exact * scale), -scale, scale - 1).astype(np.int32) << (32 - bits)
+
+
+def libsndfile_name(path: Path) -> str | bytes:
+    """Name of a file for libsndfile: bytes on Unix, where it may be no text; text on Windows, which decodes bytes."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def fit_length(samples: np.ndarray, length: int) -> np.ndarray:

@@ -11,10 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from separator import locks
 
 Write = Callable[[Path], object]
 # Bytes that any file system takes in a name. A hidden name is no longer than this, or than the name that it stands for.
@@ -166,13 +163,12 @@ def name_new(hidden: Path, path: Path) -> None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps others who do so out of a folder, so that the files of two runs are not mixed."""
-    if fcntl is None:
+    if not locks.AVAILABLE:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        locks.lock(handle)
         yield
     finally:
         os.close(handle)

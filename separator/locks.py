@@ -9,14 +9,17 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+# Whether this system has locks; only then folders can be opened for one.
+AVAILABLE = fcntl is not None
 
-def lock(file: IO[bytes], wait: bool = True) -> None:
+
+def lock(file: IO[bytes] | int, wait: bool = True) -> None:
     """Locks a file, open for writing, until it is closed.
 
     Where there are no locks (Windows, some network file systems) it does nothing: nobody is kept out there.
 
     Args:
-        file: any open file; NFS locks only those that are open for writing.
+        file: any open file, or the handle of a folder; NFS locks only those that are open for writing.
         wait: whether to wait for another process that has the lock.
 
     Raises:

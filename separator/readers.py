@@ -39,7 +39,7 @@ class SoundFileRecording(Recording):
         self._raw = pipe or path.open("rb")
         try:
             self._rests = uncounted.riff_rests(self._raw)
-            source = pipe or os.fsencode(path)
+            source = pipe or audio.libsndfile_name(path)
             if self._rests and self._rests[0].is_file:  # libsndfile refuses two headers in one file
                 source = uncounted.Window(self._raw, 0, self._rests[0].start)
             elif pipe is not None:
@@ -207,7 +207,7 @@ def _by_ffmpeg(path: Path, pipe: Any, audio_track: int | None) -> Recording:
 def count_tracks(path: Path) -> int:
     """Number of audio tracks of a file: 1 for what libsndfile reads, 0 for what nobody reads."""
     with contextlib.suppress(OSError, soundfile.SoundFileError):
-        if _is_mpeg(path, None) or path.is_fifo() or soundfile.info(os.fsencode(path)):
+        if _is_mpeg(path, None) or path.is_fifo() or soundfile.info(audio.libsndfile_name(path)):
             return 1
     import av
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import soundfile
 
 from separator import files
-from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, peak, quantize
+from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, libsndfile_name, peak, quantize
 from separator.errors import AudioError, ConfigError, check_whole, reason
 from separator.wav import encode, wav_header
 
@@ -135,7 +134,7 @@ class StemFiles:
                         part = samples[:, start : start + BLOCK]
                         write(part if self.gain == 1 else part * np.float32(self.gain))
         for hidden in self._together.hidden.values():
-            written = soundfile.info(_as_libsndfile_takes_it(hidden)).frames
+            written = soundfile.info(libsndfile_name(hidden)).frames
             if written != num_samples:
                 raise OSError(f"only {written} of {num_samples} samples got there; is the disk full?")
         self.energies = energies.result()
@@ -152,7 +151,7 @@ class StemFiles:
                 yield lambda samples: file.write(encode(samples, subtype))
             return
         form = {"format": self.container, **self._settings}
-        name = _as_libsndfile_takes_it(hidden)
+        name = libsndfile_name(hidden)
         with soundfile.SoundFile(name, "w", rate, channels, subtype, **form) as sound:
             if subtype in KEPT_SUBTYPES and subtype not in FLOAT_SUBTYPES:
                 yield lambda samples: sound.write(quantize(samples, subtype).T)
@@ -226,11 +225,6 @@ def check_bitrate(bitrate: int, sample_rate: int) -> None:
     lowest, highest = _bitrates(sample_rate)
     if not lowest <= bitrate <= highest:
         raise ConfigError(f"bitrate={bitrate}: MP3 at {sample_rate} Hz has {lowest} to {highest} kbit/s; choose one")
-
-
-def _as_libsndfile_takes_it(path: Path) -> str | bytes:
-    """Bytes on Unix, where a name may be no text; text on Windows, which would take bytes for another alphabet."""
-    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _bitrates(sample_rate: int) -> tuple[int, int]:

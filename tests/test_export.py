@@ -58,8 +58,7 @@ def test_silence_and_quiet_parts_too(tmp_path, name):
         np.testing.assert_allclose(stems, net(mixture).detach(), atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["channel", "cumulative"])
-@pytest.mark.parametrize("further", [{}, LOW], ids=["full rate", "low rate"])
+@pytest.mark.parametrize(("norm", "further"), [("channel", {}), ("cumulative", {}), ("channel", LOW)])
 def test_a_stream_in_onnx_runtime_gives_the_offline_samples(tmp_path, norm, further):
     torch.manual_seed(0)
     net = separator.ConvTasNet(sample_rate=8000, causal=True, norm=norm, **TINY | further).eval()

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from separator import files
+from separator import locks
 from separator.files import Together, make_folder, remove_unfinished, write_together
 
 
@@ -119,6 +119,6 @@ def test_short_names_are_told_apart_too(tmp_path):
 
 
 def test_without_file_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(locks, "AVAILABLE", False)
     write_together({tmp_path / "one.txt": text("1"), tmp_path / "two.txt": text("2")})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.txt", "two.txt"]

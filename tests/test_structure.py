@@ -11,8 +11,8 @@ PACKAGE = Path(separator.__file__).parent
 ALLOWED = {
     "errors": set(),
     "devices": {"errors"},
-    "files": set(),
     "locks": set(),
+    "files": {"locks"},
     "report": set(),
     "objectives": set(),
     "schedules": {"errors"},

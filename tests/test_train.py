@@ -574,7 +574,7 @@ def test_a_file_system_without_locks_is_no_fault(tmp_path, monkeypatch, number):
 
 def test_training_needs_no_module_that_windows_lacks(tmp_path):
     program = (
-        "import separator.files, sys; sys.modules['fcntl'] = sys.modules['resource'] = None;"
+        "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None;"
         "from separator import locks, train; assert locks.fcntl is None; train.main()"
     )
     command = [sys.executable, "-c", program, *QUICK, f"run={tmp_path / 'run'}", "trainer.max_steps=4"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from separator.audio import libsndfile_name
 from separator.errors import DataError, reason
 from separator.inputs import SUFFIXES
 from separator.recording import MAX_GAP, MAX_PROMISED, TIME_TOLERANCE, UNTIMED
@@ -106,7 +106,7 @@ def _open_sound(path: Path) -> soundfile.SoundFile:
     if path.name.lower().endswith(STEM_SUFFIX):
         raise _NotSoundError("several streams")
     try:
-        file = soundfile.SoundFile(os.fsencode(path))
+        file = soundfile.SoundFile(libsndfile_name(path))
     except soundfile.SoundFileError as error:
         raise _NotSoundError(reason(error)) from error
     if file.frames < MAX_PROMISED:
