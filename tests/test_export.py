@@ -39,7 +39,7 @@ def test_any_length_and_batch_in_onnx_runtime(tmp_path, variant):
     net = separator.ConvTasNet(sample_rate=8000, **variant).eval()
     session, facts = exported(tmp_path / "net.onnx", net)
     assert facts == {"sample_rate": 8000, "sources": ["speaker1", "speaker2"], "stride": 16, "delay": 0}
-    for batch, time in ((1, 8000), (3, 8001), (1, 480_017), (1, 5)):
+    for batch, time in ((1, 8000), (3, 8001), (1, 160_017), (1, 5)):
         shape = (batch, time) if net.num_channels == 1 else (batch, net.num_channels, time)
         mixture = 0.3 * torch.randn(shape)
         (stems,) = session.run(["stems"], {"mixture": mixture.numpy()})

@@ -226,8 +226,8 @@ class TestWorker:
         job = self.job(shelf_room, upload, tiny_checkpoint)
         hear = readers.open_recording
 
-        def without_length(path):
-            recording = hear(path)
+        def without_length(path, *chosen):
+            recording = hear(path, *chosen)
             recording.promised = None
             return recording
 
@@ -560,6 +560,17 @@ def test_pieces_are_not_for_models_that_stream(shelf_room, causal_checkpoint):
     for changed in ((5, 0.25), (12, 0.5)):
         with pytest.raises(ConfigError, match="live takes a recording without pieces: leave Segment at 12 and Overlap"):
             visit._options(*usual[:3], *changed, 1)
+
+
+def test_stems_are_chosen_by_their_names(shelf_room, tiny_checkpoint):
+    choice = models.Choice(str(tiny_checkpoint), "tiny", sources=("speaker1", "speaker2"))
+    visit = layout.Visit(site.Site.open(shelf_room, "cpu", models=[choice]))
+    usual = ("tiny", "WAV", "as the recording", 12, 0.25, 1)
+    assert visit._options(*usual, "").stems is None
+    chosen = visit._options(*usual, "speaker2, ")
+    assert chosen.stems == ("speaker2",) and jobs.Worker("cpu").model(chosen).sources == ("speaker2",)
+    with pytest.raises(ConfigError, match="has no 'drums'; expected some of speaker1, speaker2"):
+        visit._options(*usual, "drums")
 
 
 @pytest.mark.parametrize(

@@ -425,10 +425,10 @@ def ask(address, path, *arguments):
     number = next(
         one["id"]
         for one in json.load(urllib.request.urlopen(f"{address}config"))["dependencies"]
-        if len(one["inputs"]) == 8
+        if len(one["inputs"]) == 9
     )
     file = {"path": path, "meta": {"_type": "gradio.FileData"}, **dict(arguments)}
-    body = {"data": [[file], None, "default", "WAV", "as the recording", 12, 0.25, 1], "fn_index": number}
+    body = {"data": [[file], None, "default", "WAV", "as the recording", 12, 0.25, 1, ""], "fn_index": number}
     body |= {"session_hash": "intruder", "trigger_id": None}
     request = urllib.request.Request(
         f"{place}/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}

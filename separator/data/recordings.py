@@ -125,7 +125,7 @@ def _track(path: Path, stream: int, why: str) -> Iterator[tuple[Any, Any]]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if path.name.lower().endswith(STEM_SUFFIX):
                 track = container.streams.audio[stream]
             else:

@@ -233,7 +233,7 @@ class Visit:
         segment: float | None,
         overlap: float | None,
         shifts: int | None,
-        stems: str | None,
+        stems: str | None = None,
     ) -> Options:
         """Raises `ConfigError` in plain words for what does not go together."""
         extension, subtype = FORMATS[container], DEPTHS[depth]

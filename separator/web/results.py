@@ -60,7 +60,7 @@ def shelve(outcome: Outcome, folder: Path, number: int) -> Shelf:
     shown = replace(result, model=Path(result.model).name if Path(result.model).exists() else result.model)
     notes = {stem: separation_page.note(stem, result) for stem in result.paths}
     damage = f"{result.damage}; the stems hold that much." if result.damage else ""
-    remarks = "".join(f'<p class="note">{html.escape(note.fact)}.</p>' for note in result.notes)
+    remarks = "".join(f'<p class="remark">{html.escape(note.fact)}.</p>' for note in result.notes)
     page = (
         f"<h2>{html.escape(name)}</h2>"
         + remarks
