@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(PYTHON) -m separator.demo --out demo
 
 test: lint
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: $(VENV)/.installed-test
 	$(PYTHON) -m ruff format --check .

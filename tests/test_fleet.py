@@ -22,6 +22,8 @@ from separator.inputs import Item
 
 pytest.importorskip("ray")
 pytest.importorskip("fsspec")
+# One cluster on a machine at a time.
+pytestmark = pytest.mark.xdist_group("ray")
 
 COUNT = 6
 
