@@ -6,7 +6,7 @@ import torch
 
 import separator
 from separator.errors import ConfigError
-from separator.models import fast, native, products
+from separator.models import conv_tasnet, fast, native, products
 
 SMALL = dict(
     num_filters=48, filter_length=16, bottleneck_channels=24, skip_channels=20, hidden_channels=40, num_blocks=5
@@ -134,6 +134,15 @@ torch.save([net.fast()(mixture), net.fast(torch.bfloat16)(mixture)], sys.argv[2]
 def test_other_networks_are_refused(arguments):
     with pytest.raises(ConfigError, match="use the network itself"):
         network(**arguments).fast()
+
+
+def test_a_network_with_a_new_mask_has_no_fast_form(monkeypatch):
+    """A mask that somebody adds is not among what a product can do."""
+    monkeypatch.setitem(conv_tasnet.MASKS, "tanh", torch.tanh)
+    net = network(mask="tanh")
+    assert not fast.suits(net)
+    with pytest.raises(ConfigError, match="have a fast form; use the network itself"):
+        net.fast()
 
 
 def test_a_compiler_that_fails_is_done_without(tmp_path):

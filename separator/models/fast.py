@@ -25,7 +25,7 @@ from separator.errors import ConfigError
 from separator.models import native
 from separator.models.filterbank import log_magnitude
 from separator.models.norms import GlobalNorm
-from separator.models.products import TILE_FRAMES, Moments, NormedProduct, Product, has_fused
+from separator.models.products import ACTIVATIONS, TILE_FRAMES, Moments, NormedProduct, Product, has_fused
 from separator.models.state import State
 from separator.models.temporal import DepthwiseConv
 
@@ -272,6 +272,7 @@ def suits(net: ConvTasNet) -> bool:
     blocks: list[Any] = list(net.stack.blocks)
     return (
         net.num_channels == 1
+        and net.arguments["mask"] in (*ACTIVATIONS, "softmax")
         and all(type(block.temporal) is DepthwiseConv and not block.temporal.causal for block in blocks)
         and all(block.temporal.padding == "zeros" for block in blocks)
         and type(net.norm) is GlobalNorm

@@ -16,6 +16,8 @@ from separator.models.norms import GlobalNorm
 
 # Frames that go through the blocks at a time: enough to make a product efficient, few enough for the caches.
 TILE_FRAMES = 4096
+# What can follow a product in the same pass, by oneDNN's names. Beside these there is "leaky_relu", with a slope.
+ACTIVATIONS = {"none": lambda values: values, "relu": torch.relu_, "sigmoid": torch.sigmoid_}
 
 
 class Product:
@@ -38,7 +40,7 @@ class Product:
         output = F.linear(features, self.weight, bias)
         if self.activation == "leaky_relu":
             return F.leaky_relu_(output, self.slope)
-        return {"none": lambda values: values, "relu": torch.relu_, "sigmoid": torch.sigmoid_}[self.activation](output)
+        return ACTIVATIONS[self.activation](output)
 
 
 class NormedProduct(Product):
