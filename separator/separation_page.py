@@ -19,6 +19,7 @@ MOST_SAMPLES = 40_000_000
 # Hz at which recordings of very high rates are heard.
 USUAL_RATE = 48_000
 NO_VOICE = f"no voice of its own: {TOO_QUIET}"
+LITTLE = f"little: {TOO_QUIET}"
 SILENCE = "silence"
 
 
@@ -69,7 +70,9 @@ def note(name: str, result: FileResult) -> str:
     """A remark on a stem."""
     if name not in result.paths or name in result.active:
         return ""
-    return NO_VOICE if result.active else SILENCE
+    if not result.active:
+        return SILENCE
+    return NO_VOICE if name.startswith("speaker") else LITTLE
 
 
 def figures(result: FileResult) -> str:

@@ -518,3 +518,14 @@ def test_stems_are_chosen_by_their_names(run, tmp_path, capsys):
     code, _, err = run("mix.wav", "--stems", "speaker1,drums", "-o", "other")
     assert code == 2 and "has no 'drums'; expected some of speaker1, speaker2" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_quiet_background_is_nothing_to_be_told_of(capsys):
+    stems = {name: f"{name}.wav" for name in ("speaker1", "speaker2", "background", "vocals")}
+    report = {"status": "done", "path": "mix.wav", "stems": stems, "gain_db": 0.0, "active": ["speaker1"]}
+    options = cli.files.parser().parse_args(["mix.wav"])
+    cli.files._tell(report, options, sys.stdout)
+    assert capsys.readouterr().err.splitlines() == [
+        "  no voice of its own in speaker2: 20 dB and more below the others",
+        "  little in vocals: 20 dB and more below the others",
+    ]

@@ -250,16 +250,21 @@ def _tell_stems(report: dict, standard_output: TextIO) -> None:
         warn(f"  {report['stems'][name]} was there, and is kept as it was")
     if report["gain_db"] < 0:
         warn(f"  all stems lowered by {-report['gain_db']:.1f} dB so that none clips")
-    if silent := [name for name in report["stems"] if name not in report["active"]]:
-        warn(f"  {_without_voice(silent, report)}")
-
-
-def _without_voice(silent: Sequence[str], report: dict) -> str:
     if not report["active"]:
-        return "silence: nothing is in the stems"
+        warn("  silence: nothing is in the stems")
+    elif silent := [name for name in report["stems"] if name not in report["active"]]:
+        _tell_silent(silent)
+
+
+def _tell_silent(silent: Sequence[str]) -> None:
     from separator.separation import TOO_QUIET
 
-    return f"no voice of its own in {', '.join(silent)}: {TOO_QUIET}"
+    speakers = [name for name in silent if name.startswith("speaker")]
+    if speakers:
+        warn(f"  no voice of its own in {', '.join(speakers)}: {TOO_QUIET}")
+    # A recording without a background is nothing to be told of.
+    if others := [name for name in silent if name not in (*speakers, "background")]:
+        warn(f"  little in {', '.join(others)}: {TOO_QUIET}")
 
 
 def _details(report: dict) -> str:
