@@ -752,6 +752,7 @@ SAYS = {
     "default_2": {"start_from": None, "data.mixing.active": [0.05, 0.95], "objective": "silence_safe_si_snr"},
     "default_long": {"model.sources": ["speaker1", "speaker2", "background"], "objective": "thresholded_si_snr"},
     "default_3": {"data.mixing.active": [0.05, 0.95], "data.mixing.segment_seconds": 4.0, "optimizer.lr": 0.0008},
+    "default_causal_long": {"model.causal": True, "model.norm": "channel", "model.repeat_rates": [1, 4, 1, 4, 1]},
     "default_causal_2": {"model.causal": True, "model.norm": "channel", "model.decoder_length": 72},
     "music_stems": {"model.num_channels": 2, "data.channels": 2, "model.sample_rate": 44100},
     "libri2mix_8k": {
@@ -777,7 +778,7 @@ def test_every_recipe_trains(tmp_path, recipe, corpus_folder):
     root = [f"data.root={TREES[recipe](tmp_path)}"] if recipe in TREES else []
     if recipe.startswith("default"):
         root = [f"data.root={corpus_folder}", "data.valid_list=null", "start_from=null"]
-    if recipe == "default_long":
+    if recipe.endswith("_long"):
         root += [f"data.noise.root={corpus_folder}", f"data.rooms.responses={corpus_folder}"]
     settings = compose(f"+recipe={recipe}", f"run={tmp_path / 'run'}", *root)
     flat = config.flat(settings)
