@@ -21,6 +21,8 @@ DEFAULT_SUBTYPE = "PCM_16"
 # Bytes of a sample in the formats that are kept; the others (mu-law, Vorbis, MP3, ...) become DEFAULT_SUBTYPE.
 KEPT_SUBTYPES = {"PCM_U8": 1, "PCM_S8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+# Sample rates of MP3, Hz.
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # Of full scale: beyond it is no audio, and its energy may be beyond float32.
 LARGEST_SAMPLE = 1e10
 

@@ -22,7 +22,7 @@ MAX_ERRORS = 200
 LOSSLESS = ("pcm_", "flac", "alac", "ape", "tta", "wavpack", "wmalossless", "mlp", "truehd", "shorten", "tak")
 # ffmpeg's name of a sample format, without the p of planar ones -> libsndfile's. libsndfile has no 64-bit integers.
 LOSSLESS_SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "flt": "FLOAT", "dbl": "DOUBLE"}
-# Samples behind those that an MP3 header counts, which may be an encoder's padding.
+# Up to so many samples after the counted ones are the padding of an MP3 encoder.
 MAX_PADDING = 3 * 1152
 # AV_DISPOSITION_ATTACHED_PIC: a cover, not a film.
 ATTACHED_PICTURE = 0x400
@@ -142,7 +142,7 @@ class AvRecording(Recording):
         return self._without_padding(portions) if self._container.format.name == "mp3" else portions
 
     def _without_padding(self, portions: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Leaves out a few samples behind those that an MP3 header counts: its encoder filled up the last frames."""
+        """Drops the encoder's padding: the few samples after those that an MP3 header counts."""
         done = 0
         behind: list[np.ndarray] = []
         for portion in portions:
@@ -202,7 +202,7 @@ class AvRecording(Recording):
             yield np.zeros((self.file_channels, min(BLOCK, count - start)), np.float32)
 
     def _frames(self) -> Iterator[Any]:
-        """Decoded frames of the track, without those that cannot be decoded, which `damage` reports."""
+        """Decodes the track frame by frame. Sets `damage` if a packet cannot be decoded."""
         errors, last = 0, 0.0
         packets = self._container.demux()
         while errors < MAX_ERRORS:

@@ -20,6 +20,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,35 +115,14 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
         raise ConfigError(
             f"export needs the package {error.name}; install what it needs with: pip install 'separator[export]'"
         ) from error
-    from torch.export import Dim
-
-    stride = block_samples(net)
-    channels = [] if net.num_channels == 1 else [net.num_channels]
-    mixture = torch.zeros(EXAMPLE_BATCH, *channels, EXAMPLE_FRAMES * stride + (0 if stream else 1))
-    any_batch: dict[int, Any] = {0: Dim("batch", min=1)}
-    time = stride * Dim("frames", min=1) if stream else Dim("time", min=1)
-    shapes: list[Any] = [any_batch | {mixture.ndim - 1: time}]
-    module: nn.Module = net
-    arguments: list[Any] = [mixture]
-    inputs, outputs = ["mixture"], ["stems"]
-    if stream:
-        module = Step(net)
-        states = module.beginning
-        arguments.append(states)
-        # What counts frames is alike for all of a batch.
-        shapes.append(tuple(any_batch if tensor.shape[:1] == (EXAMPLE_BATCH,) else {} for tensor in states))
-        inputs += [f"state_{number}" for number in range(len(states))]
-        outputs += [f"next_state_{number}" for number in range(len(states))]
-    turned = polarity(net)
-    if (turned < 0).any():
-        module = Turned(module, turned)
+    example = _example(net, stream)
     with _quietly():
         program = torch.onnx.export(
-            module,
-            tuple(arguments),
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=tuple(shapes),
+            example.module,
+            tuple(example.arguments),
+            input_names=example.inputs,
+            output_names=example.outputs,
+            dynamic_shapes=tuple(example.shapes),
             dynamo=True,
             verbose=False,
             # onnxscript's optimizer takes what is added for 0 where it is as small as 1e-8: a norm's `eps` is gone.
@@ -154,6 +134,41 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
     return program
+
+
+@dataclass
+class Example:
+    """What is traced: a module, arguments of it, their names and those of the outputs, and which sizes may differ."""
+
+    module: nn.Module
+    arguments: list[Any]
+    shapes: list[Any]
+    inputs: list[str]
+    outputs: list[str]
+
+
+def _example(net: ConvTasNet, stream: bool) -> Example:
+    """A network with a mixture, or a step of a stream with a block and the memory before it."""
+    from torch.export import Dim
+
+    stride = block_samples(net) if stream else net.encoder.stride
+    channels = [] if net.num_channels == 1 else [net.num_channels]
+    mixture = torch.zeros(EXAMPLE_BATCH, *channels, EXAMPLE_FRAMES * stride + (0 if stream else 1))
+    any_batch: dict[int, Any] = {0: Dim("batch", min=1)}
+    time = stride * Dim("frames", min=1) if stream else Dim("time", min=1)
+    example = Example(net, [mixture], [any_batch | {mixture.ndim - 1: time}], ["mixture"], ["stems"])
+    if stream:
+        example.module = step = Step(net)
+        states = step.beginning
+        example.arguments.append(states)
+        # What counts frames is alike for all of a batch.
+        example.shapes.append(tuple(any_batch if state.shape[:1] == (EXAMPLE_BATCH,) else {} for state in states))
+        example.inputs += [f"state_{number}" for number in range(len(states))]
+        example.outputs += [f"next_state_{number}" for number in range(len(states))]
+    turned = polarity(net)
+    if (turned < 0).any():
+        example.module = Turned(example.module, turned)
+    return example
 
 
 @contextmanager

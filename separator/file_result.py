@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,8 @@ class FileResult:
             report["kept"] = list(self.kept)
         report |= {"notes": [str(note) for note in self.notes]} if self.notes else {}
         return report | ({"damage": self.damage} if self.damage else {})
+
+
+def is_speaker(name: str) -> bool:
+    """Whether a stem of this name is one of the interchangeable speakers."""
+    return re.fullmatch(r"speaker\d+", name) is not None

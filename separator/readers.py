@@ -28,7 +28,7 @@ UNPLACED = ("VORBIS", "OPUS")
 # libsndfile's formats whose decoder stops where the first header says.
 JOINABLE = ("FLAC", "OGG")
 # Samples by which packets may promise more than they hold: encoder delay, padding, and the last Vorbis block.
-MAX_PADDING = 8192
+MAX_SURPLUS = 8192
 
 
 class SoundFileRecording(Recording):
@@ -66,7 +66,7 @@ class SoundFileRecording(Recording):
             yield from self._after(done)
             return
         if self._file.format in JOINABLE:
-            if self._packets() > done + MAX_PADDING:
+            if self._packets() > done + MAX_SURPLUS:
                 rests = uncounted.flac_rests(self._raw) if self._file.format == "FLAC" else []
                 yield from self._behind(rests) if rests else self._after(done)
         else:

@@ -10,6 +10,7 @@ import soxr
 
 from separator import __version__, files, lanes, player
 from separator.errors import AudioError, reason
+from separator.file_result import is_speaker
 from separator.page import page, table
 from separator.player import Track
 from separator.separation import TOO_QUIET, FileResult
@@ -72,7 +73,7 @@ def note(name: str, result: FileResult) -> str:
         return ""
     if not result.active:
         return SILENCE
-    return NO_VOICE if name.startswith("speaker") else LITTLE
+    return NO_VOICE if is_speaker(name) else LITTLE
 
 
 def figures(result: FileResult) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from separator import files
-from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, libsndfile_name, peak, quantize
+from separator.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, MP3_RATES, libsndfile_name, peak, quantize
 from separator.errors import AudioError, ConfigError, check_whole, reason
 from separator.wav import encode, wav_header
 
@@ -33,7 +33,6 @@ LIMITS = {"FLAC": (8, 655_350), "OGG": (255, 200_000), "MP3": (2, 48_000)}
 EXTENSIONS = ("wav", "flac", "ogg", "mp3")
 # MP3: sample rates in Hz up to which, and lowest and highest bit rate in kbit/s (MPEG-2.5, MPEG-2, MPEG-1).
 BITRATES = {12_000: (8, 64), 24_000: (8, 160), 48_000: (32, 320)}
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 DEFAULT_BITRATE = 128
 # 8 bits with and without a sign: some containers hold the one, some the other.
 OTHER_SIGN = {"PCM_U8": "PCM_S8", "PCM_S8": "PCM_U8"}

@@ -8,7 +8,7 @@ import torch
 from conftest import TINY
 
 import separator
-from separator import readers, stem_files
+from separator import audio, readers, stem_files
 from separator.errors import AudioError, ConfigError
 from separator.estimation import fit_levels
 from separator.stem_files import StemFiles
@@ -460,7 +460,7 @@ def decoded(path):
     return samples, recording.sample_rate
 
 
-@pytest.mark.parametrize("rate", stem_files.MP3_RATES)
+@pytest.mark.parametrize("rate", audio.MP3_RATES)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_mp3_is_as_long_as_the_recording_and_in_its_place(tiny, tmp_path, rate, channels):
     """The delay of the coder is in its header, and readers take it off."""

@@ -257,9 +257,10 @@ def _tell_stems(report: dict, standard_output: TextIO) -> None:
 
 
 def _tell_silent(silent: Sequence[str]) -> None:
+    from separator.file_result import is_speaker
     from separator.separation import TOO_QUIET
 
-    speakers = [name for name in silent if name.startswith("speaker")]
+    speakers = [name for name in silent if is_speaker(name)]
     if speakers:
         warn(f"  no voice of its own in {', '.join(speakers)}: {TOO_QUIET}")
     # A recording without a background is nothing to be told of.

@@ -19,7 +19,36 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Separates one source while it arrives, and says so."""
+    """Separates one source while it arrives, prints what became of it, and returns the exit code."""
+    _check(options)
+    from separator import sources
+    from separator.separation import Separator
+
+    options.model = options.model or "default-causal"
+    separator = Separator(
+        options.model, options.device, options.precision, threads=options.threads, stems=stem_names(options)
+    )
+    raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
+    report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
+    failure: SeparatorError | None = None
+    try:
+        _separate_live(separator, raw, options, report)
+    except SeparatorError as error:
+        failure = error
+        warn(f"error: {error}")
+        report |= {"status": "failed", "error": str(error)}
+    report["stems"] = {name: str(path) for name, path in report["stems"].items()}
+    if options.json:
+        say(json.dumps({"model": options.model, "files": [report]}, indent=2))
+    if failure is not None:
+        # Of a command that was wrong from the start, or of what came.
+        return 2 if isinstance(failure, (ConfigError, StreamError)) else 1
+    _print_live(report, options)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Ends the program if the options do not go together, or not with --stream."""
     if len(options.tracks) != 1:
         parser().error(f"--stream takes one source, got {len(options.tracks)}")
     if options.list:
@@ -43,31 +72,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json and options.out == "-":
         parser().error("--json and --out - both want standard output: name a folder with --out")
     from separator import sources
-    from separator.separation import Separator
 
     if options.raw is not None and sources.is_microphone(options.tracks[0]):
         parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
-    options.model = options.model or "default-causal"
-    separator = Separator(
-        options.model, options.device, options.precision, threads=options.threads, stems=stem_names(options)
-    )
-    raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
-    report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
-    failure: SeparatorError | None = None
-    try:
-        _separate_live(separator, raw, options, report)
-    except SeparatorError as error:
-        failure = error
-        warn(f"error: {error}")
-        report |= {"status": "failed", "error": str(error)}
-    report["stems"] = {name: str(path) for name, path in report["stems"].items()}
-    if options.json:
-        say(json.dumps({"model": options.model, "files": [report]}, indent=2))
-    if failure is not None:
-        # Of a command that was wrong from the start, or of what came.
-        return 2 if isinstance(failure, (ConfigError, StreamError)) else 1
-    _print_live(report, options)
-    return 0
 
 
 def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 from scipy import signal
 
-from separator.audio import fit_length
+from separator.audio import MP3_RATES, fit_length
 from separator.errors import ConfigError, DataError
 
 # libsndfile's formats, with the range of its compression level; strong, and still understood.
@@ -29,7 +29,7 @@ CODECS = {
 # What Opus and GSM were made for; the others take any rate.
 CODEC_RATES = {
     "OPUS": (8000, 16000, 48000),
-    "MPEG_LAYER_III": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+    "MPEG_LAYER_III": MP3_RATES,
 }
 FILTER_ORDER = 4
 # Hz, at which a telephone samples.
