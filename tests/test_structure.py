@@ -59,8 +59,8 @@ ALLOWED = {
     "publish": {"checkpoint", "errors", "files", "models", "zoo"},
     "fleet": {"checks", "errors", "estimation", "files", "inputs", "separation", "stem_paths", "zoo"},
     "cli": {
-        "audio", "errors", "file_result", "fleet", "inputs", "live", "parts", "separation", "separation_page", "signals",
-        "sinks", "sources", "stem_files", "stem_paths", "zoo",
+        "audio", "errors", "file_result", "fleet", "inputs", "live", "parts", "separation", "separation_page",
+        "signals", "sinks", "sources", "stem_files", "stem_paths", "zoo",
     },
     "logs": {"files", "report"},
     "data": {"audio", "errors", "files", "inputs", "locks", "recording"},
