@@ -5,7 +5,7 @@ CONSTRAINTS := constraints.txt
 # Processes that test.
 WORKERS ?= 2
 
-.PHONY: demo test lint format clean train-default train-default-causal voices-given
+.PHONY: demo test lint format docs clean train-default train-default-causal voices-given
 
 demo: $(VENV)/.installed
 	$(PYTHON) -m separator.demo --out demo
@@ -21,6 +21,10 @@ lint: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
+
+# The documentation as a website in site/.
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/zensical build --clean --strict
 
 # The bundled models anew, from the voices in VOICES (see recipes/default/README.md), in rounds, then evaluated and put
 # in the package's place. Stopped and started again, even days later, it goes on where it was.
@@ -56,6 +60,10 @@ $(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[test]"
 	@sh .ci/get-chromium
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) "zensical>=0.0.50" "mkdocstrings[python]>=1.0"
+	@touch $@
 
 $(PYTHON):
 	@sh .ci/make-venv $(VENV)

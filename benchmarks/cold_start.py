@@ -26,7 +26,7 @@ def tell(what):
 import torch
 tell("import torch")
 from separator import cli
-from separator.separation import Separator
+from separator.inference.separation import Separator
 tell("import separator, numpy, soundfile, soxr")
 separator = Separator("default")
 tell("load the model")

@@ -28,10 +28,11 @@ from PIL import Image
 from tqdm import tqdm
 
 import separator
-from separator import measures, objectives, report, summary
+from separator import figures, objectives
 from separator.data import FolderCorpus, FolderNoise, GeneratedNoise, Mixing, Mixture, Mixtures, Rooms
 from separator.data.corpora import find_speakers
 from separator.data.speakers import corpus_of
+from separator.evaluate import metrics, statistics
 
 SEED = 20261
 SECONDS = 6.0
@@ -108,7 +109,7 @@ def score(model: separator.Separator, item: Mixture) -> dict[str, float]:
         row["si_snr"] = float(objectives.si_snr(estimate[loudest], item.sources[0]))
         row["right"] = float(quiet >= INACTIVE_DB)
         return row
-    estimate = measures.in_best_order(estimate, item)
+    estimate = metrics.in_best_order(estimate, item)
     row["si_snri"] = float(objectives.si_snr_improvement(estimate[None], item.sources[None], item.mixture[None]))
     row["worse"] = float(row["si_snri"] < 0)
     errors = 20 * torch.log10(estimate.norm(dim=1) / item.sources.norm(dim=1) + 1e-12)
@@ -136,7 +137,7 @@ def table(name: str, rows: dict[str, list[dict[str, float]]]) -> None:
     print(f"\n| {name} | SI-SNRi, dB | median | left worse | own stems, or told as inactive | level right |")
     print("| --- | --- | --- | --- | --- | --- |")
     for condition, scores in rows.items():
-        means = summary.summarize(scores)
+        means = statistics.summarize(scores)
         gain = means.get("si_snri")
         first = [f"{gain['mean']:.2f} ± {gain['confidence']:.2f}", f"{gain['median']:.2f}"] if gain else ["", ""]
         shares = [f"{means[key]['mean']:.0%}" if key in means else "" for key in ("worse", "right", "level")]
@@ -153,7 +154,7 @@ def mean_over(rows: dict[str, list[dict[str, float]]]) -> float:
 def differences(names: list[str], results: list[dict[str, list[dict[str, float]]]]) -> None:
     print(f"\n| difference from {names[0]}, dB | {' | '.join(names[1:])} |\n| --- |{' --- |' * len(names[1:])}")
     for condition, first in results[0].items():
-        pairs = [summary.compare(other[condition], first) for other in results[1:]]
+        pairs = [statistics.compare(other[condition], first) for other in results[1:]]
         if pairs[0]["pairs"]:
             cells = [f"{pair['mean_difference']:+.2f} ± {pair['confidence']:.2f}" for pair in pairs]
             print(f"| {condition} | {' | '.join(cells)} |")
@@ -167,12 +168,12 @@ def pictures(model: separator.Separator, items: list[Mixture], rows: list[dict[s
     for name, index in (("good", order[int(0.9 * len(order))]), ("bad", order[int(0.1 * len(order))])):
         item = items[index]
         stems = torch.stack([torch.as_tensor(stem) for stem in model.separate(item.mixture, item.sample_rate).values()])
-        estimate = measures.in_best_order(stems[:2], item)
+        estimate = metrics.in_best_order(stems[:2], item)
         shown = {"mixture": item.mixture.numpy()}
         for number in range(2):
             shown[f"voice {number + 1}"] = item.sources[number].numpy()
             shown[f"stem {number + 1}"] = estimate[number].numpy()
-        path = report.draw_spectrograms(shown, item.sample_rate, folder / f"{name}.png")
+        path = figures.draw_spectrograms(shown, item.sample_rate, folder / f"{name}.png")
         # For a model card: a quarter of the bytes, and nothing that one would miss.
         picture = Image.open(path).convert("RGB")
         picture.thumbnail((760, 2000))

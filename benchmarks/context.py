@@ -15,7 +15,7 @@ import torch
 import separator
 from separator import zoo
 from separator.data import MixtureSet
-from separator.data.layouts import mixture_list
+from separator.data.lists import mixture_list
 
 BEFORE = 3
 LEVELS_DB = (None, -20.0, 0.0, 20.0)

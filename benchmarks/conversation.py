@@ -7,9 +7,10 @@ and by an oracle that knows the truth. SI-SNRi is that of the whole conversation
     python benchmarks/conversation.py --root VOICES/test --count 20
 
 With `--fit`, learns from conversations of the speakers of `--root` how much the spectra of one voice scatter, and
-writes what `separator.speakers` uses:
+writes what `separator.inference.speaker_matching` uses:
 
-    python benchmarks/conversation.py --root VOICES/train --count 250 --seconds 75 --fit separator/speakers.safetensors
+    python benchmarks/conversation.py --root VOICES/train --count 250 --seconds 75 \\
+        --fit separator/inference/speaker_statistics.safetensors
 """
 
 import argparse
@@ -22,11 +23,12 @@ import torch
 from safetensors.numpy import save_file
 
 import separator
-from separator import chunks, objectives, speakers
+from separator import objectives
 from separator.data.recordings import audio_files, read_audio
-from separator.estimation import Estimator
+from separator.inference import chunks, speaker_matching
+from separator.inference.network_runner import Estimator
 
-OVERLAP, LONGEST_PAUSE = 0.2, 20.0
+OVERLAP, MAX_PAUSE = 0.2, 20.0
 SEGMENT_SECONDS, CHUNK_OVERLAP = 12.0, 0.25
 FADE_SECONDS = 0.05
 
@@ -65,7 +67,7 @@ def converse(voices, seconds, rate, generator):
         if talking.all(0).sum() < OVERLAP * talking.any(0).sum():
             start = max(own_end[who], end - generator.uniform(0.5, 0.9) * before)
         elif generator.random() < 0.35:
-            start = end + generator.uniform(2.0, LONGEST_PAUSE)
+            start = end + generator.uniform(2.0, MAX_PAUSE)
         else:
             start = end + generator.uniform(0.1, 0.8)
     return 0.9 / np.abs(speech.sum(0)).max() * speech
@@ -93,7 +95,7 @@ def separated(estimator, mixture, rate):
 
 
 def by_memory(pieces, rate):
-    memory = speakers.SpeakerMemory(rate)
+    memory = speaker_matching.SpeakerMemory(rate)
     for start, sources in pieces:
         memory.observe(start, sources)
     return memory.decide()
@@ -165,11 +167,11 @@ def fit(estimator, voices, options, rate):
     for pair, speech in conversations(voices, options.count, options.seconds, rate, options.seed):
         pieces = separated(estimator, speech.sum(0), rate)
         for (_, sources), order in zip(pieces, by_oracle(pieces, speech), strict=True):
-            voice = speakers.describe(sources[list(order)], rate)
+            voice = speaker_matching.describe(sources[list(order)], rate)
             for name, spectrum, frames in zip(pair, voice.spectra, voice.frames, strict=True):
                 if frames >= 50:
                     spectra[name].append(spectrum)
-                    weights[name].append(frames / (frames + speakers.HALF_FRAMES))
+                    weights[name].append(frames / (frames + speaker_matching.HALF_FRAMES))
     scatter, total = 0.0, 0.0
     for name, own in spectra.items():
         if len(own) > 1:

@@ -16,14 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from separator.data import (
-    FolderData,
-    GeneratedData,
-    GeneratedNoise,
-    Mixing,
-    Rooms,
-    load_batches,
-)
+from separator.data import FolderData, GeneratedData, GeneratedNoise, Mixing, Rooms, load_batches
 
 RATE, BATCH = 16000, 8
 PLAIN = Mixing(segment_seconds=2.0)

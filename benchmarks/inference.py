@@ -21,7 +21,7 @@ import torchaudio
 
 import separator
 from separator.export import export
-from separator.foreign import torchaudio as torchaudio_layout
+from separator.zoo.foreign import torchaudio as torchaudio_layout
 
 RATE = 8000
 # Threads of some runtimes go on spinning for a while, in the way of whoever comes next.

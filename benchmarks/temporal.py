@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 import separator
-from separator import checkpoint
+from separator.zoo import checkpoint
 
 
 def training_step(net: separator.ConvTasNet) -> Callable[[], object]:

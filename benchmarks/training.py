@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import separator
 from separator import objectives
 from separator.data import GeneratedData, Mixing, load_batches
-from separator.learner import Learner, Objective
-from separator.settings import TrainerSettings
+from separator.train.trainer_settings import TrainerSettings
+from separator.train.training_step import Learner, Objective
 
 RATE = 8000
 

@@ -1,4 +1,4 @@
-"""The pictures of the page in this folder, anew: python docs/screenshots.py [--only STATE]"""
+"""Make the pictures of the web page in docs/images: python docs/screenshots.py [--only STATE]"""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import numpy as np
 import soundfile
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from separator.demo import SAMPLE_RATE, make_example
+from separator.data.example import SAMPLE_RATE, make_example
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "images"
 WIDE, PHONE = {"width": 1180, "height": 860}, {"width": 390, "height": 844}
 
 

@@ -6,25 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from separator.checkpoint import save
     from separator.errors import SeparatorError
+    from separator.inference.separation import FileResult, Separator
     from separator.models import ConvTasNet
     from separator.objectives import mixture_consistency, pit, reorder, si_snr, si_snr_improvement, snr
-    from separator.separation import FileResult, Separator
     from separator.zoo import load
+    from separator.zoo.checkpoint import save
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ConvTasNet": "separator.models",
-    "FileResult": "separator.separation",
-    "Separator": "separator.separation",
+    "FileResult": "separator.inference.separation",
+    "Separator": "separator.inference.separation",
     "SeparatorError": "separator.errors",
     "load": "separator.zoo",
     "mixture_consistency": "separator.objectives",
     "pit": "separator.objectives",
     "reorder": "separator.objectives",
-    "save": "separator.checkpoint",
+    "save": "separator.zoo.checkpoint",
     "si_snr": "separator.objectives",
     "si_snr_improvement": "separator.objectives",
     "snr": "separator.objectives",

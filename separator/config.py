@@ -22,6 +22,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from separator.errors import ConfigError, SeparatorError, suggestion
 
+# Old `_target_` -> its new place. Run folders and users' own configurations still hold the old ones.
+MOVED = {
+    "separator.data.sequences.": "separator.study.tasks.",
+    "separator.evaluate.EvaluationData": "separator.evaluate.evaluation.EvaluationData",
+    "separator.optimizers.": "separator.train.muon.",
+    "separator.schedules.": "separator.train.schedules.",
+    "separator.settings.": "separator.train.trainer_settings.",
+    "separator.study.StackNetwork": "separator.study.networks.StackNetwork",
+    "separator.study.TCNNetwork": "separator.study.networks.TCNNetwork",
+}
+
 
 def config_directory() -> str:
     """`conf/`: inside the installed package, or beside it in a checkout."""
@@ -127,6 +138,14 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def current_target(target: str) -> str:
+    """The present place of a `_target_`, which may have been written before it moved."""
+    for old, new in MOVED.items():
+        if target.startswith(old):
+            return new + target.removeprefix(old)
+    return target
+
+
 def build(settings: dict[str, Any], where: str, *args: Any, **given: Any) -> Any:
     """Calls the `_target_` of a group with the group's other entries, after `args` and beside `given`.
 
@@ -139,7 +158,7 @@ def build(settings: dict[str, Any], where: str, *args: Any, **given: Any) -> Any
         key: build(value, f"{where}.{key}") if isinstance(value, dict) and "_target_" in value else value
         for key, value in settings.items()
     }
-    target = hydra.utils.get_object(settings.pop("_target_"))
+    target = hydra.utils.get_object(current_target(settings.pop("_target_")))
     refuse_unknown(settings, inspect.signature(target).parameters, where)
     try:
         return target(*args, **settings, **given)

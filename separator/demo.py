@@ -10,26 +10,11 @@ import numpy as np
 import soundfile
 import torch
 
-from separator import cli, objectives, report
-from separator.data.mixture import Mixture, unit_rms
-from separator.data.voices import Voice
+from separator import cli, figures, objectives
+from separator.data.example import SAMPLE_RATE, make_example
+from separator.data.mixture import Mixture
 from separator.errors import SeparatorError
-from separator.stem_files import StemFiles
-
-SAMPLE_RATE = 16000
-SECONDS = 8.0
-# Voices that training never drew: its generators are seeded with two or three numbers.
-VOICE_SEEDS = ([2026, 0, 0, 0], [2026, 0, 0, 1])
-PEAK = 0.7
-
-
-def make_example() -> Mixture:
-    """Two generated speakers, equally loud, talking at once."""
-    voices = []
-    for seed in VOICE_SEEDS:
-        generator = np.random.default_rng(seed)
-        voices.append(unit_rms(Voice.draw(generator).speak(SECONDS, SAMPLE_RATE, generator)))
-    return Mixture.of(np.stack(voices), SAMPLE_RATE, "demo", PEAK)
+from separator.io.stem_files import StemFiles
 
 
 def main() -> int:
@@ -54,7 +39,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _tell(example, stems)
-    picture = report.draw_spectrograms(
+    picture = figures.draw_spectrograms(
         {"mix": example.mixture.numpy()} | {path.stem: stem for path, stem in stems.items()},
         SAMPLE_RATE,
         out / "picture.png",

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from separator import files, zoo
+from separator import zoo
 from separator.errors import ConfigError, SeparatorError, reason
+from separator.io import atomic
 from separator.models import ConvTasNet, State, check_can_stream
 from separator.models.polarity import polarity
 
@@ -97,7 +98,7 @@ def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
     }
     program.model.metadata_props["separator"] = json.dumps(facts)
     try:
-        files.write_together({Path(path): lambda to: program.save(str(to), external_data=False)})
+        atomic.write_together({Path(path): lambda to: program.save(str(to), external_data=False)})
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({reason(error)}); choose another place") from error
 

@@ -6,6 +6,7 @@ silence, for identical signals and for a zero estimate.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -266,3 +267,18 @@ def _check(estimate: Tensor, reference: Tensor) -> None:
             f"expected estimate and reference [..., time] of one length above 0, "
             f"got {list(estimate.shape)} and {list(reference.shape)}"
         )
+
+
+# Name -> metric for the sources of a mixture `[batch, time]`.
+OBJECTIVES: dict[str, Callable[[Tensor], Metric]] = {
+    "si_snr": lambda mixture: si_snr,
+    "snr": lambda mixture: snr,
+    "silence_safe_si_snr": functools.partial(silence_safe, si_snr),
+    "silence_safe_snr": functools.partial(silence_safe, snr),
+    "silence_safe_mean": functools.partial(silence_safe, mean_snr),
+    "thresholded_si_snr": functools.partial(thresholded, si_snr),
+    "thresholded_snr": functools.partial(thresholded, snr),
+    "thresholded_mean": functools.partial(thresholded, mean_snr),
+}
+# What a background is measured by, beside speakers measured by the key.
+BACKGROUND_OBJECTIVES = {name: name.replace("si_snr", "snr").replace("mean", "snr") for name in OBJECTIVES}

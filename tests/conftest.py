@@ -23,6 +23,11 @@ TINY = dict(
 )
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that one worker must run alone, or the other workers wait for it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heed_interrupts():
     """A shell's background job, such as a CI run, ignores SIGINT, and so would all that the tests start."""

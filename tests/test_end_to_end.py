@@ -6,7 +6,7 @@ import soundfile
 from hydra import compose, initialize_config_dir
 
 from separator import cli, config
-from separator.train import Run
+from separator.train.loop import Run
 
 SMALL = [
     "model.sample_rate=8000", "model.num_filters=32", "model.filter_length=32", "model.bottleneck_channels=12",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from separator import stem_paths
+from separator.io import stem_paths
 
 # What Windows' Python does not have. SIGHUP, os.O_NONBLOCK and the like are looked up when they are used.
 HIDDEN = """

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import soundfile
 
-from separator.data import layouts
+from separator.data.layouts.musdb import MUSDB_STEMS
 
 RATE = 8000
 
@@ -81,7 +81,7 @@ def musdb(folder):
     tracks = {"train": ("A - One", "B - Two", "James May - On The Line"), "test": ("C - Three",)}
     for split, names in tracks.items():
         for name in names:
-            stems = {stem: noise(len(name) + number, 1.0, 44100, 2) for number, stem in enumerate(layouts.MUSDB_STEMS)}
+            stems = {stem: noise(len(name) + number, 1.0, 44100, 2) for number, stem in enumerate(MUSDB_STEMS)}
             for stem, samples in (stems | {"mixture": sum(stems.values())}).items():
                 write(folder / "musdb" / split / name / f"{stem}.wav", samples, 44100)
     return folder / "musdb"

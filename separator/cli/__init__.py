@@ -1,4 +1,4 @@
-"""`separate`: parses, prints, sets the exit code. Everything else is in `separator.separation`.
+"""`separate`: parses, prints, sets the exit code. Everything else is in `separator.inference.separation`.
 
 Nothing heavy is imported before the arguments are understood, so that `--help` is instant.
 """
@@ -18,7 +18,7 @@ from separator.cli import files, stream
 from separator.cli.output import OutputError, say, warn
 from separator.cli.parser import parser
 from separator.errors import SeparatorError
-from separator.signals import Terminated, terminable
+from separator.interrupts import Terminated, terminable
 
 STOPPED = "stopped; the file at hand was not written"
 

@@ -17,8 +17,8 @@ from separator.cli.parser import parser, stem_names
 from separator.errors import ConfigError, SeparatorError
 
 if TYPE_CHECKING:
-    from separator.inputs import Item
-    from separator.separation import Separator
+    from separator.inference.separation import Separator
+    from separator.io.find_recordings import Item
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,23 +56,23 @@ def _without_output(error: OutputError) -> str:
 
 
 def _here(options: argparse.Namespace) -> Generator[dict]:
-    from separator import inputs, parts
-    from separator.separation import Separator
+    from separator.inference.separation import Separator
+    from separator.io import find_recordings, recording_parts
 
-    items = inputs.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
+    items = find_recordings.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
     separator = Separator(options.model, **_settings(options))
     _check_names(separator.sources, options)
-    chosen = parts.Choice.parse(options.track, options.channels)
-    yield from (_separate(separator, part, options) for item in items for part in parts.of(item, chosen))
+    chosen = recording_parts.Choice.parse(options.track, options.channels)
+    yield from (_separate(separator, part, options) for item in items for part in recording_parts.of(item, chosen))
 
 
 def _with_ray(options: argparse.Namespace) -> Generator[dict]:
-    from separator import fleet
+    from separator.inference import ray_jobs
 
-    items = fleet.find(options.tracks, [Path(name) for name in options.list], options.out)
-    sources = fleet.sources_of(options.model, _settings(options))
+    items = ray_jobs.find(options.tracks, [Path(name) for name in options.list], options.out)
+    sources = ray_jobs.sources_of(options.model, _settings(options))
     _check_names(sources, options)
-    job = fleet.Job(
+    job = ray_jobs.Job(
         options.model,
         sources,
         _settings(options),
@@ -86,17 +86,17 @@ def _with_ray(options: argparse.Namespace) -> Generator[dict]:
     reports = []
     # Ray tells on standard output what happens to its workers.
     with contextlib.redirect_stdout(sys.stderr):
-        for report in fleet.run(items, job, options.workers, options.cores):
+        for report in ray_jobs.run(items, job, options.workers, options.cores):
             reports.append(report)
             yield report
-    table = fleet.write_failures(reports, options.out)
+    table = ray_jobs.write_failures(reports, options.out)
     if table is not None:
         warn(f"failures are listed in {table}")
 
 
 def _check_names(sources: Sequence[str], options: argparse.Namespace) -> None:
     """Raises `ConfigError` for a template that is wrong for any recording, before the first of them is read."""
-    from separator import stem_files, stem_paths
+    from separator.io import stem_files, stem_paths
 
     extension, subtype = _extension(options), _subtype(options)
     for path in stem_paths.fill_in(sources, options.out, options.filename, "track", extension).values():
@@ -166,16 +166,16 @@ def _check(options: argparse.Namespace) -> None:
         wrong("--engine ray leaves out what is finished by itself; --skip-existing is not needed")
     if options.out == "-":
         wrong("only --stream writes to standard output; name a folder with --out")
-    from separator import sources
+    from separator.streaming import audio_inputs
 
     for track in options.tracks:
-        if (track == "-" or sources.is_microphone(track)) and not os.path.exists(track):  # noqa: PTH110 - also of impossible names
+        if (track == "-" or audio_inputs.is_microphone(track)) and not os.path.exists(track):  # noqa: PTH110 - also of impossible names
             wrong(f"{track} is read while it arrives: add --stream")
 
 
 def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> dict:
     """Separates one file; a failure is a report too, so that the others get their turn."""
-    from separator import stem_paths
+    from separator.io import stem_paths
 
     extension = _extension(options)
     bar = _bar(separator, str(item.path), options)
@@ -206,9 +206,9 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
             bitrate=options.bitrate,
         )
         if page:
-            from separator import separation_page
+            from separator.inference import report_page
 
-            separation_page.write(result, page)
+            report_page.write(result, page)
     except SeparatorError as error:
         return {"path": str(item.path), "status": "failed", "error": str(error)}
     finally:
@@ -218,7 +218,7 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
 
 def _report_path(item: Item, options: argparse.Namespace) -> Path:
     """Where the page of a recording goes: among its stems."""
-    from separator import stem_paths
+    from separator.io import stem_paths
 
     (path,) = stem_paths.fill_in(("report",), options.out, options.filename, item.track, "html").values()
     return path.with_suffix(".html")
@@ -257,8 +257,8 @@ def _tell_stems(report: dict, standard_output: TextIO) -> None:
 
 
 def _tell_silent(silent: Sequence[str]) -> None:
-    from separator.file_result import is_speaker
-    from separator.separation import TOO_QUIET
+    from separator.inference.file_result import is_speaker
+    from separator.inference.separation import TOO_QUIET
 
     speakers = [name for name in silent if is_speaker(name)]
     if speakers:
@@ -269,7 +269,7 @@ def _tell_silent(silent: Sequence[str]) -> None:
 
 
 def _details(report: dict) -> str:
-    from separator.separation import UNSURE
+    from separator.inference.separation import UNSURE
 
     unsure = sum(join["confidence"] < UNSURE for join in report["joins"])
     joined = f"{report['chunks']} chunk(s)" + (f", {unsure} of their joins uncertain" if unsure else "")

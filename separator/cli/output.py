@@ -22,9 +22,9 @@ def say(text: str, to: TextIO | None = None) -> None:
     try:
         print(text, file=to, flush=True)
     except OSError as error:
-        from separator import sinks
+        from separator.streaming import audio_outputs
 
-        sinks.give_up_standard_output(to)
+        audio_outputs.give_up_standard_output(to)
         raise OutputError(error) from error
 
 
@@ -33,7 +33,7 @@ def warn(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        from separator import sinks
+        from separator.streaming import audio_outputs
 
         with contextlib.suppress(OSError):
-            sinks.give_up_standard_output(sys.stderr)
+            audio_outputs.give_up_standard_output(sys.stderr)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from separator import __version__, stem_paths
+from separator import __version__
+from separator.io import stem_paths
 
 EXAMPLES = """examples:
   separate mix.wav                      stems/mix/speaker1.wav and speaker2.wav

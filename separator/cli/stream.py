@@ -8,27 +8,27 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from separator import stem_paths
 from separator.cli.output import say, warn
 from separator.cli.parser import parser, stem_names
 from separator.errors import ConfigError, SeparatorError, StreamError
+from separator.io import stem_paths
 
 if TYPE_CHECKING:
-    from separator.separation import Separator
-    from separator.sources import RawFormat
+    from separator.inference.separation import Separator
+    from separator.streaming.audio_inputs import RawFormat
 
 
 def run(options: argparse.Namespace) -> int:
     """Separates one source while it arrives, prints what became of it, and returns the exit code."""
     _check(options)
-    from separator import sources
-    from separator.separation import Separator
+    from separator.inference.separation import Separator
+    from separator.streaming import audio_inputs
 
     options.model = options.model or "default-causal"
     separator = Separator(
         options.model, options.device, options.precision, threads=options.threads, stems=stem_names(options)
     )
-    raw = None if options.raw is None else sources.RawFormat.parse(options.raw)
+    raw = None if options.raw is None else audio_inputs.RawFormat.parse(options.raw)
     report: dict[str, Any] = {"path": options.tracks[0], "status": "done", "stems": {}}
     failure: SeparatorError | None = None
     try:
@@ -71,41 +71,42 @@ def _check(options: argparse.Namespace) -> None:
         parser().error("--out - is standard output: --filename and --force are for stems in a folder")
     if options.json and options.out == "-":
         parser().error("--json and --out - both want standard output: name a folder with --out")
-    from separator import sources
+    from separator.streaming import audio_inputs
 
-    if options.raw is not None and sources.is_microphone(options.tracks[0]):
+    if options.raw is not None and audio_inputs.is_microphone(options.tracks[0]):
         parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
 
 
 def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:
     """Runs the stream and tells `report`, also which stems there are if it fails: they stay."""
-    from separator import audio, live, sinks, sources
+    from separator.io import audio
+    from separator.streaming import audio_inputs, audio_outputs, run
 
     # Whatever can be refused without audio is refused before any is waited for.
     separator.stream()
     paths = {}
     if options.out != "-":
-        name = sources.track_name(options.tracks[0])
+        name = audio_inputs.track_name(options.tracks[0])
         paths = stem_paths.fill_in(separator.sources, options.out, options.filename, name, "wav")
         stem_paths.check_free(paths.values(), options.force, Path(options.tracks[0]))
         for path in paths.values():
             if path.suffix.lower() != ".wav":
                 raise ConfigError(f"{path}: --stream writes WAV; end --filename in .{{ext}} or .wav")
     with (
-        sources.open_source(options.tracks[0], raw, separator.sample_rate) as source,
+        audio_inputs.open_source(options.tracks[0], raw, separator.sample_rate) as source,
         separator.stream(source.sample_rate) as stream,
     ):
         own = audio.subtype_of_stems(source.subtype)
         subtype = "FLOAT" if options.float32 else "PCM_24" if options.int24 else own
-        sink: sinks.Sink
+        sink: audio_outputs.Sink
         if options.out == "-":
             channels = source.channels * len(separator.sources)
-            sink = sinks.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
+            sink = audio_outputs.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
         else:
-            sink = sinks.WavFiles(paths, source.sample_rate, source.channels, subtype, overwrite=options.force)
+            sink = audio_outputs.WavFiles(paths, source.sample_rate, source.channels, subtype, overwrite=options.force)
             report["stems"] = sink.appeared
         with contextlib.closing(sink):
-            result = live.run(stream, source, sink)
+            result = run.run(stream, source, sink)
         report |= {
             "seconds": round(result.seconds, 3),
             "work_seconds": round(result.work_seconds, 3),

@@ -14,8 +14,8 @@ import soundfile
 import soxr
 from scipy import signal
 
-from separator.audio import MP3_RATES, fit_length
 from separator.errors import ConfigError, DataError
+from separator.io.audio import MP3_RATES, fit_length
 
 # libsndfile's formats, with the range of its compression level; strong, and still understood.
 Codec = tuple[str, str, float | None]
@@ -35,11 +35,11 @@ FILTER_ORDER = 4
 # Hz, at which a telephone samples.
 LINE_RATE = 8000
 # Where an equalizer's octaves begin.
-LOWEST_OCTAVE_HZ = 62.5
+MIN_OCTAVE_HZ = 62.5
 # Windows in which a voice's spectrum is taken, and the part of their cepstrum that is its envelope.
 ENVELOPE_SECONDS, ENVELOPE_QUEFRENCY = 0.032, 0.002
 # Nothing is made louder or quieter by more (nepers): 26 dB.
-MOST_WARP_GAIN = 3.0
+MAX_WARP_GAIN = 3.0
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -75,7 +75,7 @@ def warp_formants(samples: np.ndarray, sample_rate: int, factor: float) -> np.nd
     below = np.minimum(places.astype(int), envelopes.shape[1] - 2)
     share = np.minimum(places - below, 1.0).astype(np.float32)
     stretched = (1 - share) * envelopes[:, below] + share * envelopes[:, below + 1]
-    gains = np.exp(np.clip(stretched - envelopes, -MOST_WARP_GAIN, MOST_WARP_GAIN))
+    gains = np.exp(np.clip(stretched - envelopes, -MAX_WARP_GAIN, MAX_WARP_GAIN))
     warped = scipy.fft.irfft(spectra * gains) * window
     total = np.zeros(len(padded), np.float32)
     for rows, start in ((warped[::2], 0), (warped[1::2], hop)):  # every second frame follows on the one before
@@ -85,7 +85,7 @@ def warp_formants(samples: np.ndarray, sample_rate: int, factor: float) -> np.nd
 
 def num_octaves(sample_rate: int) -> int:
     """Gains that `equalize` takes up to half of the sample rate."""
-    return 1 + math.ceil(math.log2(sample_rate / 2 / LOWEST_OCTAVE_HZ))
+    return 1 + math.ceil(math.log2(sample_rate / 2 / MIN_OCTAVE_HZ))
 
 
 def equalize(samples: np.ndarray, sample_rate: int, gains_db: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def equalize(samples: np.ndarray, sample_rate: int, gains_db: np.ndarray) -> np.
         samples.shape[-1] + sample_rate // 10, real=True
     )  # room for what the filter smears
     frequencies = scipy.fft.rfftfreq(length, 1 / sample_rate)
-    octaves = np.log2(np.maximum(frequencies / LOWEST_OCTAVE_HZ, 1))
+    octaves = np.log2(np.maximum(frequencies / MIN_OCTAVE_HZ, 1))
     gains = 10 ** (np.interp(octaves, np.arange(len(gains_db)), gains_db) / 20)
     filtered = scipy.fft.irfft(scipy.fft.rfft(samples, length) * gains.astype(np.float32), length)
     return filtered[..., : samples.shape[-1]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from separator.data.corpora import SPLITS, Splits
-from separator.data.sets import Part, Row
+from separator.data.ready_made import Part, Row
 from separator.errors import DataError, reason, suggestion
 
 

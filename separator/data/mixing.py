@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 from torch.utils.data import Dataset
 
-from separator.audio import fit_length
 from separator.data import augment
 from separator.data.corpora import Corpus, draw_stretch
 from separator.data.mixing_settings import Mixing
@@ -25,6 +24,7 @@ from separator.data.rooms import RoomBank
 from separator.data.speakers import SpeakerDraw
 from separator.data.turns import turns
 from separator.errors import ConfigError, DataError
+from separator.io.audio import fit_length
 
 # Below this level (RMS, about -60 dB of full scale) a stretch of a recording counts as silence.
 SILENCE_RMS = 1e-3

@@ -13,10 +13,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from separator.audio import libsndfile_name
 from separator.errors import DataError, reason
-from separator.inputs import SUFFIXES
-from separator.recording import MAX_GAP, MAX_PROMISED, TIME_TOLERANCE, UNTIMED
+from separator.io.audio import libsndfile_name
+from separator.io.find_recordings import SUFFIXES
+from separator.io.recording import MAX_GAP, MAX_PROMISED, TIME_TOLERANCE, UNTIMED
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ import numpy as np
 from scipy.signal import fftconvolve
 from tqdm import tqdm
 
-from separator import files, locks
 from separator.data.corpora import SPLIT_SEEDS
 from separator.data.recordings import audio_files, read_audio
 from separator.errors import ConfigError, DataError, check_number, check_range, check_whole, choose
+from separator.io import atomic, locks
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +106,10 @@ class Rooms:
             except BlockingIOError:
                 log.info("waiting for the rooms that another process simulates")
                 locks.lock(file)
-            files.remove_unfinished(path)
+            atomic.remove_unfinished(path)
             if not path.exists():
                 responses = self._compute(num_voices, sample_rate)
-                files.write_together({path: lambda to: _save(to, responses)})
+                atomic.write_together({path: lambda to: _save(to, responses)})
 
     def _measured(self, sample_rate: int) -> list[np.ndarray]:
         """The measured impulse responses, each from its direct sound on."""

@@ -13,7 +13,7 @@ from separator.errors import ConfigError, suggestion
 NUM_CANDIDATES = 8
 # Seconds of a speaker in which the pitch is measured, and the range in which it is sought.
 PITCH_SECONDS = 3.0
-LOWEST_HZ, HIGHEST_HZ = 60.0, 400.0
+MIN_HZ, MAX_HZ = 60.0, 400.0
 PITCH_FRAME_SECONDS = 0.064
 
 
@@ -64,7 +64,7 @@ def median_pitch(voice: np.ndarray, sample_rate: int) -> float:
 
     length = 2 * round(PITCH_FRAME_SECONDS * sample_rate / 2)
     voice = np.pad(voice, (0, max(0, length - len(voice))))
-    track = librosa.yin(voice, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=sample_rate, frame_length=length, center=False)
+    track = librosa.yin(voice, fmin=MIN_HZ, fmax=MAX_HZ, sr=sample_rate, frame_length=length, center=False)
     frames = np.lib.stride_tricks.sliding_window_view(voice, length)[:: length // 4][: len(track)]
     energies = np.square(frames).sum(1)
     return float(np.median(track[: len(energies)][energies >= np.median(energies)]))

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from separator import objectives
 from separator.errors import ConfigError, check_whole, choose
-from separator.models.fast import FastConvTasNet
 from separator.models.filterbank import Decoder, Encoder, check_fourier, fourier_pair, log_magnitude
 from separator.models.norms import make_norm
-from separator.models.replay import Step
+from separator.models.runtime.cpu_network import FastConvTasNet
+from separator.models.runtime.network_stream import NetworkStream
+from separator.models.runtime.traced_step import Step
 from separator.models.state import State
-from separator.models.stream import NetworkStream
 from separator.models.tcn import SeparableStack, StackConfig
 
 
@@ -236,7 +236,7 @@ class ConvTasNet(nn.Module):
     def fast(self, dtype: torch.dtype = torch.float32) -> FastConvTasNet:
         """The same function for whole recordings on a processor, in half of the time and less; bfloat16 is faster yet.
 
-        Raises `ConfigError` if the network is of a kind that has no such form; see `separator.models.fast`.
+        Raises `ConfigError` if the network is of a kind that has no such form, see `models.runtime.cpu_network`.
         """
         return FastConvTasNet(self, dtype)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 # Bytes of a block that the end of it, which a layer keeps, may hold back with it; of larger ones it is copied.
-LARGEST_HELD = 2**16
+MAX_HELD = 2**16
 
 
 class State:
@@ -28,7 +28,7 @@ class State:
     def keep(self, layer: nn.Module, *memory: Tensor) -> None:
         """Stores what `layer` must know at the next block."""
         self._memory[layer] = tuple(
-            tensor.clone() if tensor.untyped_storage().nbytes() > LARGEST_HELD else tensor for tensor in memory
+            tensor.clone() if tensor.untyped_storage().nbytes() > MAX_HELD else tensor for tensor in memory
         )
 
     def with_past(self, layer: nn.Module, block: Tensor, length: int) -> Tensor:

@@ -15,7 +15,7 @@ import webbrowser
 from pathlib import Path
 
 from separator.errors import ConfigError, SeparatorError, check_number, reason
-from separator.signals import ENDING, Terminated, handled, terminable
+from separator.interrupts import ENDING, Terminated, handled, terminable
 from separator.web.store import Store
 
 # What a browser on this machine calls it.
@@ -71,9 +71,10 @@ def serve(options: argparse.Namespace) -> None:
             import uvicorn
         except ImportError as error:
             raise ConfigError("the page needs Gradio: pip install 'separator[web]'") from error
-        from separator import player
+        from separator.html import player
         from separator.web.layout import HEAD, STYLE, make_page, theme
-        from separator.web.site import Site, make_app
+        from separator.web.server import make_app
+        from separator.web.site import Site
 
         site = Site.open(store, options.device, 60 * options.max_minutes, models)
         app = gradio.mount_gradio_app(

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from separator import readers
 from separator.errors import ConfigError, SeparatorError
-from separator.separation import FileResult, Separator
+from separator.inference.separation import FileResult, Separator
+from separator.io import readers
 from separator.web import store
 
 LOG = logging.getLogger(__name__)
 # A page that has not asked for news of its job for so long is closed.
 GONE_SECONDS = 30.0
 # Visitors that may wait: Gradio tells 40 at a time how far they are.
-MOST_WAITING = 30
+MAX_WAITING = 30
 # Models that stay loaded.
-MOST_MODELS = 2
+MAX_MODELS = 2
 # So long the end waits for the piece that is worked on.
 CLOSE_SECONDS = 10.0
 NO_ROOM = f"{store.NO_ROOM} Please try a shorter recording."
@@ -157,7 +157,7 @@ class Worker:
         """
         with self._lock:
             self._unfinished = [other for other in self._unfinished if not other.is_finished]
-            if sum(other.state is State.WAITING for other in self._unfinished) >= MOST_WAITING:
+            if sum(other.state is State.WAITING for other in self._unfinished) >= MAX_WAITING:
                 raise ConfigError("Too many others are waiting already. Please try again in some minutes.")
             self._unfinished.append(job)
         self._queue.put(job)
@@ -179,7 +179,7 @@ class Worker:
     def model(self, options: Options) -> Separator:
         """The model of a job, which stays loaded. Raises what `Separator` raises."""
         model = self._models.pop(options.model, None) or Separator(options.model, self.device)
-        while len(self._models) >= MOST_MODELS:
+        while len(self._models) >= MAX_MODELS:
             del self._models[next(iter(self._models))]
         self._models[options.model] = model  # behind all others: it was used last
         model.shifts = options.shifts

@@ -12,15 +12,17 @@ from typing import Any
 import gradio as gr
 import soundfile
 
-from separator import player, stem_files
-from separator.checks import chosen_stems
-from separator.demo import SAMPLE_RATE, make_example
+from separator.data.example import SAMPLE_RATE, make_example
 from separator.errors import ConfigError, check_number
-from separator.separation import OVERLAP, SEGMENT_SECONDS
-from separator.web import live
+from separator.html import player
+from separator.inference.checks import chosen_stems
+from separator.inference.separation import OVERLAP, SEGMENT_SECONDS
+from separator.io import stem_files
+from separator.web import live_socket
 from separator.web.jobs import Job, Options, Recording, State
 from separator.web.results import save_all
-from separator.web.site import SCRIPTS, Site
+from separator.web.server import SCRIPTS
+from separator.web.site import Site
 from separator.web.store import NO_UPLOAD, Store
 
 STYLE = (Path(__file__).parent / "layout.css").read_text(encoding="utf-8")
@@ -29,7 +31,7 @@ HEAD = (
     + '<meta name="color-scheme" content="light dark"><meta name="description" content="Voices of a recording, apart">'
 )
 # Recordings that are separated at a time.
-MOST_FILES = 100
+MAX_FILES = 100
 # How often a visitor is told how far it is.
 TICK_SECONDS = 0.3
 # Pieces of a recording: what `separate` takes, within what keeps memory bounded and a stop button quick.
@@ -76,7 +78,7 @@ def make_page(site: Site, largest_megabytes: float) -> gr.Blocks:
                 told = gr.HTML(elem_classes="told", elem_id="told")
                 shown = gr.HTML(elem_classes="results", elem_id="results")
             with gr.Tab("Live"):
-                gr.HTML(live.markup([choice.name for choice in site.models if choice.can_stream]))
+                gr.HTML(live_socket.markup([choice.name for choice in site.models if choice.can_stream]))
         outputs = [told, shown, start, example, stop]
         # Visitors wait in our own queue, which can say who is before them.
         start.click(visit.separate, [*what, *how], outputs, show_progress="hidden", concurrency_limit=None)
@@ -166,8 +168,8 @@ class Visit:
             text = "Choose a recording first, wait until it has arrived, or press <b>Try an example</b>."
             yield _note(text), "", *_buttons(True)
             return
-        if len(uploads) > MOST_FILES:
-            text = f"{len(uploads)} recordings are more than this page takes at a time, {MOST_FILES}. Give it fewer."
+        if len(uploads) > MAX_FILES:
+            text = f"{len(uploads)} recordings are more than this page takes at a time, {MAX_FILES}. Give it fewer."
             yield _note(text, "alert"), "", *_buttons(True)
             return
         folder = self.site.store.new()

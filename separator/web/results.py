@@ -12,8 +12,10 @@ from typing import Any
 
 import soundfile
 
-from separator import lanes, player, readers, separation_page, wav
-from separator.player import Track
+from separator.html import player, track_picture
+from separator.html.player import Track
+from separator.inference import report_page
+from separator.io import readers, wav
 from separator.web.jobs import Outcome
 
 # In which a recording is kept to be heard: any length, any number of channels, sought in without delay.
@@ -22,9 +24,9 @@ HEARD = {"format": "CAF", "subtype": "PCM_16"}
 RECORDING = "-"
 LIVE_NAME = "live"
 # Samples that are asked for at a time, at most.
-MOST_SAMPLES = 2**20
+MAX_SAMPLES = 2**20
 # Of a name, what any file system takes.
-LONGEST_NAME = 80
+MAX_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def shelve(outcome: Outcome, folder: Path, number: int) -> Shelf:
     recording = _Recording(name, folder.name, number, result.sample_rate, result.channels, result.seconds)
     # Where a checkpoint lies on this machine is nothing for visitors.
     shown = replace(result, model=Path(result.model).name if Path(result.model).exists() else result.model)
-    notes = {stem: separation_page.note(stem, result) for stem in result.paths}
+    notes = {stem: report_page.note(stem, result) for stem in result.paths}
     damage = f"{result.damage}; the stems hold that much." if result.damage else ""
     remarks = "".join(f'<p class="remark">{html.escape(note.fact)}.</p>' for note in result.notes)
     page = (
@@ -66,7 +68,7 @@ def shelve(outcome: Outcome, folder: Path, number: int) -> Shelf:
         + remarks
         + (f'<p class="damage" role="alert">{html.escape(damage)}</p>' if damage else "")
         + recording.player(result.path, result.paths, heard, notes, result.unsure_joins)
-        + f"<details><summary>Figures</summary>{separation_page.figures(shown)}</details>"
+        + f"<details><summary>Figures</summary>{report_page.figures(shown)}</details>"
     )
     return Shelf(name, heard, result.paths, page)
 
@@ -112,10 +114,10 @@ class _Recording:
     def _track(self, name: str, path: Path, sound: str, heard: Path | None = None, **settings: Any) -> Track:
         measured = path, round(self.seconds * self.sample_rate), self.sample_rate
         if heard is None:
-            lane = lanes.measure_file(*measured)
+            lane = track_picture.measure_file(*measured)
         else:
             with soundfile.SoundFile(heard, "w", self.sample_rate, self.channels, **HEARD) as file:
-                lane = lanes.measure_file(*measured, lambda block: file.write(block.T))
+                lane = track_picture.measure_file(*measured, lambda block: file.write(block.T))
         return Track(name, lane, player.served(sound, self.channels), **settings)
 
 
@@ -124,7 +126,7 @@ def sound(path: Path, start: int, count: int) -> bytes:
     with soundfile.SoundFile(path) as file:
         start = min(max(0, start), file.frames)
         file.seek(start)
-        samples = file.read(min(max(0, count), MOST_SAMPLES), dtype="float32", always_2d=True)
+        samples = file.read(min(max(0, count), MAX_SAMPLES), dtype="float32", always_2d=True)
     return wav.encode(samples.T, "PCM_16")
 
 
@@ -145,7 +147,7 @@ def write_zip(shelves: Sequence[Shelf], path: Path) -> None:
 def safe_name(name: str) -> str:
     """A recording's name without its ending, as any file system takes it."""
     kept = re.sub(r"[^\w .()\[\]&+,'-]", "_", Path(name).stem).strip(" .")
-    return kept[:LONGEST_NAME].rstrip(" .") or "recording"
+    return kept[:MAX_NAME].rstrip(" .") or "recording"
 
 
 def _numbered(names: Iterable[str]) -> list[str]:

@@ -15,8 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from separator import inputs
 from separator.errors import ConfigError
+from separator.io import find_recordings
 
 # A folder's name, in bytes of randomness.
 TOKEN_BYTES = 16
@@ -62,7 +62,7 @@ class Store:
         if not self.is_upload(upload):
             raise ConfigError(NO_UPLOAD)
         suffix = Path(upload).suffix.lower()
-        path = folder / f"recording{number}{suffix if suffix in inputs.SUFFIXES else ''}"
+        path = folder / f"recording{number}{suffix if suffix in find_recordings.SUFFIXES else ''}"
         try:
             try:
                 os.link(upload, path)

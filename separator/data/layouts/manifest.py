@@ -1,0 +1,39 @@
+"""A list of recordings and their speakers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from separator.data.corpora import (
+    Splits,
+    check_splits,
+    deal_out,
+)
+from separator.data.groups import DealtVoices
+from separator.data.lists import voices_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestData(DealtVoices):
+    """`data=manifest data.path=LIST`: a CSV or JSONL list with the fields path, speaker and perhaps split.
+
+    Attributes:
+        path: the list.
+    """
+
+    path: str
+
+    @property
+    def place(self) -> str:
+        """The list."""
+        return self.path
+
+    def find(self) -> Splits:
+        """Split -> speaker -> files: the list's own splits, or dealt out by `split_seed`."""
+        path = Path(self.path)
+        splits = voices_manifest(path)
+        if splits.keys() == {""}:
+            splits = deal_out(splits[""], path, self.split_seed, self.valid_fraction, self.test_fraction)
+        check_splits(splits, path)
+        return splits

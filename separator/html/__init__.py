@@ -1,0 +1,1 @@
+"""Parts of HTML pages: waveforms, spectrograms, a player."""

@@ -1,0 +1,1 @@
+"""Runs trained networks on recordings of any length."""

@@ -1,0 +1,1 @@
+"""Reads and writes recordings: formats, samples, paths, whole files or none."""

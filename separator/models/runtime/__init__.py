@@ -1,0 +1,1 @@
+"""How a network runs: on the processor, step by step, compiled kernels."""

@@ -1,0 +1,1 @@
+"""Runs causal networks on audio that is still arriving."""

@@ -1,0 +1,1 @@
+"""`python -m separator.study task=copy`: measures what temporal convolutions remember."""

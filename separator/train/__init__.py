@@ -1,0 +1,1 @@
+"""`python -m separator.train +recipe=NAME`: trains a network on mixtures."""

@@ -1,0 +1,77 @@
+"""Networks whose stems come upside down, since the objective did not care."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+import separator
+from separator import export
+from separator.data import Mixture
+from separator.evaluate import evaluation
+from separator.inference.network_runner import fit_levels
+from separator.models.polarity import polarity
+
+
+@pytest.fixture(params=["random", "fourier"])
+def net(request):
+    """A network whose stems are positive parts of the mixture: the decoder is the encoder's transpose."""
+    torch.manual_seed(0)
+    net = separator.ConvTasNet(sample_rate=8000, **TINY | {"encoder_init": request.param, "mixture_consistency": False})
+    net.decoder.weight.data.copy_(net.encoder.weight.data)
+    return net.eval().requires_grad_(False)
+
+
+def turned(net, path):
+    net.decoder.weight.neg_()
+    separator.save(net, path)
+    net.decoder.weight.neg_()
+    return path
+
+
+def test_an_inverted_network_separates_as_the_upright_one(net, tmp_path, two_voices):
+    mixture = two_voices.sum(0)[::2].copy()
+    separator.save(net, tmp_path / "net.safetensors")
+    upright = separator.Separator(tmp_path / "net.safetensors").separate(mixture, 8000)
+    inverted = separator.Separator(turned(net, tmp_path / "turned.safetensors")).separate(mixture, 8000)
+    for name, stem in upright.items():
+        assert np.abs(stem).max() > 0.01
+        np.testing.assert_allclose(inverted[name], stem, atol=1e-5)
+
+
+def test_a_stem_alone_may_be_inverted(two_voices):
+    voices = torch.from_numpy(two_voices)[:, None]
+    fitted = fit_levels(voices * torch.tensor([-0.5, 2.0])[:, None, None], voices.sum(0), may_be_inverted=True)
+    torch.testing.assert_close(fitted, voices, atol=1e-3, rtol=0)
+    # Where the stems' sum is the mixture, a negative gain is an error of the network.
+    silenced = fit_levels(voices * torch.tensor([-0.5, 2.0])[:, None, None], voices.sum(0))
+    assert silenced[0].abs().max() == 0
+
+
+def test_streams_and_evaluation_know_it_too(net, tmp_path, two_voices):
+    torch.manual_seed(0)
+    causal = separator.ConvTasNet(
+        sample_rate=8000, causal=True, **TINY | {"mixture_consistency": False, "norm": "channel"}
+    )
+    causal.decoder.weight.data.copy_(causal.encoder.weight.data)
+    causal.eval().requires_grad_(False)
+    assert (polarity(causal) == 1).all()
+    mixture = two_voices.sum(0)[::2].copy()
+    with separator.Separator(turned(causal, tmp_path / "causal.safetensors")).stream() as stream:
+        stems = np.concatenate([stream.push(mixture), stream.flush()], axis=-1)
+    assert (stems @ mixture > 0).all()
+    item = Mixture.of(two_voices[:, ::2].copy(), 8000, "one", 0.9)
+    model = separator.Separator(turned(net, tmp_path / "turned.safetensors"))
+    assert (evaluation.separated(model, item) @ item.mixture > 0).all()
+
+
+def test_an_inverted_network_is_exported_upright(net, tmp_path, two_voices):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = separator.load(turned(net, tmp_path / "turned.safetensors"))
+    assert (polarity(model) == -1).all()
+    export.export(model, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    mixture = two_voices.sum(0)[None, ::2].copy()
+    (stems,) = session.run(None, {"mixture": mixture})
+    np.testing.assert_allclose(stems[0], net(torch.from_numpy(mixture))[0].numpy(), atol=1e-4)

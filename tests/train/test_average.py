@@ -1,0 +1,68 @@
+import pytest
+import torch
+from conftest import TINY
+
+import separator
+from separator.errors import ConfigError
+from separator.train import average
+from separator.zoo import checkpoint, publish
+
+
+@pytest.fixture
+def rounds(tmp_path):
+    """Two networks of the same arguments, and the folder of each."""
+    nets = []
+    for number in range(2):
+        torch.manual_seed(number)
+        nets.append(separator.ConvTasNet(sample_rate=8000, **TINY))
+        facts = {"step": 100 * (number + 1), "valid_si_snri": 5.0, "evaluation": {}, "licence": "cc-by-4.0"}
+        separator.save(nets[-1], tmp_path / f"round{number}" / "best.safetensors", facts)
+    return nets, [tmp_path / f"round{number}" for number in range(2)]
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["average", *map(str, arguments)])
+    return average.main()
+
+
+def test_every_weight_is_the_mean(rounds):
+    (a, b), (first, second) = rounds
+    mean, weighted = average.average([first, second]), average.average([first, second, second])
+    for name, value in a.state_dict().items():
+        other = b.state_dict()[name]
+        torch.testing.assert_close(mean.state_dict()[name], (value + other) / 2)
+        torch.testing.assert_close(weighted.state_dict()[name], (value + 2 * other) / 3)
+    assert not mean.training and mean.sources == a.sources
+
+
+def test_the_command_writes_a_checkpoint_that_says_what_it_is(rounds, tmp_path, monkeypatch, capsys):
+    _, folders = rounds
+    path = tmp_path / "mean.safetensors"
+    assert run(monkeypatch, *folders, path) == 0 and capsys.readouterr().out == f"{path}\n"
+    assert checkpoint.fingerprint(separator.load(path)) == checkpoint.fingerprint(average.average(folders))
+    training = checkpoint.read_facts(path)["training"]
+    assert training == {"step": 200, "licence": "cc-by-4.0", "average_of": [str(folder) for folder in folders]}
+    publish.publish(path, tmp_path / "out")
+    assert "the weights are the mean of round0 and round1." in (tmp_path / "out" / "README.md").read_text()
+    before = path.read_bytes()
+    assert run(monkeypatch, *folders[::-1], path) == 2 and "already exists; use -f" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert run(monkeypatch, *folders[::-1], path, "-f") == 0 and path.read_bytes() != before
+
+
+def test_what_has_no_mean_is_refused(rounds, tmp_path, monkeypatch, capsys):
+    _, (first, second) = rounds
+    separator.save(separator.ConvTasNet(sample_rate=8000, **TINY | {"num_blocks": 2}), tmp_path / "other.safetensors")
+    out = tmp_path / "mean.safetensors"
+    for arguments, message in (
+        ((first, tmp_path / "other.safetensors", out), "are different networks (num_blocks is 3 and 2)"),
+        ((first, out), "a mean is of two or more models"),
+        ((first, second), "the last name is where the mean is written; end it in .safetensors"),
+        ((first, tmp_path / "nothing.safetensors", out), "no such file"),
+    ):
+        assert run(monkeypatch, *arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and message in said and "Traceback" not in said
+        assert not out.exists()
+    with pytest.raises(ConfigError, match="two or more models, got none"):
+        average.average([])
