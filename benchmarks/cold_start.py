@@ -1,6 +1,8 @@
-"""From the command to the files: `separate` on 10 s of stereo at 44.1 kHz, a new process each time, and where it goes.
+"""Time of `separate` on 10 s of stereo at 44.1 kHz, from the command to the files, in a new process each time.
 
-python benchmarks/cold_start.py [--rounds 5] [--seconds 10]
+Also prints the time of each step.
+
+    python benchmarks/cold_start.py [--rounds 5] [--seconds 10]
 """
 
 import argparse
@@ -14,32 +16,32 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-# What the process does, step by step; each prints the seconds since it began.
+# The steps of the process. Each prints its time in seconds.
 STEPS = """
 import sys, time
 before = time.perf_counter()
-def tell(what):
+def report(step):
     global before
     now = time.perf_counter()
-    print(f"  {what}: {now - before:.2f} s")
+    print(f"  {step}: {now - before:.2f} s")
     before = now
 import torch
-tell("import torch")
+report("import torch")
 from separator import cli
 from separator.inference.separation import Separator
-tell("import separator, numpy, soundfile, soxr")
+report("import separator, numpy, soundfile, soxr")
 separator = Separator("default")
-tell("load the model")
+report("load the model")
 for times in ("first", "second"):
     separator.separate_file(sys.argv[1], sys.argv[2], overwrite=True)
-    tell(f"separate and write, {times} time")
+    report(f"separate and write, {times} time")
 """
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5, help="number of timed runs (default: 5)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the recording (default: 10)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mix.wav"
@@ -51,7 +53,7 @@ def main():
             started = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             times.append(time.perf_counter() - started)
-        times = times[1:]  # the first finds its files on the disk
+        times = times[1:]  # the first run reads its files from the disk, not from the cache
         median = statistics.median(times)
         print(f"separate, {options.seconds:g} s: {median:.2f} s ({min(times):.2f} to {max(times):.2f})")
         steps = [sys.executable, "-c", STEPS, str(path), folder]

@@ -1,15 +1,15 @@
-"""How a model does in each condition that recordings are made in.
+"""Score models in different recording conditions.
 
     python benchmarks/conditions.py VOICES --split valid --models default runs/other --noise NOISE
 
-VOICES has a folder for each split, and in it a folder for each speaker, whose name begins with that of a corpus
-(`libri_1034`). The mixtures are drawn from a fixed seed, 100 for each condition, and separated by `Separator`, as
-`separate` does. Scores are those of the voices alone, whatever other stems a model has. Models are chosen by the mean
-over the conditions of the split valid; test is for the report of a choice.
+VOICES has a folder for each split. Each split has a folder for each speaker, whose name begins with the name of a
+corpus (`libri_1034`). The mixtures are drawn with a fixed seed, 100 for each condition. They are separated with
+`Separator`, like in `separate`. Only the stems of voices are scored, even if a model has other stems. Choose models by
+their mean over the conditions on the split valid. Use the split test only to report the chosen model.
 
-Prints for each model a table: SI-SNRi with its 95% confidence, the median, the share of mixtures left worse than
-before, and the share of stems whose level is right to 1 dB. Then the differences from the first model, pair by pair.
---json writes all scores. --pictures writes spectrograms of a good and a bad clean mixture.
+Prints a table for each model: SI-SNRi with its 95% confidence interval, the median, the share of mixtures that are
+worse than before, and the share of stems whose level is right within 1 dB. Then prints the paired differences from the
+first model. --json writes all scores. --pictures writes spectrograms of a good and a bad clean mixture.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from separator.evaluate import metrics, statistics
 
 SEED = 20261
 SECONDS = 6.0
-# The corpus of most conditions, so that they differ in nothing else; all the others are a condition of their own.
+# Corpus of all conditions but one, so that the corpus is the same. All other corpora are one condition.
 CORPUS = "libri"
-# A stem this far below the other one counts as told to be inactive.
+# A stem that is this far below the other one counts as inactive.
 INACTIVE_DB = 20.0
 LEVEL_DB = 1.0
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a set of mixtures is drawn with.
+    """Settings for a set of mixtures.
 
     Attributes:
         mixing: settings of `separator.data.Mixing`.
-        rooms: reverberation times in seconds; None for no rooms.
-        snr_db: of the noise; None for none.
-        others: whether the voices are those of other corpora.
+        rooms: lowest and highest reverberation time in seconds. None for no rooms.
+        snr_db: lowest and highest signal-to-noise ratio in dB. None for no noise.
+        others: whether to use the voices of the other corpora.
     """
 
     mixing: Mapping[str, Any] = field(default_factory=dict)
@@ -79,7 +79,7 @@ CONDITIONS = {
 
 
 def mixtures(name: str, voices: Path, split: str, noise: Path | None, sample_rate: int) -> Mixtures:
-    """The mixtures of a condition, without end."""
+    """Endless mixtures of a condition."""
     condition = CONDITIONS[name]
     folders = find_speakers(voices / split)
     chosen = {key: paths for key, paths in folders.items() if (corpus_of(key) == CORPUS) != condition.others}
@@ -97,7 +97,7 @@ def mixtures(name: str, voices: Path, split: str, noise: Path | None, sample_rat
 
 
 def score(model: separator.Separator, item: Mixture) -> dict[str, float]:
-    """What `summary` takes means of; nan where there is nothing to say."""
+    """Score one mixture. Values that do not apply are missing or nan."""
     stems = model.separate(item.mixture, item.sample_rate)
     number = model.num_interchangeable or len(stems)
     estimate = torch.stack([torch.as_tensor(stem) for stem in stems.values()])[:number]
@@ -119,7 +119,10 @@ def score(model: separator.Separator, item: Mixture) -> dict[str, float]:
 
 
 def own_stems(estimate: torch.Tensor, item: Mixture) -> float:
-    """1 if each voice is louder in its own stem wherever it speaks alone, in stretches of a second or more; else 0."""
+    """1 if each voice is louder in its own stem during the time in which it speaks alone, otherwise 0.
+
+    Voices that speak alone for less than 1 s are ignored. nan if that is true of both.
+    """
     hop = item.sample_rate // 10
     energies = [signal.unfold(1, hop, hop).square().sum(-1) for signal in (item.sources, estimate)]
     alone = energies[0] > 1e-3 * energies[0].amax(1, keepdim=True)
@@ -134,7 +137,7 @@ def own_stems(estimate: torch.Tensor, item: Mixture) -> float:
 
 
 def table(name: str, rows: dict[str, list[dict[str, float]]]) -> None:
-    print(f"\n| {name} | SI-SNRi, dB | median | left worse | own stems, or told as inactive | level right |")
+    print(f"\n| {name} | SI-SNRi, dB | median | worse than before | right stem, or silent stem found | right level |")
     print("| --- | --- | --- | --- | --- | --- |")
     for condition, scores in rows.items():
         means = statistics.summarize(scores)
@@ -146,7 +149,7 @@ def table(name: str, rows: dict[str, list[dict[str, float]]]) -> None:
 
 
 def mean_over(rows: dict[str, list[dict[str, float]]]) -> float:
-    """Mean over the conditions of the mean SI-SNRi in dB, of those that have one."""
+    """Mean SI-SNRi in dB over the conditions. Conditions without SI-SNRi are left out."""
     gains = [[row["si_snri"] for row in scores] for scores in rows.values() if "si_snri" in scores[0]]
     return float(np.mean([np.mean(values) for values in gains]))
 
@@ -162,7 +165,7 @@ def differences(names: list[str], results: list[dict[str, list[dict[str, float]]
 
 
 def pictures(model: separator.Separator, items: list[Mixture], rows: list[dict[str, float]], folder: Path) -> None:
-    """Spectrograms of a mixture that is separated well and of one that is not: the 90% and the 10% quantile."""
+    """Draw spectrograms of a well and a badly separated mixture: the 90% and the 10% quantile of the SI-SNRi."""
     order = np.argsort([row["si_snri"] for row in rows])
     folder.mkdir(parents=True, exist_ok=True)
     for name, index in (("good", order[int(0.9 * len(order))]), ("bad", order[int(0.1 * len(order))])):
@@ -174,7 +177,7 @@ def pictures(model: separator.Separator, items: list[Mixture], rows: list[dict[s
             shown[f"voice {number + 1}"] = item.sources[number].numpy()
             shown[f"stem {number + 1}"] = estimate[number].numpy()
         path = figures.draw_spectrograms(shown, item.sample_rate, folder / f"{name}.png")
-        # For a model card: a quarter of the bytes, and nothing that one would miss.
+        # Smaller for a model card: a quarter of the bytes, without a visible loss.
         picture = Image.open(path).convert("RGB")
         picture.thumbnail((760, 2000))
         picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
@@ -184,15 +187,15 @@ def pictures(model: separator.Separator, items: list[Mixture], rows: list[dict[s
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("voices", type=Path)
-    parser.add_argument("--split", choices=("valid", "test"), default="valid")
-    parser.add_argument("--models", nargs="+", default=["default"], metavar="MODEL")
+    parser.add_argument("voices", type=Path, help="folder with a folder of speakers for each split")
+    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="split (default: valid)")
+    parser.add_argument("--models", nargs="+", default=["default"], metavar="MODEL", help="models (default: default)")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="recordings of noise (default: generated noise)")
     parser.add_argument("--count", type=int, default=100, help="mixtures for each condition (default: 100)")
     parser.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS), metavar="NAME")
-    parser.add_argument("--shifts", type=int, default=1, help="as for separate (default: 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all scores")
-    parser.add_argument("--pictures", type=Path, metavar="DIR")
+    parser.add_argument("--shifts", type=int, default=1, help="passes with shifted input, see separate (default: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="output file for all scores")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="output folder for spectrograms")
     options = parser.parse_args()
     models = [separator.Separator(name, shifts=1 if "causal" in name else options.shifts) for name in options.models]
     results: list[dict[str, list[dict[str, float]]]] = [{} for _ in models]

@@ -1,13 +1,13 @@
-"""Do speakers stay themselves through a long conversation?
+"""Test whether each speaker stays in the same stem during a long conversation.
 
-Builds conversations of two speakers who take turns (20% overlap, pauses of up to 20 s), separates each in chunks, and
-puts the chunks' sources in order in three ways: as `separate` does, by plain correlation of overlaps (as others do),
-and by an oracle that knows the truth. SI-SNRi is that of the whole conversation.
+Makes conversations of two speakers who take turns (20% overlap, pauses of up to 20 s), and separates each in chunks.
+The sources of the chunks are put in order in three ways: by `separate`, by plain correlation of the overlaps (like
+other tools), and by an oracle that knows the truth. The SI-SNRi is that of the whole conversation.
 
     python benchmarks/conversation.py --root VOICES/test --count 20
 
-With `--fit`, learns from conversations of the speakers of `--root` how much the spectra of one voice scatter, and
-writes what `separator.inference.speaker_matching` uses:
+With `--fit`, measures how much the spectra of one voice vary, from conversations of the speakers in `--root`. Writes
+the statistics that `separator.inference.speaker_matching` uses:
 
     python benchmarks/conversation.py --root VOICES/train --count 250 --seconds 75 \\
         --fit separator/inference/speaker_statistics.safetensors
@@ -34,7 +34,7 @@ FADE_SECONDS = 0.05
 
 
 def read_speakers(root, rate):
-    """Name -> all that is there of a speaker, `[time]`."""
+    """Speaker -> all recordings, concatenated, `[time]`."""
     voices = defaultdict(list)
     for path in sorted(audio_files(root)):
         voices[path.parent.name].append(read_audio(path, rate))
@@ -42,7 +42,7 @@ def read_speakers(root, rate):
 
 
 def converse(voices, seconds, rate, generator):
-    """Two speakers' turns of 1.5 to 7 s, `[speaker, time]`, of which a fifth of the speech overlaps."""
+    """Make a conversation `[speaker, time]`: two speakers, turns of 1.5 to 7 s. A fifth of the speech overlaps."""
     levels = 10 ** (generator.uniform(-2.5, 2.5, 2) / 20)
     voices = [level * voice / np.sqrt(np.mean(np.square(voice))) for level, voice in zip(levels, voices, strict=True)]
     total = int(seconds * rate)
@@ -74,7 +74,7 @@ def converse(voices, seconds, rate, generator):
 
 
 def conversations(voices, count, seconds, rate, seed):
-    """`count` pairs of names, and their conversation; everybody speaks before anybody does twice."""
+    """Make `count` pairs of names and their conversations. Every speaker is used once before one is used again."""
     generator = np.random.default_rng(seed)
     names, order = list(voices), []
     while len(order) < 2 * count:
@@ -86,7 +86,7 @@ def conversations(voices, count, seconds, rate, seed):
 
 
 def separated(estimator, mixture, rate):
-    """Start and sources `[source, time]` of each chunk."""
+    """Separate in chunks. Return the start and the sources `[source, time]` of each chunk."""
     segment = int(SEGMENT_SECONDS * rate)
     return [
         (start, estimator([torch.from_numpy(samples)])[0][:, 0])
@@ -95,7 +95,7 @@ def separated(estimator, mixture, rate):
 
 
 def by_memory(pieces, rate):
-    memory = speaker_matching.SpeakerMemory(rate)
+    memory = speaker_matching.SpeakerMatcher(rate)
     for start, sources in pieces:
         memory.observe(start, sources)
     return memory.decide()
@@ -131,7 +131,7 @@ def changes(orders):
 
 def compare(estimator, voices, options, rate):
     rows, sure, right = [], [], []
-    print("SI-SNRi in dB: oracle, separate (and what it loses), plain correlation; wrong joins of each")
+    print("SI-SNRi in dB: oracle, separate (loss against the oracle), plain correlation; wrong joins of the last two")
     for pair, speech in conversations(voices, options.count, options.seconds, rate, options.seed):
         pieces = separated(estimator, speech.sum(0), rate)
         oracle = by_oracle(pieces, speech)
@@ -162,7 +162,7 @@ def compare(estimator, voices, options, rate):
 
 
 def fit(estimator, voices, options, rate):
-    """The covariance of spectra of one voice between chunks, weighted as `SpeakerMemory` does."""
+    """Fit the covariance of the spectra of one voice between chunks, with the weights of `SpeakerMatcher`."""
     spectra, weights = defaultdict(list), defaultdict(list)
     for pair, speech in conversations(voices, options.count, options.seconds, rate, options.seed):
         pieces = separated(estimator, speech.sum(0), rate)
@@ -186,12 +186,12 @@ def fit(estimator, voices, options, rate):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="one folder for each speaker, at the model's rate")
-    parser.add_argument("--model", default="default")
-    parser.add_argument("--count", type=int, default=10, help="conversations")
-    parser.add_argument("--seconds", type=float, default=600.0, help="length of each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fit", type=Path, metavar="FILE", help="where to write what was learned")
+    parser.add_argument("--root", type=Path, required=True, help="a folder of recordings per speaker, at any rate")
+    parser.add_argument("--model", default="default", help="model (default: default)")
+    parser.add_argument("--count", type=int, default=10, help="number of conversations (default: 10)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="length of a conversation (default: 600)")
+    parser.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
+    parser.add_argument("--fit", type=Path, metavar="FILE", help="output file for the fitted statistics")
     options = parser.parse_args()
     estimator = Estimator(separator.Separator(options.model).net)
     rate = estimator.net.sample_rate

@@ -1,7 +1,7 @@
-"""How fast mixtures are made: python benchmarks/data.py [--root VOICES] [--wait]
+"""Speed of the data loading: python benchmarks/data.py [--root VOICES] [--wait]
 
-Seconds of mixture made in a second, plain and with each augmentation, by as many workers as there are cores; then, with
---wait, which part of its time a training step waits for them.
+Prints the seconds of mixtures made per second, without augmentation and with each augmentation, with one worker per
+core. With --wait, also prints the share of its time that a training step waits for data.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ MIXINGS = {
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--root", help="a folder of voices; generated ones if not given")
-    options.add_argument("--workers", type=int, default=os.cpu_count())
-    options.add_argument("--steps", type=int, default=60)
-    options.add_argument("--wait", action="store_true")
+    options.add_argument("--root", help="folder of voices (default: generated voices)")
+    options.add_argument("--workers", type=int, default=os.cpu_count(), help="worker processes (default: one per core)")
+    options.add_argument("--steps", type=int, default=60, help="number of timed batches (default: 60)")
+    options.add_argument("--wait", action="store_true", help="also measure how long training waits for data")
     chosen = options.parse_args()
     kinds = {name: {"mixing": mixing} for name, mixing in MIXINGS.items()}
     kinds["noise"] = {"mixing": PLAIN, "noise": GeneratedNoise(num_recordings=20)}
     kinds["rooms"] = {"mixing": PLAIN, "rooms": Rooms(count=50)}
     print(f"{'voices of ' + chosen.root if chosen.root else 'generated voices'}, {chosen.workers} workers, {RATE} Hz")
-    print("seconds of mixture (two voices) made in a second:")
+    print("seconds of mixtures (two voices) made per second:")
     for name, settings in kinds.items():
         data = FolderData(root=chosen.root, **settings) if chosen.root else GeneratedData(num_speakers=50, **settings)
         mixtures = data.training(RATE, ("speaker1", "speaker2"), 0)
         print(f"  {name:28} {speed(mixtures, chosen.steps, chosen.workers):7.0f}", flush=True)
     if chosen.wait:
-        print("part of its time that a training step waits for data (one worker):")
+        print("share of its time that a training step waits for data (one worker):")
         for recipe in ("two_speakers", "noisy_reverberant"):
             print(f"  {recipe:28} {wait(recipe):7.1%}", flush=True)
 
 
 def speed(mixtures, steps: int, workers: int) -> float:
-    """Seconds of mixture a second, once the workers have what they keep in memory."""
-    warm = 2 * 4 * workers + 10  # steps that may lie ready, and what is kept once it was made
+    """Seconds of mixtures made per second, after the caches of the workers are filled."""
+    warm = 2 * 4 * workers + 10  # prefetched batches, and batches that fill the caches
     batches = load_batches(mixtures, BATCH, range(warm + steps), workers)
     for _ in range(warm):
         next(batches)
@@ -70,7 +70,7 @@ def speed(mixtures, steps: int, workers: int) -> float:
 
 
 def wait(recipe: str, steps: int = 240, counted: int = 120) -> float:
-    """From the log of a real run, its last steps."""
+    """Share of the time that training waits for data, from the log of the last steps of a real run."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "separator.train", f"+recipe={recipe}", f"run={folder}"]
         command += [f"trainer.max_steps={steps}", "trainer.validate_every=100000", "data.valid_mixtures=1"]

@@ -1,12 +1,16 @@
-"""How fast a recording is separated: ours against others on the same weights, in turns in one run.
+"""Speed of separation, compared with other implementations on the same weights. All run in turns in one process.
 
-The standard configuration of Luo & Mesgarani 2019 at 8 kHz with one set of random weights: in torchaudio's network
-(eager float32, the yardstick), asteroid's where it is installed, ours as it stands and in its fast form (float32 and
-bfloat16), and ours exported to ONNX, in ONNX Runtime and OpenVINO. Agreement is the SNR to torchaudio's output.
+The network is the standard configuration of Luo & Mesgarani 2019 at 8 kHz with one set of random weights. Compared are
+- torchaudio's network (eager, float32), the reference,
+- asteroid's network, if it is installed,
+- our network, and its fast form in float32 and bfloat16,
+- our network exported to ONNX, in ONNX Runtime and OpenVINO.
+The agreement is the SNR to torchaudio's output.
 
     python benchmarks/inference.py [--seconds 4 60] [--threads 2]
 
-On a GPU, batches of 16 chunks of 4 s, and the memory of each. `--model NAME` times a model as `Separator` runs it.
+If there is a GPU, also times batches of 16 chunks of 4 s and prints their memory. `--model NAME` times a model in
+`Separator` instead.
 """
 
 import argparse
@@ -24,25 +28,27 @@ from separator.export import export
 from separator.zoo.foreign import torchaudio as torchaudio_layout
 
 RATE = 8000
-# Threads of some runtimes go on spinning for a while, in the way of whoever comes next.
+# Pause before each timing: the threads of some runtimes keep spinning for a while and slow down the next one.
 PAUSE_SECONDS = 0.5
 
 
 def same_weights():
-    """torchaudio's network and ours with its weights."""
+    """torchaudio's network, and ours with the same weights."""
     torch.manual_seed(0)
     theirs = torchaudio.models.ConvTasNet(msk_activate="relu").eval().requires_grad_(False)
     for weight in theirs.parameters():
-        weight.add_(0.03 * torch.randn_like(weight))  # away from the beginning, where all norms are alike
+        weight.add_(
+            0.03 * torch.randn_like(weight)
+        )  # different from the initial values, which are the same in all norms
     ours = torchaudio_layout.convert(theirs.state_dict(), "torchaudio", RATE, 8, "relu").requires_grad_(False)
     return theirs, ours
 
 
 def candidates(theirs, ours, folder):
-    """Name -> function of a mixture `[1, time]` to stems `[1, source, time]`."""
+    """Name -> function that separates a mixture `[1, time]` into stems `[1, source, time]`."""
     found = {
         "torchaudio, float32": lambda mixture: theirs(mixture[:, None]),
-        "ours, as it stands": ours,
+        "ours, eager": ours,
         "ours, fast, float32": ours.fast(),
         "ours, fast, bfloat16": ours.fast(torch.bfloat16),
     }
@@ -82,7 +88,7 @@ def candidates(theirs, ours, folder):
 
 
 def agreement(estimate, reference):
-    # An exported network has its stems the right way up, which the yardstick's random weights have not.
+    # An exported network corrects the sign of its stems. The reference does not, and its random weights can flip it.
     estimate = estimate * (estimate * reference).sum(-1, keepdim=True).sign()
     return float(10 * torch.log10(reference.square().sum() / (estimate - reference).square().sum()))
 
@@ -92,7 +98,7 @@ def compare(found, seconds, rounds):
     mixture = 0.1 * torch.randn(1, round(RATE * seconds))
     expected, times = None, {name: [] for name in found}
     agreements = {}
-    for name, run in found.items():  # and warm
+    for name, run in found.items():  # also the warm-up
         run(mixture)
         stems = run(mixture)
         expected = stems if expected is None else expected
@@ -100,7 +106,7 @@ def compare(found, seconds, rounds):
     for _ in range(rounds):
         for name, run in found.items():
             time.sleep(PAUSE_SECONDS)
-            run(mixture)  # wakes the processor, and its own threads
+            run(mixture)  # wakes up the processor and the threads
             started = time.perf_counter()
             run(mixture)
             times[name].append(time.perf_counter() - started)
@@ -110,25 +116,25 @@ def compare(found, seconds, rounds):
         ratios = [theirs / ours for theirs, ours in zip(yardstick, own, strict=True)]
         agrees = "" if "other weights" in name or own is yardstick else f", {agreements[name]:.0f} dB"
         print(
-            f"  {name}: {statistics.median(own) / seconds:.4f} s for a second, {statistics.median(ratios):.2f} times "
-            f"as fast ({min(ratios):.2f} to {max(ratios):.2f}){agrees}"
+            f"  {name}: {statistics.median(own) / seconds:.4f} s per second of audio, {statistics.median(ratios):.2f} "
+            f"times as fast ({min(ratios):.2f} to {max(ratios):.2f}){agrees}"
         )
 
 
 @torch.inference_mode()
 def on_gpu(theirs, ours):
-    """16 chunks of 4 s at once."""
+    """Time a batch of 16 chunks of 4 s on the GPU."""
     mixture = 0.1 * torch.randn(16, 4 * RATE, device="cuda")
     theirs, ours = theirs.cuda(), ours.cuda()
 
-    def rounded(mixture):
+    def in_bfloat16(mixture):
         with torch.autocast("cuda", torch.bfloat16):
             return ours(mixture)
 
     found = {
         "torchaudio, float32": lambda mixture: theirs(mixture[:, None]),
         "ours, float32": ours,
-        "ours, bfloat16": rounded,
+        "ours, bfloat16": in_bfloat16,
     }
     expected = None
     for name, run in found.items():
@@ -147,7 +153,7 @@ def on_gpu(theirs, ours):
 
 
 def time_model(name, seconds, shifts):
-    """A model as `Separator` runs it, in both precisions."""
+    """Time a model in `Separator`, in both precisions."""
     for precision in ("float32", "auto"):
         model = separator.Separator(name, precision=precision, shifts=shifts)
         samples = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * model.sample_rate)).astype(np.float32)
@@ -155,17 +161,20 @@ def time_model(name, seconds, shifts):
         started = time.perf_counter()
         model.separate(samples, model.sample_rate)
         print(
-            f"{name}, {model.precision}: {(time.perf_counter() - started) / seconds:.5f} s for a second of {seconds:g}"
+            f"{name}, {model.precision}: {(time.perf_counter() - started) / seconds:.5f} s per second of audio "
+            f"({seconds:g} s)"
         )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, nargs="+", default=[4.0, 60.0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--model")
-    parser.add_argument("--shifts", type=int, default=1, help="of that model, as for separate")
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=[4.0, 60.0], help="lengths of audio (default: 4 60)"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads (default: torch's)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of timed runs (default: 7)")
+    parser.add_argument("--model", help="model to time in Separator instead")
+    parser.add_argument("--shifts", type=int, default=1, help="passes with shifted input for --model (default: 1)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.model:

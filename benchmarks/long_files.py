@@ -1,8 +1,8 @@
-"""What `separate` needs for a long recording: peak memory and time, against its length.
+"""Peak memory and time of `separate` for long recordings.
 
-Makes stereo recordings of two voices at 44.1 kHz, 16 bit, of 10 and 60 minutes; runs `separate` on each in a process of
-its own, and for comparison torchaudio's ConvTasNet (of the standard sizes, 8 kHz, mono) on 1 and 2 minutes at once,
-which is how it and others are used.
+Makes stereo recordings of two voices at 44.1 kHz, 16 bit, of 10 and 60 minutes, and runs `separate` on each in its own
+process. For comparison, runs torchaudio's ConvTasNet (standard sizes, 8 kHz, mono) on 1 and 2 minutes without chunks,
+which is how it and other networks are normally used.
 
     python benchmarks/long_files.py [--minutes 10 60] [--folder DIR]
 """
@@ -31,7 +31,7 @@ with torch.inference_mode():
 
 
 def make(path, minutes):
-    """Half a minute of two voices, one on each side, again and again, each time at another level."""
+    """Write half a minute of two voices, one on each side, repeatedly, each time at a different level."""
     voices = []
     for seed in (1, 2):
         generator = np.random.default_rng([77, 77, 77, seed])
@@ -45,7 +45,7 @@ def make(path, minutes):
 
 
 def run(command):
-    """Peak memory in MB and seconds of a process."""
+    """Run a process. Return its peak memory in MiB and its time in seconds."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -55,9 +55,9 @@ def run(command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, nargs="+", default=[10.0, 60.0])
-    parser.add_argument("--folder", type=Path, help="where the recordings go, which take 11 MB a minute, and the stems")
-    parser.add_argument("--model", default="default")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[10.0, 60.0], help="lengths (default: 10 60)")
+    parser.add_argument("--folder", type=Path, help="folder for the recordings (11 MB per minute) and the stems")
+    parser.add_argument("--model", default="default", help="model (default: default)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for minutes in options.minutes:
@@ -67,15 +67,15 @@ def main():
             memory, seconds = run(list(map(str, command)))
             print(
                 f"separate, {minutes:g} min of stereo at 44.1 kHz: {memory:.0f} MB, {seconds:.1f} s "
-                f"({seconds / minutes / 60:.4f} s for a second)",
+                f"({seconds / minutes / 60:.4f} s per second of audio)",
                 flush=True,
             )
             path.unlink()
     for minutes in (1, 2):
         memory, seconds = run([sys.executable, "-c", TORCHAUDIO, str(minutes)])
         print(
-            f"torchaudio at once, {minutes} min of mono at 8 kHz: {memory:.0f} MB, {seconds:.1f} s "
-            f"({seconds / minutes / 60:.4f} s for a second)"
+            f"torchaudio without chunks, {minutes} min of mono at 8 kHz: {memory:.0f} MB, {seconds:.1f} s "
+            f"({seconds / minutes / 60:.4f} s per second of audio)"
         )
 
 

@@ -1,7 +1,7 @@
-"""What a live stream costs: python benchmarks/streaming.py [--minutes 60]
+"""Cost of a live stream: python benchmarks/streaming.py [--minutes 60]
 
-Streams noise through a causal model in small blocks on one core, and compares with what a toolbox without streaming
-must do: run torchaudio's Conv-TasNet of the same size over the whole receptive field again for every block.
+Streams noise through a causal model in small blocks on one core. For comparison, runs torchaudio's Conv-TasNet of the
+same size over the whole receptive field again for every block, as a toolbox without streaming must.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import separator
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", default="default-causal")
-    options.add_argument("--minutes", type=float, default=10.0)
-    options.add_argument("--block", type=float, default=0.01, help="seconds")
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--peer-blocks", type=int, default=50, help="0 leaves the peer out")
+    options.add_argument("--model", default="default-causal", help="causal model (default: default-causal)")
+    options.add_argument("--minutes", type=float, default=10.0, help="length of the stream (default: 10)")
+    options.add_argument("--block", type=float, default=0.01, help="block length in seconds (default: 0.01)")
+    options.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    options.add_argument("--peer-blocks", type=int, default=50, help="blocks for torchaudio; 0 for none (default: 50)")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     sep = separator.Separator(chosen.model, device="cpu")
@@ -32,7 +32,7 @@ def main() -> None:
     count = round(chosen.minutes * 60 / chosen.block)
     noise = 0.1 * np.random.default_rng(0).standard_normal((100, block)).astype(np.float32)
 
-    seconds = np.full(count, np.nan)  # touched before memory is looked at
+    seconds = np.full(count, np.nan)  # allocated before memory is measured
     with sep.stream() as stream:
         for number in range(100):
             stream.push(noise[number % 100])
@@ -50,15 +50,15 @@ def main() -> None:
     print(f"  real-time factor      {seconds.mean() / chosen.block:.3f}")
     print(f"  a block, ms           median {p50:.2f}, 95% {p95:.2f}, 99% {p99:.2f}, longest {1e3 * seconds.max():.2f}")
     print(f"  last minute / first   {seconds[-minute:].mean() / seconds[:minute].mean():.3f}")
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # getrusage counts in bytes there, else in KiB
-    print(f"  peak memory grew by   {(after - before) / unit:.1f} MiB while it ran")
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS reports bytes, other systems KiB
+    print(f"  peak memory growth    {(after - before) / unit:.1f} MiB")
     if chosen.peer_blocks:
         ours, theirs = seconds.mean(), rerun(sep, block, chosen.peer_blocks)
-        print(f"  torchaudio's ConvTasNet, run over the receptive field again: {theirs / ours:.1f} x the time")
+        print(f"  torchaudio's ConvTasNet, run again over the receptive field: {theirs / ours:.1f} x the time")
 
 
 def rerun(sep: separator.Separator, block: int, blocks: int) -> float:
-    """Seconds for a block if the receptive field is run again for each, with torchaudio's network of that size."""
+    """Seconds per block for torchaudio's network of the same size, run over the whole receptive field each time."""
     from torchaudio.models import ConvTasNet
 
     sizes = sep.net.arguments

@@ -1,9 +1,9 @@
-"""What each temporal convolution costs: python benchmarks/temporal.py runs/*/best.safetensors
+"""Cost of each temporal convolution: python benchmarks/temporal.py runs/*/best.safetensors
 
-A table in Markdown of the given checkpoints: validation SI-SNRi, parameters, receptive field, and the time of a
-training step (compiled, bfloat16, 8 mixtures of 2 s, as they are trained) and of separating 8 s (eager, float32, as
-they are used), as multiples of the first checkpoint's. All are timed in turns, so that what else the machine does
-falls on all alike; the median counts.
+Prints a Markdown table of the given checkpoints: validation SI-SNRi, number of parameters, receptive field, time of a
+training step (compiled, bfloat16, 8 mixtures of 2 s, as in training), and time to separate 8 s (eager, float32, as in
+use). Times are medians, relative to the first checkpoint. The checkpoints are timed in turns, so that other load on
+the machine affects all of them equally.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from separator.zoo import checkpoint
 
 
 def training_step(net: separator.ConvTasNet) -> Callable[[], object]:
-    """One forward and backward pass as in `separator.train`."""
+    """Task of one forward and backward pass, as in `separator.train`."""
     mixture, sources = torch.randn(8, 2 * net.sample_rate), torch.randn(8, 2, 2 * net.sample_rate)
     compiled = torch.compile(net.train())
 
@@ -35,7 +35,7 @@ def training_step(net: separator.ConvTasNet) -> Callable[[], object]:
 
 
 def separation(net: separator.ConvTasNet) -> Callable[[], object]:
-    """Eight seconds."""
+    """Task of separating 8 s."""
     mixture = torch.randn(1, 8 * net.sample_rate)
 
     def run() -> None:
@@ -46,7 +46,7 @@ def separation(net: separator.ConvTasNet) -> Callable[[], object]:
 
 
 def in_turns(tasks: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of each."""
+    """Run the tasks in turns. Return the median time of each in seconds."""
     for task in tasks:
         task()
         task()
@@ -61,9 +61,9 @@ def in_turns(tasks: list[Callable[[], object]], rounds: int) -> list[float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("checkpoints", nargs="+", help="the first is the yardstick")
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--rounds", type=int, default=15)
+    options.add_argument("checkpoints", nargs="+", help="checkpoints; times are relative to the first")
+    options.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    options.add_argument("--rounds", type=int, default=15, help="number of timed runs (default: 15)")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     nets = [separator.load(path) for path in chosen.checkpoints]
@@ -78,7 +78,10 @@ def main() -> None:
             f"| {name} | {facts['valid_si_snri']:.2f} | {sum(p.numel() for p in net.parameters()):,} "
             f"| {net.receptive_field.seconds:.2f} | {train / trained[0]:.2f} | {separate / separated[0]:.2f} |"
         )
-    print(f"\n1.00: {1e3 * trained[0]:.0f} ms a step, {1e3 * separated[0]:.0f} ms for 8 s, {chosen.threads} threads")
+    print(
+        f"\n1.00 is {1e3 * trained[0]:.0f} ms per step and {1e3 * separated[0]:.0f} ms per 8 s, "
+        f"{chosen.threads} threads"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What a training step costs: python benchmarks/training.py [--curves PICTURE.png]
+"""Cost of a training step: python benchmarks/training.py [--curves PICTURE.png]
 
-The standard configuration (Luo & Mesgarani 2019: 8 kHz, 5 million parameters) as `separator.train` steps it, and
-torchaudio's network of the same sizes in a plain loop: float32, eager, Adam. Same batches, same run, by turns.
+Trains the standard configuration (Luo & Mesgarani 2019: 8 kHz, 5 million parameters) with the step of
+`separator.train`, and torchaudio's network of the same size in a plain loop (float32, eager, Adam). Both train on the
+same batches in the same run, in turns.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ RATE = 8000
 
 
 class Ours:
+    """The step of `separator.train`."""
+
     def __init__(self, precision: str, compiled: bool, accelerator: str) -> None:
         torch.manual_seed(0)
         net = separator.ConvTasNet(sample_rate=RATE)
@@ -39,14 +42,14 @@ class Ours:
 
 
 class Theirs:
-    """As one writes it: the network, the objective, the optimizer."""
+    """A plain training loop for torchaudio's network."""
 
     def __init__(self, device: torch.device) -> None:
         from torchaudio.models import ConvTasNet
 
         torch.manual_seed(0)
         self.device = device
-        # The sizes of the paper's best, and of ours.
+        # The sizes of the best network in the paper, and of our standard configuration.
         self.net = ConvTasNet(num_sources=2, msk_kernel_size=3, msk_num_feats=128, msk_num_hidden_feats=512).to(device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)
 
@@ -67,15 +70,15 @@ def best_of_two(estimate: Tensor, reference: Tensor) -> Tensor:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--batch", type=int, default=2)
-    options.add_argument("--seconds", type=float, default=3.0)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--steps", type=int, default=3, help="in a round")
-    options.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"])
-    options.add_argument("--eager", action="store_true", help="ours without torch.compile")
-    options.add_argument("--accelerator", default="auto")
-    options.add_argument("--curves", type=Path, help="draw the losses of both over --curve-steps steps")
-    options.add_argument("--curve-steps", type=int, default=500)
+    options.add_argument("--batch", type=int, default=2, help="mixtures in a batch (default: 2)")
+    options.add_argument("--seconds", type=float, default=3.0, help="length of a mixture (default: 3)")
+    options.add_argument("--rounds", type=int, default=5, help="number of timed rounds (default: 5)")
+    options.add_argument("--steps", type=int, default=3, help="steps in a round (default: 3)")
+    options.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"], help="default: bfloat16")
+    options.add_argument("--eager", action="store_true", help="run our network without torch.compile")
+    options.add_argument("--accelerator", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    options.add_argument("--curves", type=Path, help="output file for a plot of both losses, instead of the timing")
+    options.add_argument("--curve-steps", type=int, default=500, help="steps for --curves (default: 500)")
     chosen = options.parse_args()
     torch.set_float32_matmul_precision("high")
     ours = Ours(chosen.precision, not chosen.eager, chosen.accelerator)
@@ -91,7 +94,7 @@ def main() -> None:
         return
     seconds: dict[str, list[float]] = {"ours": [], "torchaudio": []}
     memory = {}
-    for number in range(chosen.rounds + 1):  # the first one compiles
+    for number in range(chosen.rounds + 1):  # the first round compiles and is not timed
         round_batches = [next(batches) for _ in range(chosen.steps)]
         for name, side in (("ours", ours), ("torchaudio", theirs)):
             if theirs.device.type == "cuda":
@@ -105,8 +108,8 @@ def main() -> None:
                 memory[name] = torch.cuda.max_memory_allocated() / 2**30
     median = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
     for name, value in median.items():
-        used = f", {memory[name]:.2f} GiB at the most" if memory else ""
-        print(f"  {name:12} {1 / value:7.2f} steps a second{used}")
+        used = f", peak memory {memory[name]:.2f} GiB" if memory else ""
+        print(f"  {name:12} {1 / value:7.2f} steps per second{used}")
     ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["torchaudio"], strict=True)]
     spread = f"rounds from {min(ratios):.2f} to {max(ratios):.2f}"
     print(f"  ratio        {median['torchaudio'] / median['ours']:7.2f} ({spread})")
@@ -130,11 +133,11 @@ def curves(ours: Ours, theirs: Theirs, batches, path: Path) -> None:
         ]
         axis.plot(values, color=colour, alpha=0.2, linewidth=0.7)
         axis.plot(smooth, color=colour, label=f"{name}, mean of 25: {smooth[-1]:.2f} dB at the end")
-    # The first steps are far above the rest, and alike.
+    # The losses of the first steps are far higher than the rest, and similar for both.
     highest = max(value for values in losses.values() for value in values[20:])
     lowest = min(value for values in losses.values() for value in values)
     axis.set_ylim(lowest - 0.5, highest + 0.5)
-    axis.set(xlabel="step", ylabel="loss: -SI-SNR (dB)", title="The same batches, each from its own random start")
+    axis.set(xlabel="step", ylabel="loss: -SI-SNR (dB)", title="The same batches, different random initial weights")
     axis.legend()
     axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

@@ -1,4 +1,7 @@
-"""Separates overlapping voices. What is named here is the public interface; it is imported when first used."""
+"""Separate overlapping voices.
+
+The names listed here are the public interface. Each one is imported on first use.
+"""
 
 from __future__ import annotations
 

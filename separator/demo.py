@@ -1,4 +1,4 @@
-"""`python -m separator.demo`: two generated voices, mixed, taken apart again by `separate`, and measured."""
+"""`python -m separator.demo`: generate and mix two voices, separate them with `separate`, and measure the result."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from separator.io.stem_files import StemFiles
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     options = argparse.ArgumentParser(prog="python -m separator.demo", description=__doc__)
-    options.add_argument("-o", "--out", default="demo", type=Path, help="folder for everything (default: demo)")
+    options.add_argument("-o", "--out", default="demo", type=Path, help="output folder (default: demo)")
     out: Path = options.parse_args().out
     example = make_example()
     mixture = out / "mix.wav"
@@ -38,7 +38,7 @@ def main() -> int:
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    _tell(example, stems)
+    _print_scores(example, stems)
     picture = figures.draw_spectrograms(
         {"mix": example.mixture.numpy()} | {path.stem: stem for path, stem in stems.items()},
         SAMPLE_RATE,
@@ -48,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def _tell(example: Mixture, stems: dict[Path, np.ndarray]) -> None:
+def _print_scores(example: Mixture, stems: dict[Path, np.ndarray]) -> None:
     estimate = torch.from_numpy(np.stack(list(stems.values())))[None]
     reference = example.sources[None]
     _, permutation = objectives.pit(objectives.si_snr, estimate, reference)

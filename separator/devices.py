@@ -1,4 +1,4 @@
-"""Processors by name, and what they compute by themselves."""
+"""Devices by name, what they support in hardware, and independence of the caller's torch settings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from separator.errors import ConfigError, first_line
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-# Set in a process that was forked from one that had computed.
+# Set in a forked process whose parent had called `survive_forks`.
 _FORKED = threading.Event()
 
 
 def independent(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Makes a function compute the same whatever autocast and default device its caller has set for torch.
+    """Make a function independent of the caller's autocast and default device.
 
-    For the entrances of the library: within them the precision and device of each product are chosen here. The default
-    dtype is not reset, since it belongs to all threads of a process: tensors that are made within name theirs.
+    This decorator is for the entry points of the library. Inside them, the library itself chooses the precision and
+    the device of each matrix multiplication. The default dtype is not reset, because all threads of the process share
+    it. Tensors that are created inside such a function therefore name their dtype.
     """
 
     @functools.wraps(function)
@@ -41,16 +42,16 @@ def independent(function: Callable[Arguments, Result]) -> Callable[Arguments, Re
 
 @functools.cache
 def survive_forks() -> None:
-    """Lets processes that are forked from this one compute, with one thread; once for all.
+    """Let processes that are forked from this one compute, with one thread each. Takes effect once per process.
 
-    Of the threads that OpenMP started, a forked process has none, and would wait for them for ever.
+    A forked process does not inherit the threads that OpenMP started, and would wait for them forever.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_after_fork)
 
 
 def is_forked() -> bool:
-    """Whether this process was forked from one that had computed."""
+    """Return whether this process was forked from one that had called `survive_forks`."""
     return _FORKED.is_set()
 
 
@@ -60,38 +61,45 @@ def _after_fork() -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one. Raises `ConfigError` if it cannot be used."""
+    """Return the device of a name.
+
+    Args:
+        name: a torch device such as "cpu", "cuda", "cuda:1" or "mps". "auto" is a GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: if the device cannot be used.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device).cpu()  # "meta" gives nothing back
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
+        torch.empty(0, device=device).cpu()  # fails for "meta", which holds no data
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
         raise ConfigError(f"device {name!r} cannot be used: {_why_not(name, error)}") from error
     return device
 
 
 def _why_not(name: str, error: Exception) -> str:
-    """Why torch does not take a device, and what to do."""
+    """Say why torch cannot use a device, and what to do."""
     kind = name.partition(":")[0]
     if kind == "cuda":
         if not torch.backends.cuda.is_built():
-            return f"torch {torch.__version__} is built without CUDA; install one that is (see pytorch.org), or use cpu"
+            return f"torch {torch.__version__} has no CUDA; install torch with CUDA (see pytorch.org), or use cpu"
         count = torch.cuda.device_count()
         if not count:
-            return "torch is built with CUDA, but sees no GPU; see whether nvidia-smi lists one, or use cpu"
+            return "torch has CUDA, but sees no GPU; check that nvidia-smi lists one, or use cpu"
         if name not in ("cuda", *(f"cuda:{number}" for number in range(count))):
             return f"torch sees {count} GPU{'s' * (count > 1)}, cuda:0{f' to cuda:{count - 1}' * (count > 1)}"
         return f"{first_line(error)}; use another GPU, or cpu"
     if kind == "mps":
         if not torch.backends.mps.is_built():
-            return f"torch {torch.__version__} is built without MPS, which is for macOS on Apple's processors; use cpu"
-        return "torch is built with MPS, but this machine has no GPU for it; use cpu"
+            return f"torch {torch.__version__} has no MPS, which needs macOS on Apple silicon; use cpu"
+        return "torch has MPS, but this machine has no suitable GPU; use cpu"
     return f"{first_line(error)}; expected auto, cpu, cuda, cuda:1 or mps"
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are computed by the processor itself: emulated they are slower than float32."""
+    """Return whether the device multiplies bfloat16 matrices in hardware. Emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

@@ -1,4 +1,4 @@
-"""What goes wrong in a way the user can mend. The command lines print these as one line, without a traceback."""
+"""Errors that the user can fix, and checks of settings. The commands print them in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class SeparatorError(Exception):
-    """Base of the errors below. Its message says what came, what was wanted and what to do."""
+    """Base class of the errors below. The message says what was given, what was expected and what to do."""
 
 
 class AudioError(SeparatorError, ValueError):
@@ -19,11 +19,11 @@ class AudioError(SeparatorError, ValueError):
 
 
 class CheckpointError(SeparatorError, ValueError):
-    """A model file that is missing, damaged, of another kind or from a newer version."""
+    """A model file that is missing, damaged, of an unknown kind or from a newer version."""
 
 
 class ConfigError(SeparatorError, ValueError):
-    """A setting that does not exist or has an impossible value."""
+    """A setting that does not exist or has an invalid value."""
 
 
 class DataError(SeparatorError, ValueError):
@@ -31,65 +31,65 @@ class DataError(SeparatorError, ValueError):
 
 
 class FleetError(SeparatorError, RuntimeError):
-    """Workers on other machines that cannot go on."""
+    """A failure of workers on other machines, after which the job cannot continue."""
 
 
 class StreamError(SeparatorError, RuntimeError):
-    """A stream used after its end, or a model that cannot stream."""
+    """A stream that is used after its end, or a model that cannot stream."""
 
 
 class TrainingError(SeparatorError, RuntimeError):
-    """Training that cannot go on."""
+    """A failure after which training cannot continue."""
 
 
 def reason(error: Exception) -> str:
-    """What a library's error on a file says beyond the file's name, to put into a message of our own."""
+    """Return the text of a library's error without the file name, for use in our own messages."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line: torch and the libraries for networks have many lines to say."""
+    """Return the first line of an error's text. Messages of torch and of network libraries have many lines."""
     return (str(error) or type(error).__name__).splitlines()[0].strip()
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a message, "; did you mean 'x'?", for the nearest of `known`; empty if none is near."""
+    """Return "; did you mean 'x'?" for the name in `known` closest to `word`, or "" if no name is close."""
     near = difflib.get_close_matches(str(word), list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raises `ConfigError` unless `value` is a whole number of at least `least`."""
+    """Raise `ConfigError` unless `value` is a whole number of at least `least` (default: 1)."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raises `ConfigError` unless `value` is true or false."""
+    """Raise `ConfigError` unless `value` is true or false."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name} must be true or false, got {value!r}")
 
 
 def check_number(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
-    """Raises `ConfigError` unless `value` is a number from `least` to `most`."""
+    """Raise `ConfigError` unless `value` is a number from `least` to `most` (default: any number)."""
     if not _is_number(value) or not least <= value <= most:  # type: ignore[operator]
         raise ConfigError(f"{name} must be a number{_bounds(least, most)}, got {value!r}")
 
 
 def check_range(name: str, value: object, least: float = -math.inf, most: float = math.inf) -> None:
-    """Raises `ConfigError` unless `value` is two numbers from `least` to `most`, the lower one first."""
+    """Raise `ConfigError` unless `value` is two numbers from `least` to `most`, the lower number first."""
     pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(pair) != 2 or not all(map(_is_number, pair)) or not least <= pair[0] <= pair[1] <= most:
         raise ConfigError(f"{name} must be two numbers{_bounds(least, most)}, the lower one first, got {value!r}")
 
 
 def check_names(name: str, value: object) -> None:
-    """Raises `ConfigError` unless `value` is a list of one or more strings."""
+    """Raise `ConfigError` unless `value` is a list of one or more strings."""
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
         example = value if isinstance(value, str) and value else "a,b"
-        raise ConfigError(f"{name} must be a list of one name or more, such as [{example}], got {value!r}")
+        raise ConfigError(f"{name} must be a list of one or more names, such as [{example}], got {value!r}")
 
 
 def _is_number(value: object) -> bool:
@@ -103,7 +103,11 @@ def _bounds(least: float, most: float) -> str:
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """`table[name]`. Raises `ConfigError` naming `kind`, the name that came and those that exist."""
+    """Return `table[name]`.
+
+    Raises:
+        ConfigError: if the table has no such name. The message gives `kind`, the name and the known names.
+    """
     if name not in table:
         known = ", ".join(map(repr, table))
         raise ConfigError(f"unknown {kind} {name!r}; choose one of {known}{suggestion(name, table)}")

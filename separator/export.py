@@ -1,13 +1,15 @@
-"""`python -m separator.export MODEL FILE.onnx`: a network for ONNX Runtime and whatever else reads ONNX.
+"""`python -m separator.export MODEL FILE.onnx`: convert a network to ONNX, for ONNX Runtime and other ONNX readers.
 
-Whole recordings: input `mixture` `[batch, time]` at the model's rate, output `stems` `[batch, source, time]`, of any
-batch and length.
+Without `--stream` the network takes whole recordings. Input: `mixture` `[batch, time]` at the model's sample rate.
+Output: `stems` `[batch, source, time]`. Any batch size and length are possible.
 
-With `--stream` a causal model in blocks of whole strides, or of as many strides as all repeats at a lower frame rate
-begin a new group after (`stride` in the metadata): what it must remember goes in and comes out, as `state_0`,
-`state_1`, ... and `next_state_0`, ... All are zeros at the beginning. The output is `delay` samples late: the first so
-many are to be dropped, and zeros to be given at the end. Rate, names of the sources, stride and delay are in the file's
-metadata, under "separator".
+With `--stream` a causal model takes blocks. The length of a block is a multiple of `stride` in the metadata. That is
+the model's stride times the number of frames after which all repeats at a lower frame rate start a new group. The
+model's memory goes in as `state_0`, `state_1`, ... and comes out as `next_state_0`, ... At the start all states are
+zeros. The output is `delay` samples late: drop its first `delay` samples, and append as many zeros to the input.
+
+The metadata of the file, under "separator", gives the sample rate, the names of the sources, the stride and the
+delay.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ from separator.io import atomic
 from separator.models import ConvTasNet, State, check_can_stream
 from separator.models.polarity import polarity
 
-# Sizes of the example that is traced; any others go through it later.
+# Sizes of the example for tracing. The exported network accepts other sizes.
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 2, 50
 
 
 class Step(nn.Module):
-    """One block of a stream: its memory is not kept but taken and given."""
+    """One block of a stream. Its memory is an input and an output, instead of being stored."""
 
     def __init__(self, net: ConvTasNet) -> None:
         super().__init__()
@@ -52,15 +54,19 @@ class Step(nn.Module):
         return tuple(torch.zeros(tensor.shape, dtype=tensor.dtype) for tensor in self._layout.tensors())
 
     def forward(self, mixture: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """`[batch, time]`, time a multiple of the stride -> stems `[batch, source, time]`, and the next memory."""
+        """Separate `[batch, time]`, a multiple of the stride, into stems `[batch, source, time]`.
+
+        Returns:
+            The stems, then the memory for the next block.
+        """
         state = self._layout.copy()
         state.replace(states)
         stems = self.net(mixture, state)
         return (stems, *state.tensors())
 
 
-class Turned(nn.Module):
-    """A network, or a step of one, whose stems get the sign that they have in the mixture."""
+class SignCorrected(nn.Module):
+    """A network, or a step of one, whose stems have the same sign as in the mixture."""
 
     def __init__(self, module: nn.Module, signs: Tensor) -> None:
         super().__init__()
@@ -69,22 +75,27 @@ class Turned(nn.Module):
         self.register_buffer("signs", signs)
 
     def forward(self, mixture: Tensor, states: tuple[Tensor, ...] | None = None) -> Any:
-        """As the module's own."""
+        """Run the module and correct the signs of its stems."""
         if states is None:
-            return self._turn(self.module(mixture))
+            return self._correct(self.module(mixture))
         stems, *states_after = self.module(mixture, states)
-        return (self._turn(stems), *states_after)
+        return (self._correct(stems), *states_after)
 
-    def _turn(self, stems: Tensor) -> Tensor:
+    def _correct(self, stems: Tensor) -> Tensor:
         return stems * self.signs.view(1, -1, *[1] * (stems.ndim - 2))
 
 
 def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
-    """Writes a network as ONNX, whole or not at all; see this module's beginning for its inputs and outputs.
+    """Write a network as ONNX, completely or not at all. The module's docstring describes the inputs and outputs.
+
+    Args:
+        net: the network to export.
+        path: file to write. An existing file is replaced.
+        stream: whether to export one block of a stream instead of whole recordings. Default: False.
 
     Raises:
-        ConfigError: if onnx or onnxscript are missing, the network cannot be exported, or the file not be written.
-        StreamError: if `stream` is wanted of a network that is not causal.
+        ConfigError: if onnx or onnxscript are missing, the network cannot be exported, or the file cannot be written.
+        StreamError: if `stream` is set and the network is not causal.
     """
     if stream:
         check_can_stream(net)
@@ -104,7 +115,10 @@ def export(net: ConvTasNet, path: str | Path, stream: bool = False) -> None:
 
 
 def block_samples(net: ConvTasNet) -> int:
-    """Samples of which a stream's blocks are multiples: after so many, repeats at a lower frame rate wait for none."""
+    """Smallest block of a stream in samples.
+
+    Longer blocks are multiples of it. So no repeat at a lower frame rate has to wait for frames.
+    """
     return net.encoder.stride * math.lcm(*net.stack.config.rates)
 
 
@@ -114,10 +128,10 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
         from onnxscript import optimizer
     except ImportError as error:
         raise ConfigError(
-            f"export needs the package {error.name}; install what it needs with: pip install 'separator[export]'"
+            f"export needs the package {error.name}, which is not installed; run: pip install 'separator[export]'"
         ) from error
     example = _example(net, stream)
-    with _quietly():
+    with _without_warnings():
         program = torch.onnx.export(
             example.module,
             tuple(example.arguments),
@@ -126,7 +140,7 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
             dynamic_shapes=tuple(example.shapes),
             dynamo=True,
             verbose=False,
-            # onnxscript's optimizer takes what is added for 0 where it is as small as 1e-8: a norm's `eps` is gone.
+            # onnxscript's optimizer treats an addend of 1e-8 as 0 and so removes a norm's `eps`.
             optimize=False,
         )
     assert program is not None
@@ -139,7 +153,7 @@ def _traced(net: ConvTasNet, stream: bool) -> Any:
 
 @dataclass
 class Example:
-    """What is traced: a module, arguments of it, their names and those of the outputs, and which sizes may differ."""
+    """Arguments for tracing: a module, its inputs, their names and those of the outputs, and which sizes may vary."""
 
     module: nn.Module
     arguments: list[Any]
@@ -149,7 +163,7 @@ class Example:
 
 
 def _example(net: ConvTasNet, stream: bool) -> Example:
-    """A network with a mixture, or a step of a stream with a block and the memory before it."""
+    """Combine a network with a mixture, or a step of a stream with a block and the memory before it."""
     from torch.export import Dim
 
     stride = block_samples(net) if stream else net.encoder.stride
@@ -162,19 +176,19 @@ def _example(net: ConvTasNet, stream: bool) -> Example:
         example.module = step = Step(net)
         states = step.beginning
         example.arguments.append(states)
-        # What counts frames is alike for all of a batch.
+        # States that count frames have no batch dimension.
         example.shapes.append(tuple(any_batch if state.shape[:1] == (EXAMPLE_BATCH,) else {} for state in states))
         example.inputs += [f"state_{number}" for number in range(len(states))]
         example.outputs += [f"next_state_{number}" for number in range(len(states))]
-    turned = polarity(net)
-    if (turned < 0).any():
-        example.module = Turned(example.module, turned)
+    signs = polarity(net)
+    if (signs < 0).any():
+        example.module = SignCorrected(example.module, signs)
     return example
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what torch says about its own deprecations and about packages that nobody needs here."""
+def _without_warnings() -> Iterator[None]:
+    """Hide torch's warnings about its own deprecations, and about packages that are not needed here."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -187,14 +201,18 @@ def _quietly() -> Iterator[None]:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m separator.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="a model's name, checkpoint or training run")
-    parser.add_argument("file", type=Path, help="the ONNX file to write")
-    parser.add_argument("--stream", action="store_true", help="in blocks, with its memory as inputs and outputs")
-    parser.add_argument("-f", "--force", action="store_true", help="replace a file that is already there")
+    parser.add_argument("model", help="model to export: a name, a checkpoint or a training run")
+    parser.add_argument("file", type=Path, help="ONNX file to write")
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="export one block of a stream, with the memory as inputs and outputs (default: whole recordings)",
+    )
+    parser.add_argument("-f", "--force", action="store_true", help="replace an existing file")
     options = parser.parse_args()
     try:
         if options.file.exists() and not options.force:

@@ -1,4 +1,4 @@
-"""Pictures."""
+"""Figures: training curves, spectrograms, evaluation scores and study plots."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Rows averaged into one point of the training curve, so that it can be read.
+# Rows that are averaged into one point of the training curve, for readability.
 SMOOTHING = 20
 
 
 def draw_curves(folder: Path) -> Path:
-    """Training loss and learning rate, and validation SI-SNRi, from a run's CSV files into `curves.png`."""
+    """Draw training loss, learning rate and validation SI-SNRi from a run's CSV files to `curves.png`."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -43,7 +43,7 @@ def draw_curves(folder: Path) -> Path:
 
 
 def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: Path) -> Path:
-    """`spectrograms` as a PNG file."""
+    """Draw `spectrograms` to a PNG file."""
     from matplotlib import pyplot
 
     figure = spectrograms(waveforms, sample_rate)
@@ -53,9 +53,9 @@ def draw_spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int, path: 
 
 
 def spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int) -> Figure:
-    """Mel spectrograms of `[..., time]` waveforms, by name, one below the other on one time axis and one scale.
+    """Draw mel spectrograms of `[..., time]` waveforms, by name, one below the other, with shared time axis and scale.
 
-    Of several channels it is that of their mean.
+    Several channels are averaged first.
     """
     import librosa
     import matplotlib
@@ -89,7 +89,11 @@ def spectrograms(waveforms: dict[str, np.ndarray], sample_rate: int) -> Figure:
 
 
 def score_figure(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Of many mixtures: a histogram of their SI-SNRi; that of each source by its SI-SNR before; by level difference."""
+    """Draw the scores of many mixtures in three plots.
+
+    These are a histogram of SI-SNRi, SI-SNRi of each source over its SI-SNR in the mixture, and SI-SNRi over the level
+    difference of the sources.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -108,7 +112,7 @@ def score_figure(rows: Sequence[dict[str, Any]]) -> Figure:
         points = [
             (row[f"mixture_si_snr_{label}"], row[f"si_snri_{label}"]) for row in rows if f"si_snri_{label}" in row
         ]
-        # The numbers of speakers mean nothing.
+        # Speaker numbers carry no meaning, so all speakers share a colour.
         colour = "tab:blue" if label.isdigit() else None
         middle.scatter(*zip(*points, strict=True), s=14, alpha=0.7, color=colour, label=label)
     if not all(label.isdigit() for label in labels):
@@ -125,9 +129,9 @@ Scores = dict[str, dict[float, list[float]]]
 
 
 def study_scores(rows: list[dict[str, str]], x: str, line: str | None) -> Scores:
-    """The scores of a study's rows by the value of the setting `line`, then by that of `x`, lowest `x` first.
+    """Group the scores of a study: by the value of the setting `line`, then by that of `x` in ascending order.
 
-    Rows without `x` are left out: what one network has, another may not have.
+    Rows without `x` are left out, because not every network has every setting.
     """
     rows = [row for row in rows if row.get(x)]
     scores: Scores = {row.get(line or "", ""): {} for row in rows}
@@ -137,9 +141,9 @@ def study_scores(rows: list[dict[str, str]], x: str, line: str | None) -> Scores
 
 
 def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name: str, path: Path) -> Path:
-    """Score over the setting `x`, a line for each value of the setting `line`, each point a median over the rest.
+    """Draw the score over the setting `x`, with a line for each value of the setting `line`. Points are medians.
 
-    A dotted line marks where the output sees just what it must, if `x` is what decides that.
+    A dotted line marks where the output depends on exactly the frames that the task needs, if `x` determines that.
     """
     import matplotlib
 
@@ -150,7 +154,7 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
     scores = study_scores(rows, x, line)
     limits, limit_name = _limits(rows, x)
     for number, (value, points) in enumerate(scores.items()):
-        # Lines that lie on each other stay visible: the earlier ones are wider, with larger markers of another shape.
+        # Lines on top of each other stay visible: earlier ones are wider, with larger markers of another shape.
         width = 1.2 + 0.5 * (len(scores) - 1 - number)
         marker, medians = "osD^vPX"[number % 7], [np.median(point) for point in points.values()]
         axis.plot(list(points), medians, marker=marker, markersize=3 * width, linewidth=width, label=value or None)
@@ -168,7 +172,7 @@ def draw_study(rows: list[dict[str, str]], x: str, line: str | None, score_name:
 
 
 def _limits(rows: list[dict[str, str]], x: str) -> tuple[set[float], str]:
-    """The values of `x` at which a network sees just what its task needs, and what to call them."""
+    """Return the values of `x` at which the receptive field is exactly what the task needs, and a label for them."""
     if x == "receptive_field":
         return {float(row["reach"]) for row in rows}, "what the task needs"
     spare = {float(row[x]) + int(row["receptive_field"]) - int(row["reach"]) for row in rows if x == "task.gap"}
@@ -176,7 +180,7 @@ def _limits(rows: list[dict[str, str]], x: str) -> tuple[set[float], str]:
 
 
 def read_columns(path: Path) -> dict[str, list[float]]:
-    """A CSV file of numbers by column; empty if there is none yet."""
+    """Read a CSV file of numbers, by column. Returns an empty dictionary if there is no file yet."""
     if not path.exists():
         return {}
     with path.open(newline="") as file:
@@ -187,6 +191,6 @@ def read_columns(path: Path) -> dict[str, list[float]]:
 def _averaged(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
     groups = range(0, len(values), SMOOTHING)
     middle = [steps[min(start + SMOOTHING // 2, len(steps) - 1)] for start in groups]
-    # Skipped steps have a loss that is not finite.
+    # The loss of a skipped step is not finite.
     finite = [[value for value in values[start : start + SMOOTHING] if np.isfinite(value)] for start in groups]
     return middle, [float(np.mean(group)) if group else np.nan for group in finite]

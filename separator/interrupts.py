@@ -1,4 +1,4 @@
-"""What is done at SIGTERM and SIGHUP: an exception, as Python makes one of Ctrl-C, or what else is asked for."""
+"""Signal handlers. SIGTERM and SIGHUP become exceptions, in the same way as Ctrl-C, or call a given function."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-# Besides SIGINT, which Python makes an exception itself. Windows has no SIGHUP.
+# SIGINT is not here, because Python itself turns it into an exception. Windows has no SIGHUP.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Terminated(BaseException):
-    """SIGTERM came, or SIGHUP: a terminal was closed, or a connection lost."""
+    """The process received SIGTERM, or SIGHUP because a terminal was closed or a connection was lost.
+
+    Args:
+        number: number of the signal.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -21,9 +25,10 @@ class Terminated(BaseException):
 
 @contextlib.contextmanager
 def handled(numbers: Iterable[signal.Signals], handle: Callable[[int, Any], None]) -> Iterator[None]:
-    """Calls `handle(number, frame)` for each of these signals, but for those that are ignored, as by nohup.
+    """Call `handle(number, frame)` for each of these signals while the context is open.
 
-    Only the main thread can ask for signals; in another one nothing changes.
+    Signals that the process ignores, for example because of nohup, stay ignored. Only the main thread can set signal
+    handlers. In another thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -40,7 +45,7 @@ def handled(numbers: Iterable[signal.Signals], handle: Callable[[int, Any], None
 
 
 def terminable() -> contextlib.AbstractContextManager[None]:
-    """SIGTERM and SIGHUP end what runs as Ctrl-C does, so that nothing half-written stays."""
+    """Raise `Terminated` at SIGTERM and SIGHUP while the context is open, so that temporary files are removed."""
 
     def handle(number: int, _: Any) -> None:
         raise Terminated(number)

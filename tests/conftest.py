@@ -30,13 +30,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def heed_interrupts():
-    """A shell's background job, such as a CI run, ignores SIGINT, and so would all that the tests start."""
+    """Handle SIGINT. A background job of a shell, such as a CI run, ignores it, and its child processes do too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
-    """A small untrained network: it separates badly, but it does all that a good one does."""
+    """A small untrained network. It separates badly, but it works like a trained one."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     separator.save(separator.ConvTasNet(sample_rate=8000, **TINY), path)
@@ -60,7 +60,7 @@ def two_voices():
 
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory):
-    """Six speakers' folders of short files: two depths, several formats, rates and channel counts."""
+    """Folders of six speakers with short files: two folder depths, several formats, rates and channel counts."""
     root = tmp_path_factory.mktemp("corpus")
     forms = [
         ("wav", 16000, 1),

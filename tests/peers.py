@@ -1,4 +1,4 @@
-"""The networks of other projects, written anew from what they compute, with parameters named as in their files."""
+"""Networks of other projects, reimplemented from their formulas, with the parameter names of their files."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ EPS = 1e-8
 
 
 class Norm(nn.Module):
-    """Norm of `[batch, channel, frame]`; `shape` is that of its parameters in the file."""
+    """Norm of `[batch, channel, frame]`. `shape` is the shape of its parameters in the file."""
 
     def __init__(self, kind, channels, shape):
         super().__init__()
@@ -71,7 +71,7 @@ class AsteroidBlock(nn.Module):
 
 
 class AsteroidConvTasNet(nn.Module):
-    """asteroid 0.4 to 0.7; `file` is what it saves."""
+    """ConvTasNet of asteroid 0.4 to 0.7. `file` returns the content of its checkpoint."""
 
     def __init__(self, **arguments):
         super().__init__()
@@ -143,12 +143,12 @@ class AsteroidConvTasNet(nn.Module):
 
 
 def _named(**children):
-    """A module with children of these names, which run in their order."""
+    """A module with children of these names, run in order."""
     return nn.Sequential(torch.nn.modules.container.OrderedDict(children))
 
 
 class Pointwise(nn.Module):
-    """SpeechBrain's Conv1d without bias, whose "same" padding mirrors."""
+    """SpeechBrain's Conv1d without bias. Its "same" padding mirrors the signal."""
 
     def __init__(self, inputs, outputs, taps=1, dilation=1, groups=1):
         super().__init__()
@@ -160,7 +160,7 @@ class Pointwise(nn.Module):
 
 
 class SpeechBrainMaskNet(nn.Module):
-    """SpeechBrain 0.5 to 1.1: lobes.models.conv_tasnet.MaskNet, with ReLU masks."""
+    """lobes.models.conv_tasnet.MaskNet of SpeechBrain 0.5 to 1.1, with ReLU masks."""
 
     def __init__(self, filters, bottleneck, hidden, taps, blocks, repeats, sources, norm):
         super().__init__()
@@ -194,7 +194,7 @@ class SpeechBrainMaskNet(nn.Module):
 
 
 class SpeechBrainRecipe(nn.Module):
-    """As in SpeechBrain's recipes: dual_path.Encoder, MaskNet, dual_path.Decoder."""
+    """The network of SpeechBrain's recipes: dual_path.Encoder, MaskNet, dual_path.Decoder."""
 
     def __init__(self, sources=2, norm="gLN", filters=24, length=16):
         super().__init__()
@@ -213,7 +213,7 @@ class SpeechBrainRecipe(nn.Module):
 
 
 class SpeechBrainOwn(SpeechBrainRecipe):
-    """With the Encoder and the Decoder that stand beside the MaskNet."""
+    """The network with the Encoder and the Decoder from the MaskNet's module."""
 
     def __init__(self, **arguments):
         super().__init__(**arguments)
@@ -272,8 +272,8 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 """
 
 
-def shaken(net, seed=0):
-    """With weights away from their first values, in which norms and PReLUs are all alike."""
+def perturbed(net, seed=0):
+    """Perturb the initial weights, which are the same for all norms and PReLUs."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -282,7 +282,7 @@ def shaken(net, seed=0):
 
 
 def write_speechbrain(net, folder, norm="gLN", masknet="conv_tasnet.MaskNet", causal=False, mask="relu", rate=8000):
-    """The files that a recipe's model has on the hub."""
+    """Write the files of a SpeechBrain recipe's model on the hub."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("encoder", "masknet", "decoder"):
         torch.save(getattr(net, part).state_dict(), folder / f"{part}.ckpt")

@@ -1,4 +1,4 @@
-"""The models that come with the package: they separate, anywhere, at any length, live, and in the demo."""
+"""The bundled models separate any recording of any length, also live, and in the demo."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ def causal():
 
 
 def improvement(stems, item):
-    """SI-SNRi in dB over both voices, under one permutation for the whole recording."""
+    """SI-SNRi in dB over both voices, with one permutation for the whole recording."""
     estimate = torch.stack([torch.as_tensor(stem) for stem in stems.values()])[None]
     return float(separator.si_snr_improvement(estimate, item.sources[None], item.mixture[None]))
 
@@ -47,7 +47,7 @@ def test_it_separates_generated_voices(model, wanted, request):
 def scores_on_real_voices(chosen, limit):
     path = Path(__file__).resolve().parents[2] / "shared" / "voices" / "valid_mixtures.csv"
     if not path.exists():
-        pytest.skip("the real voices are not here")
+        pytest.skip("the recordings of real voices are not available")
     mixtures = MixtureSet(mixture_list(path, chosen.sources), chosen.sample_rate)
     return [row["si_snri"] for row in evaluation.evaluate(chosen, mixtures, limit)]
 
@@ -71,7 +71,7 @@ def test_the_level_of_the_recording_does_not_matter(model, request):
 
 @pytest.mark.parametrize("model", ["default"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_one_voice_alone_is_one_stem(model, seed, request, tmp_path):
+def test_a_single_voice_gives_one_stem(model, seed, request, tmp_path):
     voice = 0.1 * Voice.draw(np.random.default_rng([77, seed])).speak(6.0, 16000, np.random.default_rng(seed))
     soundfile.write(tmp_path / "one.wav", voice, 16000)
     result = request.getfixturevalue(model).separate_file(tmp_path / "one.wav", out=tmp_path / "stems")
@@ -80,7 +80,7 @@ def test_one_voice_alone_is_one_stem(model, seed, request, tmp_path):
     assert float(separator.si_snr(torch.from_numpy(stem), torch.from_numpy(voice).float())) > 20
 
 
-def test_the_causal_one_gives_live_what_it_gives_for_the_whole(causal):
+def test_the_causal_model_gives_the_same_stems_live(causal):
     item = demo.make_example()
     samples = item.mixture.numpy()
     with causal.stream() as stream:
@@ -92,7 +92,7 @@ def test_the_causal_one_gives_live_what_it_gives_for_the_whole(causal):
     np.testing.assert_allclose(whole.sum(0), samples, atol=1e-4)  # as loud as in the mixture
 
 
-def test_what_was_louder_before_does_not_matter_to_the_causal_one(causal):
+def test_the_causal_model_recovers_after_a_loud_part(causal):
     item = demo.make_example()
     alone = causal.separate(0.05 * item.mixture, 16000)
     behind = causal.separate(torch.cat([torch.flip(item.mixture, [0]), 0.05 * item.mixture]), 16000)
@@ -101,7 +101,7 @@ def test_what_was_louder_before_does_not_matter_to_the_causal_one(causal):
 
 
 def long_mixture(minutes, sample_rate):
-    """Two voices without end: utterances of half a minute, one after the other."""
+    """Two long voices, made of consecutive utterances of half a minute."""
     sources = []
     for seed in (1, 2):
         voice = Voice.draw(np.random.default_rng([31, 31, 31, seed]))
@@ -117,7 +117,7 @@ def test_minutes_in_chunks_keep_the_voices_apart(tmp_path, monkeypatch, capsys):
     assert cli.main(["long.wav", "--out", "stems"]) == 0
     stems = {name: soundfile.read(f"stems/long/{name}.wav", dtype="float32")[0] for name in ("speaker1", "speaker2")}
     assert all(len(stem) == 240 * 16000 for stem in stems.values())
-    # One permutation for all of it; a swap at a join would cost most of this.
+    # One permutation for the whole recording. A swap at a join would cost most of this.
     assert improvement(stems, item) > 5.5
 
 
@@ -138,7 +138,7 @@ def test_a_stereo_recording_at_44100_hz(tmp_path, monkeypatch, capsys):
     assert improvement(stems, item) > 8
 
 
-def test_the_demo_says_where_the_stems_are_and_how_good(tmp_path, monkeypatch, capsys):
+def test_the_demo_prints_paths_and_scores(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path / "demo")])
     assert demo.main() == 0
     out = capsys.readouterr().out
@@ -153,7 +153,7 @@ def test_the_demo_says_where_the_stems_are_and_how_good(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("model", ["default", "default-causal"])
-def test_the_header_says_how_it_was_trained(model):
+def test_the_header_has_the_training_settings(model):
     from separator import zoo
     from separator.zoo import checkpoint
 

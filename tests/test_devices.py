@@ -1,4 +1,4 @@
-"""What a caller has set for torch changes nothing."""
+"""The caller's torch settings do not change the results. Errors for unusable devices."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import separator
 from separator.devices import find_device
 from separator.errors import ConfigError
 
-# One process for all: memory that is overwritten aborts it. How each setting is made, and undone.
+# All settings run in one process, which a memory error would abort. Each setting is made and undone.
 CODE = """
 import sys, numpy as np, torch, separator
 path, recording = sys.argv[1:]
@@ -45,15 +45,15 @@ for name, setting in SETTINGS.items():
     else:
         with setting():
             found = [stems(earlier, name), stems(separator.Separator(path), name + " inside")]
-    for one in found:
-        assert one.dtype == np.float32 and np.array_equal(one, expected), name
+    for result in found:
+        assert result.dtype == np.float32 and np.array_equal(result, expected), name
 print("all equal")
 """
 
 
 @pytest.mark.parametrize("more", [{}, {"causal": True, "norm": "cumulative"}], ids=["whole", "causal"])
 def test_the_callers_settings_change_nothing(more, two_voices, tmp_path):
-    # Large enough for the compiled passes.
+    # Large enough for the compiled kernels.
     sizes = dict(num_filters=64, filter_length=64, bottleneck_channels=32, skip_channels=0, hidden_channels=48)
     sizes |= dict(num_blocks=3, num_repeats=2, encoder_init="fourier", magnitude_input=True, mixture_consistency=True)
     torch.manual_seed(0)
@@ -79,10 +79,10 @@ def no_gpu(monkeypatch, built, count=0):
             "cuda",
             False,
             0,
-            r"torch [\d.]+\S* is built without CUDA; install one that is \(see pytorch.org\), or use cpu",
+            r"torch [\d.]+\S* has no CUDA; install torch with CUDA \(see pytorch.org\), or use cpu",
         ),
-        ("cuda:1", False, 0, "is built without CUDA"),
-        ("cuda", True, 0, "torch is built with CUDA, but sees no GPU; see whether nvidia-smi lists one, or use cpu"),
+        ("cuda:1", False, 0, "has no CUDA"),
+        ("cuda", True, 0, "torch has CUDA, but sees no GPU; check that nvidia-smi lists one, or use cpu"),
         ("cuda:3", True, 2, "torch sees 2 GPUs, cuda:0 to cuda:1$"),
         ("cuda:1", True, 1, "torch sees 1 GPU, cuda:0$"),
     ],
@@ -94,7 +94,7 @@ def test_why_a_gpu_is_refused(monkeypatch, name, built, count, why):
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize(("built", "why"), [(False, "is built without MPS"), (True, "has no GPU for it; use cpu")])
+@pytest.mark.parametrize(("built", "why"), [(False, "has no MPS"), (True, "has no suitable GPU; use cpu")])
 def test_why_mps_is_refused(monkeypatch, built, why):
     monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
     with pytest.raises(ConfigError, match=why):
@@ -102,7 +102,7 @@ def test_why_mps_is_refused(monkeypatch, built, why):
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cpu:1:2", "meta:9", "xla"])
-def test_a_device_that_does_not_exist_is_one_line(name):
+def test_a_device_that_does_not_exist_gives_one_line(name):
     with pytest.raises(ConfigError) as raised:
         find_device(name)
     assert f"device {name!r} cannot be used: " in str(raised.value) and "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""From the training command to the stems of a file: for each start of the filters, with and without consistency."""
+"""From the training command to the stems of a file, for each encoder_init, with and without mixture consistency."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SMALL = [
 
 @pytest.mark.parametrize("consistent", [True, False])
 @pytest.mark.parametrize("start", ["random", "fourier"])
-def test_stems_of_a_trained_network_are_heard_and_upright(tmp_path, capsys, two_voices, start, consistent):
+def test_stems_of_a_trained_network_sound_and_have_the_right_polarity(tmp_path, capsys, two_voices, start, consistent):
     options = [f"model.encoder_init={start}", f"model.mixture_consistency={consistent}", "seed=3"]
     with initialize_config_dir(config.config_directory(), version_base="1.3"):
         settings = config.resolve(compose("config", overrides=[*SMALL, *options, f"run={tmp_path}/run"]))
@@ -32,5 +32,5 @@ def test_stems_of_a_trained_network_are_heard_and_upright(tmp_path, capsys, two_
     assert "silence" not in capsys.readouterr().err
     stems = np.stack([soundfile.read(path)[0] for path in sorted((tmp_path / "stems" / "mix").glob("*.wav"))])
     assert (stems @ mixture > 0).all()
-    # Most of what is below the model's Nyquist frequency is in them.
+    # The stems contain most of the energy below the model's Nyquist frequency.
     assert np.square(stems.sum(0)).sum() > 0.3 * np.square(mixture).sum()

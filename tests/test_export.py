@@ -1,4 +1,4 @@
-"""In ONNX Runtime a network gives what it gives in torch: whole recordings of any length, and streams."""
+"""A network in ONNX Runtime gives the same output as in torch, for recordings of any length and for streams."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from separator.errors import ConfigError, StreamError
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-# torch takes about a second to export a block.
+# A small network, because torch takes about a second to export a block.
 SMALL = TINY | dict(num_blocks=2)
 LOW = dict(num_blocks=1, num_repeats=3, repeat_rates=[1, 4, 2], low_rate_bottleneck_channels=16)
 DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
@@ -49,8 +49,8 @@ def test_any_length_and_batch_in_onnx_runtime(tmp_path, variant):
 
 
 @pytest.mark.parametrize("more", [{}, {"causal": True, "norm": "cumulative"}], ids=["whole", "causal"])
-def test_silence_and_quiet_parts_too(tmp_path, more):
-    """An optimizer that takes 1e-8 for 0 makes silence not a number."""
+def test_silence_and_quiet_parts_are_finite(tmp_path, more):
+    """An optimizer that treats 1e-8 as 0 would give NaN for silence."""
     torch.manual_seed(0)
     net = separator.ConvTasNet(sample_rate=16000, **SMALL | more).eval()
     session, _ = exported(tmp_path / "net.onnx", net)
@@ -103,12 +103,12 @@ def test_the_command(tmp_path, tiny_checkpoint, monkeypatch, capsys):
     assert export.main() == 0 and target.read_text() == "the network"
 
 
-def test_what_cannot_be_exported(tmp_path, tiny_checkpoint, monkeypatch, capsys):
+def test_impossible_exports_give_an_error(tmp_path, tiny_checkpoint, monkeypatch, capsys):
     with pytest.raises(StreamError, match="looks ahead and cannot stream"):
         export.export(separator.load(tiny_checkpoint), tmp_path / "net.onnx", stream=True)
     monkeypatch.setattr(sys, "argv", ["export", str(tiny_checkpoint), str(tmp_path / "net.onnx"), "--stream"])
     assert export.main() == 2 and capsys.readouterr().err.startswith("error: this model looks ahead")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ConfigError, match=r"export needs the package onnxscript; .*separator\[export\]"):
+    with pytest.raises(ConfigError, match=r"export needs the package onnxscript, .*separator\[export\]"):
         export.export(separator.load(tiny_checkpoint), tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ def test_curves_are_drawn_from_the_rows(tmp_path):
     assert figures.read_columns(tmp_path / "valid.csv") == {"step": [50, 100], "si_snri": [2.5, 4.5]}
 
 
-def test_spectrograms_show_what_sounds(tmp_path):
+def test_spectrograms_show_sounding_tracks(tmp_path):
     time = np.arange(16000) / 16000
     tones = {"low": np.sin(2 * np.pi * 200 * time), "silence": np.zeros(16000)}
     image = pixels(figures.draw_spectrograms(tones, 16000, tmp_path / "picture.png"))[..., :3].sum(-1)

@@ -46,7 +46,7 @@ def test_si_snr_ignores_scale_sign_and_offset_snr_does_not():
         assert separator.snr(other, reference) < separator.snr(estimate, reference) - 3
 
 
-def test_snr_of_a_silent_reference_falls_with_what_is_there():
+def test_snr_of_a_silent_reference_falls_with_the_estimates_energy():
     silence = torch.zeros(4000)
     values = [float(separator.snr(level * torch.randn(4000), silence)) for level in (0, 1e-3, 1e-2, 1e-1)]
     assert values[0] == 0
@@ -87,7 +87,7 @@ def test_values_and_gradients_are_finite(metric, case):
 def test_pit_finds_a_known_permutation(num_sources):
     reference = torch.randn(4, num_sources, 2000)
     orders = torch.stack([torch.randperm(num_sources) for _ in range(4)])
-    # Estimate orders[b, i] is reference i.
+    # Estimate number orders[b, i] belongs to reference i.
     estimate = torch.empty_like(reference)
     estimate.scatter_(1, orders.unsqueeze(-1).expand_as(reference), reference + 0.1 * torch.randn_like(reference))
     value, permutation = separator.pit(separator.si_snr, estimate, reference)
@@ -121,8 +121,8 @@ def test_pit_equals_torchmetrics_with_gradient():
     assert estimate.grad.abs().sum() > 0
 
 
-def test_improvement_is_what_is_gained_over_the_mixture_in_any_order():
-    # Without common energy each of three has 10 log10(1/2) dB in their sum; noise of a tenth of the RMS leaves 20 dB.
+def test_improvement_is_the_gain_over_the_mixture_in_any_order():
+    # Each of three orthogonal sources has 10 log10(1/2) dB in their sum. Noise with a tenth of the RMS leaves 20 dB.
     time = torch.arange(8000) / 8000
     reference = torch.stack([torch.sin(2 * torch.pi * hertz * time) for hertz in (100, 200, 300)])[None]
     noise = torch.stack([torch.sin(2 * torch.pi * hertz * time) for hertz in (400, 500, 600)])[None]
@@ -131,7 +131,7 @@ def test_improvement_is_what_is_gained_over_the_mixture_in_any_order():
     torch.testing.assert_close(value, torch.tensor([23.0103]), atol=1e-3, rtol=0)
 
 
-def test_the_mean_of_both_has_the_level_of_one_and_the_drive_of_the_other():
+def test_mean_snr_sets_the_level_and_improves_the_shape():
     reference = torch.randn(4000, generator=torch.Generator().manual_seed(8))
     half = 0.5 * reference
     assert float(objectives.mean_snr(half, reference, max_db=30)) == pytest.approx((6.02 + 30) / 2, abs=0.05)
@@ -151,7 +151,7 @@ def test_silent_sources_do_not_count_in_the_improvement():
     assert float(separator.si_snr_improvement(estimate.flip(1), reference, mixture, permute=False)[0]) < -10
 
 
-def test_silence_safe_snr_is_the_snr_of_what_is_there_and_the_quietness_of_what_is_not():
+def test_silence_safe_snr_is_the_snr_of_sounding_and_the_quietness_of_silent_sources():
     generator = torch.Generator().manual_seed(4)
     reference = torch.randn(2, 2, 4000, generator=generator)
     reference[1, 1] = 0
@@ -187,7 +187,7 @@ def test_silence_safe_snr_has_finite_gradients(metric, case):
     assert value.isfinite().all() and estimate.grad.isfinite().all()
 
 
-def test_one_voice_alone_is_no_mixture():
+def test_a_single_voice_is_not_a_mixture():
     voice = torch.randn(3, 1, 800, generator=torch.Generator().manual_seed(7))
     reference = torch.cat([voice, torch.zeros_like(voice)], 1)
     reference[1, 1] = 0.5 * voice[2, 0]
@@ -196,7 +196,7 @@ def test_one_voice_alone_is_no_mixture():
     assert objectives.is_mixed(reference, mixture).tolist() == [False, True, True]
 
 
-def test_pit_refuses_other_shapes():
+def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         separator.pit(separator.si_snr, torch.zeros(1, 2, 10), torch.zeros(1, 3, 10))
     with pytest.raises(ValueError, match=r"\[\.\.\., time\]"):
@@ -208,20 +208,20 @@ def test_mixture_consistency_is_the_orthogonal_projection():
     mixture = torch.randn(3, 100, dtype=torch.float64)
     projected = separator.mixture_consistency(estimate, mixture)
     torch.testing.assert_close(projected.sum(1), mixture)
-    # Orthogonal: no other consistent estimate is nearer.
+    # Orthogonal means that no other consistent estimate is nearer.
     elsewhere = separator.mixture_consistency(other, mixture)
     assert ((projected - estimate).square().sum() < (elsewhere - estimate).square().sum()).all()
     product = ((projected - estimate) * (elsewhere - projected)).sum()
     assert abs(float(product)) < 1e-9
 
 
-def test_only_the_first_sources_change_places():
+def test_only_the_first_sources_are_permuted():
     generator = torch.Generator().manual_seed(5)
     reference = torch.randn(2, 3, 2000, generator=generator)
     estimate = (reference + 0.1 * torch.randn(2, 3, 2000, generator=generator))[:, [1, 0, 2]]
     value, permutation = separator.pit(separator.si_snr, estimate, reference, num_interchangeable=2)
     assert permutation.tolist() == [[1, 0, 2]] * 2 and (value > 15).all()
-    # The third is compared as it stands, also where another would be better.
+    # The third source keeps its place, even if another would be better.
     value, permutation = separator.pit(separator.si_snr, estimate[:, [2, 0, 1]], reference, num_interchangeable=2)
     assert (permutation[:, 2] == 2).all() and (value < 10).all()
     gain = separator.si_snr_improvement(estimate, reference, reference.sum(1), num_interchangeable=2)
@@ -231,7 +231,7 @@ def test_only_the_first_sources_change_places():
 
 @pytest.mark.parametrize("quiet_db", [0.0, 20.0, 50.0])
 def test_errors_far_below_the_mixture_do_not_count(quiet_db):
-    """The error that counts is the estimate's plus one 30 dB below the mixture."""
+    """The noise in the score is the estimate's error plus noise 30 dB below the mixture."""
     time = torch.arange(16000, dtype=torch.float64) / 16000
     loud = torch.sin(2 * math.pi * 100 * time)
     quiet = 10 ** (-quiet_db / 20) * torch.sin(2 * math.pi * 200 * time)

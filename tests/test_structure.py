@@ -1,4 +1,4 @@
-"""Which room of the package may never know of which: arrows point one way, and nothing that separates trains."""
+"""Dependencies between the parts of the package: no circles, and no training code in what separates."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import separator
 
 PACKAGE = Path(separator.__file__).parent
-# Who may not import whom, directly or through others, also not where a name is first used.
+# (importer, other): forbidden imports, direct or indirect, also inside functions.
 NEVER = [
     ("objectives", "models"),
     ("io", "models"),
@@ -40,7 +40,7 @@ MODULES = {module(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imported(path):
-    """Modules of the package that a file imports, anywhere in it."""
+    """Modules of the package that a file imports, at any place in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -74,27 +74,27 @@ def reachable(start):
 
 
 @pytest.mark.parametrize(("importer", "other"), NEVER)
-def test_a_room_never_knows_of_another(importer, other):
+def test_a_part_does_not_import_another(importer, other):
     assert other in ROOMS and other not in reachable(importer)
 
 
-def test_only_entrances_are_above_the_commands():
-    """What a user starts may be known to another entrance alone."""
+def test_commands_are_imported_only_by_other_commands():
+    """Only the demo may import another command."""
     for entrance in ("cli", "web", "demo", "export", "study", "average", "publish"):
         assert {name for name, needs in ROOMS.items() if entrance in needs} <= {"demo"}
 
 
 @pytest.mark.parametrize("graph", [IMPORTS, ROOMS], ids=["modules", "rooms"])
-def test_no_circle(graph):
-    # A package's own file shows what is in it.
+def test_there_is_no_circular_import(graph):
+    # A package's __init__ may import its own modules.
     graph = {name: {other for other in needs if not name.startswith(f"{other}.")} for name, needs in graph.items()}
     done = set()
     while len(done) < len(graph):
         ready = {name for name, needs in graph.items() if needs <= done} - done
-        assert ready, f"these import each other: {sorted(set(graph) - done)}"
+        assert ready, f"these modules import each other: {sorted(set(graph) - done)}"
         done |= ready
 
 
-def test_no_file_is_more_than_one_idea():
+def test_files_are_short():
     for path in PACKAGE.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 350, path

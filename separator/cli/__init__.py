@@ -1,6 +1,6 @@
-"""`separate`: parses, prints, sets the exit code. Everything else is in `separator.inference.separation`.
+"""The command `separate`: arguments, messages and exit code. The separation is in `separator.inference.separation`.
 
-Nothing heavy is imported before the arguments are understood, so that `--help` is instant.
+Large packages are imported only after the arguments are parsed, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -15,19 +15,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from separator.cli import files, stream
-from separator.cli.output import OutputError, say, warn
+from separator.cli.output import OutputError, print_line, warn
 from separator.cli.parser import parser
 from separator.errors import SeparatorError
 from separator.interrupts import Terminated, terminable
 
-STOPPED = "stopped; the file at hand was not written"
+STOPPED = "stopped; the stems of the current recording were not written"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code: 0 if every file was separated."""
-    if sys.stderr is None:  # closed by whoever started this; print would take standard output instead
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files are bytes, and may be no text
+    """Run the command.
+
+    Args:
+        arguments: the command-line arguments. None (default) for `sys.argv`.
+
+    Returns:
+        The exit code. 0 if every file was separated.
+    """
+    if sys.stderr is None:  # closed by the parent process; print would use standard output instead
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - open until the program ends
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names are bytes, and may not be valid text
         sys.stdout.reconfigure(errors="surrogateescape")
     options = parser().parse_args(arguments)
     try:
@@ -52,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list_models(options: argparse.Namespace) -> int:
+    """Print the available models as a table, or as JSON, and return the exit code."""
     from separator import zoo
 
     groups = {"bundled": zoo.bundled(), "downloadable": zoo.DOWNLOADABLE}
@@ -61,9 +69,9 @@ def _list_models(options: argparse.Namespace) -> int:
             for group, table in groups.items()
             for name, known in table.items()
         }
-        say(json.dumps(models, indent=2))
+        print_line(json.dumps(models, indent=2))
         return 0
-    rows = [("model", "rate", "separates", "streams", "MB", "licence", "SI-SNRi, as published")]
+    rows = [("model", "Hz", "stems", "streams", "MB", "licence", "published SI-SNRi")]
     for table in groups.values():
         for name, known in table.items():
             score = "" if known.score is None else f"{known.score:.1f} dB on "
@@ -81,6 +89,6 @@ def _list_models(options: argparse.Namespace) -> int:
             )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    say("\nAlso hf:OWNER/NAME for any Conv-TasNet of separator, asteroid or SpeechBrain on the Hugging Face hub.")
+        print_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_line("\nUse hf:OWNER/NAME for any Conv-TasNet of separator, asteroid or SpeechBrain on the Hugging Face hub.")
     return 0

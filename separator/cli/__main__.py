@@ -1,4 +1,4 @@
-"""`python -m separator.cli` is `separate`."""
+"""`python -m separator.cli` runs the command `separate`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`separate` on files: one after the other, and what became of each."""
+"""Run `separate` on files, one after the other, and report the result of each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from separator.cli.output import OutputError, say, warn
+from separator.cli.output import OutputError, print_line, warn
 from separator.cli.parser import parser, stem_names
 from separator.errors import ConfigError, SeparatorError
+from separator.io import formats
 
 if TYPE_CHECKING:
     from separator.inference.separation import Separator
@@ -22,51 +23,55 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Separates what the options name and returns the exit code."""
+    """Separate the recordings that the options name. Return the exit code."""
     _check(options)
     options.model = "default" if options.model is None else options.model
     standard_output, reports = sys.stdout, []
     is_lost = False
     try:
-        with contextlib.closing((_with_ray if options.engine == "ray" else _here)(options)) as separated:
+        with contextlib.closing(
+            (_separate_with_ray if options.engine == "ray" else _separate_locally)(options)
+        ) as separated:
             for report in separated:
                 reports.append(report)
                 try:
-                    _tell(report, options, standard_output)
-                except OutputError as error:  # the stems matter more
+                    _print_report(report, options, standard_output)
+                except OutputError as error:  # continue, because the stems are more important
                     is_lost = not error.is_closed
-                    warn(_without_output(error))
-                    _tell(report, options, standard_output)  # which goes nowhere now; the warnings still do
-    finally:  # also of what was done before Ctrl-C
+                    warn(_output_warning(error))
+                    _print_report(report, options, standard_output)  # only for the warnings: the lines are discarded
+    finally:  # after Ctrl-C, print the finished recordings
         if options.json and reports:
-            say(json.dumps({"model": options.model, "files": reports}, indent=2))
+            print_line(json.dumps({"model": options.model, "files": reports}, indent=2))
     count = Counter(report["status"] for report in reports)
     if count["skipped"] and not options.json:
-        warn(f"{count['skipped']} of {len(reports)} recordings left out: their stems are there")
+        warn(f"{count['skipped']} of {len(reports)} recordings skipped: their stems already exist")
     for status in ("failed", "partial"):
         if count[status] and len(reports) > 1:
             warn(f"{count[status]} of {len(reports)} files {status}")
     return 1 if count["failed"] or count["partial"] or is_lost else 0
 
 
-def _without_output(error: OutputError) -> str:
+def _output_warning(error: OutputError) -> str:
     if error.is_closed:
-        return "standard output was closed by its reader; all stems are written, but no longer listed"
-    return f"error: {error}, but no longer listed"
+        return "standard output was closed by its reader; all stems are written, but the rest are not listed"
+    return f"error: {error}, but the rest are not listed"
 
 
-def _here(options: argparse.Namespace) -> Generator[dict]:
+def _separate_locally(options: argparse.Namespace) -> Generator[dict]:
     from separator.inference.separation import Separator
     from separator.io import find_recordings, recording_parts
 
     items = find_recordings.find(options.tracks, [Path(name) for name in options.list], Path(options.out))
     separator = Separator(options.model, **_settings(options))
     _check_names(separator.sources, options)
-    chosen = recording_parts.Choice.parse(options.track, options.channels)
-    yield from (_separate(separator, part, options) for item in items for part in recording_parts.of(item, chosen))
+    selection = recording_parts.PartSelection.parse(options.track, options.channels)
+    yield from (
+        _separate(separator, part, options) for item in items for part in recording_parts.split(item, selection)
+    )
 
 
-def _with_ray(options: argparse.Namespace) -> Generator[dict]:
+def _separate_with_ray(options: argparse.Namespace) -> Generator[dict]:
     from separator.inference import ray_jobs
 
     items = ray_jobs.find(options.tracks, [Path(name) for name in options.list], options.out)
@@ -84,33 +89,33 @@ def _with_ray(options: argparse.Namespace) -> Generator[dict]:
         bitrate=options.bitrate,
     )
     reports = []
-    # Ray tells on standard output what happens to its workers.
+    # Ray writes messages about its workers to standard output.
     with contextlib.redirect_stdout(sys.stderr):
         for report in ray_jobs.run(items, job, options.workers, options.cores):
             reports.append(report)
             yield report
     table = ray_jobs.write_failures(reports, options.out)
     if table is not None:
-        warn(f"failures are listed in {table}")
+        warn(f"the failures are listed in {table}")
 
 
 def _check_names(sources: Sequence[str], options: argparse.Namespace) -> None:
-    """Raises `ConfigError` for a template that is wrong for any recording, before the first of them is read."""
+    """Raise `ConfigError` for a template that is wrong for every recording, before the first recording is read."""
     from separator.io import stem_files, stem_paths
 
     extension, subtype = _extension(options), _subtype(options)
     for path in stem_paths.fill_in(sources, options.out, options.filename, "track", extension).values():
-        _, held = stem_files.container_of(path, subtype or "PCM_16")
+        _, supported = stem_files.container_of(path, subtype or "PCM_16")
         if extension != "wav" and path.suffix.lower() != f".{extension}":
             raise ConfigError(f"--{extension}, but --filename gives {path.name}; end it in .{{ext}}")
-        if subtype not in (None, held):
-            raise ConfigError(f"--filename gives {path.name}, which does not hold {subtype}; end it in .wav")
+        if subtype not in (None, supported):
+            raise ConfigError(f"--filename gives {path.name}, which does not support {subtype}; end it in .wav")
         if options.bitrate is not None and path.suffix.lower() != ".mp3":
-            raise ConfigError(f"--bitrate is for MP3, and the stems are written as {path.name}; add --mp3")
+            raise ConfigError(f"--bitrate is for MP3, but the stems are written as {path.name}; add --mp3")
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `Separator`; what is not given is left to it."""
+    """Return the arguments for `Separator`. Options that were not given keep its defaults."""
     settings = {
         "device": options.device,
         "precision": options.precision,
@@ -124,7 +129,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _extension(options: argparse.Namespace) -> str:
-    return next((name for name in ("flac", "ogg", "mp3") if getattr(options, name)), "wav")
+    return next((suffix for suffix in formats.COMPRESSED if getattr(options, suffix)), "wav")
 
 
 def _subtype(options: argparse.Namespace) -> str | None:
@@ -132,53 +137,53 @@ def _subtype(options: argparse.Namespace) -> str | None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Ends the program if the options do not go together."""
+    """End the program if the options contradict each other."""
     wrong = parser().error
     if not options.tracks and not options.list:
-        wrong("name at least one recording, such as: separate mix.wav")
-    if options.flac and options.float32:
-        wrong("FLAC holds integers: --flac goes with --int24, not with --float32")
-    if options.ogg and (options.float32 or options.int24):
-        wrong("Ogg Vorbis has no bits for each sample: --ogg goes without --float32 and --int24")
-    if options.mp3 and (options.float32 or options.int24):
-        wrong("MP3 has no bits for each sample: --mp3 goes without --float32 and --int24")
+        wrong("no recording given; name at least one, such as: separate mix.wav")
+    suffix = _extension(options)
+    container = formats.CONTAINERS[suffix]
+    for depth in ("int24", "float32"):
+        if getattr(options, depth) and depth not in container.depths:
+            why = f"supports only {', '.join(container.depths)}" if container.depths else "has no bit depth"
+            wrong(f"--{suffix} given with --{depth}, but {container.label} {why}; leave out --{depth}")
     if options.force and options.skip_existing:
-        wrong("--force replaces what --skip-existing keeps; give one of them")
+        wrong("--force replaces the files that --skip-existing keeps; use only one of them")
     if options.raw is not None:
-        wrong("--raw says what --stream reads; recordings in files need it not")
+        wrong("--raw is only valid with --stream; add --stream, or leave out --raw")
     if options.out == "":
-        wrong("the name of the folder for the stems is empty; --out . is this one")
+        wrong("--out is empty; expected a folder, such as --out . for the current folder")
     if options.engine != "ray" and (urls := [track for track in [*options.tracks, options.out] if "://" in track]):
-        wrong(f"{urls[0]}: URLs are for --engine ray")
+        wrong(f"{urls[0]}: URLs are only valid with --engine ray; add it")
     if "" in options.tracks:
-        wrong("the name of a recording is empty")
+        wrong("the name of a recording is empty; expected a file, a folder or a pattern")
     if options.engine != "ray" and (options.workers is not None or options.cores != 1):
-        wrong("--workers and --cores are for --engine ray")
+        wrong("--workers and --cores are only valid with --engine ray; add it, or leave them out")
     if (options.workers is not None and options.workers < 1) or options.cores < 1:
-        wrong("--workers and --cores are whole numbers from 1 on")
+        wrong("--workers and --cores must be whole numbers of at least 1")
     if options.engine == "ray" and (options.track or options.channels):
-        wrong("--track and --channels are for --engine local")
+        wrong("--track and --channels are only valid with --engine local; leave them out")
     if options.engine == "ray" and options.threads is not None:
-        wrong("--threads is for one process; --cores says how many each worker of ray has")
+        wrong("--threads is only valid with --engine local; use --cores for the CPU cores of each Ray worker")
     if options.engine == "ray" and options.report:
-        wrong("--report is for --engine local; see where the stems are")
+        wrong("--report is only valid with --engine local; leave it out")
     if options.engine == "ray" and options.skip_existing:
-        wrong("--engine ray leaves out what is finished by itself; --skip-existing is not needed")
+        wrong("--skip-existing is only valid with --engine local; --engine ray always skips finished recordings")
     if options.out == "-":
-        wrong("only --stream writes to standard output; name a folder with --out")
+        wrong("--out - (standard output) is only valid with --stream; name a folder with --out")
     from separator.streaming import audio_inputs
 
     for track in options.tracks:
         if (track == "-" or audio_inputs.is_microphone(track)) and not os.path.exists(track):  # noqa: PTH110 - also of impossible names
-            wrong(f"{track} is read while it arrives: add --stream")
+            wrong(f"{track} can only be read as a stream; add --stream")
 
 
 def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> dict:
-    """Separates one file; a failure is a report too, so that the others get their turn."""
+    """Separate one file and return its report. A failure is also a report, so that the other files are separated."""
     from separator.io import stem_paths
 
     extension = _extension(options)
-    bar = _bar(separator, str(item.path), options)
+    bar = _progress_bar(separator, str(item.path), options)
     try:
         page = _report_path(item, options) if options.report else None
         if options.skip_existing:
@@ -217,76 +222,76 @@ def _separate(separator: Separator, item: Item, options: argparse.Namespace) -> 
 
 
 def _report_path(item: Item, options: argparse.Namespace) -> Path:
-    """Where the page of a recording goes: among its stems."""
+    """Return the path of a recording's HTML page, next to its stems."""
     from separator.io import stem_paths
 
     (path,) = stem_paths.fill_in(("report",), options.out, options.filename, item.track, "html").values()
     return path.with_suffix(".html")
 
 
-def _tell(report: dict, options: argparse.Namespace, standard_output: TextIO) -> None:
-    """Says what became of a recording; with --json only what went wrong, since the rest comes at the end."""
+def _print_report(report: dict, options: argparse.Namespace, standard_output: TextIO) -> None:
+    """Print the result of a recording. With --json, print only problems, because the results are printed at the end."""
     if report["status"] == "failed":
         warn(f"error: {report['error']}")
     elif report["status"] != "skipped":
         if not options.json:
-            _tell_stems(report, standard_output)
+            _print_stems(report, standard_output)
         if options.verbose:
             warn(f"  {_details(report)}; model {options.model}")
     for note in report.get("notes", ()):
         warn(f"note: {report['path']}: {note}")
     if "damage" in report:
-        warn(f"warning: {report['path']}: {report['damage']}; the stems hold that much")
+        warn(f"warning: {report['path']}: {report['damage']}; the stems contain this part")
 
 
-def _tell_stems(report: dict, standard_output: TextIO) -> None:
+def _print_stems(report: dict, standard_output: TextIO) -> None:
     kept = report.get("kept", [])
     for name, path in report["stems"].items():
         if name not in kept:
-            say(path, standard_output)
+            print_line(path, standard_output)
     if "report" in report:
-        say(report["report"], standard_output)
+        print_line(report["report"], standard_output)
     for name in kept:
-        warn(f"  {report['stems'][name]} was there, and is kept as it was")
+        warn(f"  {report['stems'][name]} already exists, and was kept")
     if report["gain_db"] < 0:
-        warn(f"  all stems lowered by {-report['gain_db']:.1f} dB so that none clips")
+        warn(f"  all stems were lowered by {-report['gain_db']:.1f} dB, so that none clips")
     if not report["active"]:
-        warn("  silence: nothing is in the stems")
+        warn("  all stems are silent")
     elif silent := [name for name in report["stems"] if name not in report["active"]]:
-        _tell_silent(silent)
+        _warn_of_silent_stems(silent)
 
 
-def _tell_silent(silent: Sequence[str]) -> None:
+def _warn_of_silent_stems(silent: Sequence[str]) -> None:
     from separator.inference.file_result import is_speaker
     from separator.inference.separation import TOO_QUIET
 
     speakers = [name for name in silent if is_speaker(name)]
     if speakers:
-        warn(f"  no voice of its own in {', '.join(speakers)}: {TOO_QUIET}")
-    # A recording without a background is nothing to be told of.
+        warn(f"  no separate voice in {', '.join(speakers)} ({TOO_QUIET})")
+    # No warning for the background, because a recording without one is normal.
     if others := [name for name in silent if name not in (*speakers, "background")]:
-        warn(f"  little in {', '.join(others)}: {TOO_QUIET}")
+        warn(f"  almost silent: {', '.join(others)} ({TOO_QUIET})")
 
 
 def _details(report: dict) -> str:
     from separator.inference.separation import UNSURE
 
     unsure = sum(join["confidence"] < UNSURE for join in report["joins"])
-    joined = f"{report['chunks']} chunk(s)" + (f", {unsure} of their joins uncertain" if unsure else "")
+    joined = f"{report['chunks']} chunk(s)" + (f", {unsure} of the joins uncertain" if unsure else "")
     rate = f"{report['sample_rate']} Hz"
     if report["model_sample_rate"] != report["sample_rate"]:
         rate += f" (resampled to {report['model_sample_rate']} Hz for the model, and back)"
-    memory = "" if report["peak_megabytes"] is None else f", at most {report['peak_megabytes']} MB"
+    memory = "" if report["peak_megabytes"] is None else f", peak memory {report['peak_megabytes']} MB"
     return (
         f"{report['seconds']:.1f} s, {report['channels']} channel(s), {rate}, {report['subtype']}; "
-        f"{report['work_seconds']:.1f} s of work ({report['real_time_factor']:.4f} a second), "
+        f"computed in {report['work_seconds']:.1f} s (real-time factor {report['real_time_factor']:.4f}), "
         f"{joined}{memory}; active: {', '.join(report['active']) or 'none'}; "
-        f"in no stem: {report['residual_db']:.0f} dB"
+        f"residual: {report['residual_db']:.0f} dB"
     )
 
 
-def _bar(separator: Separator, track: str, options: argparse.Namespace):
-    """A progress bar in seconds of audio, on a terminal only."""
+def _progress_bar(separator: Separator, track: str, options: argparse.Namespace):
+    """Return a progress bar in seconds of audio. It is shown only on a terminal."""
     from tqdm import tqdm
 
     shown = sys.stderr.isatty() and not options.json

@@ -1,4 +1,4 @@
-"""What is said on standard output and standard error."""
+"""Messages on standard output and standard error."""
 
 from __future__ import annotations
 
@@ -10,30 +10,45 @@ from separator.errors import reason
 
 
 class OutputError(Exception):
-    """Standard output takes nothing any more; `is_closed` says whether its reader closed it, as `head` does."""
+    """Standard output cannot be written any more.
+
+    Args:
+        error: the error of the last write.
+
+    Attributes:
+        is_closed: whether its reader, such as `head`, closed it.
+    """
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"standard output cannot be written ({reason(error)}); stems are where they belong")
+        super().__init__(f"standard output cannot be written ({reason(error)}); the stems are not affected")
         self.is_closed = isinstance(error, BrokenPipeError)
 
 
-def say(text: str, to: TextIO | None = None) -> None:
-    """Prints, and notices if that fails. `to`: standard output, where something else stands in its place now."""
+def print_line(text: str, to: TextIO | None = None) -> None:
+    """Print a line on standard output.
+
+    Args:
+        text: the line.
+        to: the original standard output, if `sys.stdout` is redirected. None (default) for `sys.stdout`.
+
+    Raises:
+        OutputError: if standard output cannot be written. Later lines are then discarded.
+    """
     try:
         print(text, file=to, flush=True)
     except OSError as error:
         from separator.streaming import audio_outputs
 
-        audio_outputs.give_up_standard_output(to)
+        audio_outputs.discard_output(to)
         raise OutputError(error) from error
 
 
 def warn(text: str) -> None:
-    """Prints on standard error. Where nobody reads that any more, work goes on all the same."""
+    """Print a line on standard error. If standard error cannot be written, the work continues."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         from separator.streaming import audio_outputs
 
         with contextlib.suppress(OSError):
-            audio_outputs.give_up_standard_output(sys.stderr)
+            audio_outputs.discard_output(sys.stderr)

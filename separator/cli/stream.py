@@ -1,4 +1,4 @@
-"""`separate --stream`: one source is separated while it arrives."""
+"""Run `separate --stream`: separate one source while it arrives."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from separator.cli.output import say, warn
+from separator.cli.output import print_line, warn
 from separator.cli.parser import parser, stem_names
 from separator.errors import ConfigError, SeparatorError, StreamError
-from separator.io import stem_paths
+from separator.io import formats, stem_paths
 
 if TYPE_CHECKING:
     from separator.inference.separation import Separator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Separates one source while it arrives, prints what became of it, and returns the exit code."""
+    """Separate one source while it arrives. Print the result and return the exit code."""
     _check(options)
     from separator.inference.separation import Separator
     from separator.streaming import audio_inputs
@@ -39,50 +39,54 @@ def run(options: argparse.Namespace) -> int:
         report |= {"status": "failed", "error": str(error)}
     report["stems"] = {name: str(path) for name, path in report["stems"].items()}
     if options.json:
-        say(json.dumps({"model": options.model, "files": [report]}, indent=2))
+        print_line(json.dumps({"model": options.model, "files": [report]}, indent=2))
     if failure is not None:
-        # Of a command that was wrong from the start, or of what came.
+        # 2 if the command itself was wrong, 1 if the audio could not be read or written.
         return 2 if isinstance(failure, (ConfigError, StreamError)) else 1
-    _print_live(report, options)
+    _print_result(report, options)
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Ends the program if the options do not go together, or not with --stream."""
+    """End the program if the options contradict each other, or are not valid with --stream."""
     if len(options.tracks) != 1:
-        parser().error(f"--stream takes one source, got {len(options.tracks)}")
+        parser().error(f"got {len(options.tracks)} sources, but --stream separates one source; name one")
     if options.list:
-        parser().error("--stream takes one source; a --list is for recordings in files")
+        parser().error("--list is not valid with --stream, which separates one source; leave it out")
     if options.skip_existing:
-        parser().error("--stream does not know what is there; --skip-existing is for recordings in files")
+        parser().error("--skip-existing is not valid with --stream; leave it out")
     if options.track or options.channels:
-        parser().error("--stream separates all that arrives; --track and --channels are for recordings in files")
+        parser().error("--track and --channels are not valid with --stream, which uses all channels; leave them out")
     if options.report:
-        parser().error("--stream writes what may have no end; --report is for recordings in files")
-    if options.flac or options.ogg or options.mp3 or options.bitrate is not None:
-        parser().error("--stream writes WAV: a FLAC, Ogg or MP3 file is not valid before its end")
+        parser().error("--report is not valid with --stream, because a stream may have no end; leave it out")
+    if any(getattr(options, suffix) for suffix in formats.COMPRESSED) or options.bitrate is not None:
+        names = ", ".join(f"--{suffix}" for suffix in formats.COMPRESSED)
+        parser().error(
+            f"{names} and --bitrate are not valid with --stream, because such files are not valid before "
+            "their end; leave them out to write WAV"
+        )
     if options.engine == "ray" or options.workers is not None or options.cores != 1:
-        parser().error("--stream runs in this process: --engine ray, --workers and --cores are for recordings in files")
+        parser().error("--engine ray, --workers and --cores are not valid with --stream; leave them out")
     if options.segment is not None or options.overlap is not None:
-        parser().error("--stream works without pieces: --segment and --overlap mean nothing to it")
+        parser().error("--segment and --overlap are not valid with --stream, which uses no chunks; leave them out")
     if options.shifts is not None:
-        parser().error("--stream separates what arrives once; --shifts is for recordings in files")
+        parser().error("--shifts is not valid with --stream, which separates the audio once; leave it out")
     if options.out == "-" and (options.force or options.filename != stem_paths.DEFAULT):
-        parser().error("--out - is standard output: --filename and --force are for stems in a folder")
+        parser().error("--filename and --force are not valid with --out - (standard output); leave them out")
     if options.json and options.out == "-":
-        parser().error("--json and --out - both want standard output: name a folder with --out")
+        parser().error("--json and --out - both write to standard output; name a folder with --out")
     from separator.streaming import audio_inputs
 
     if options.raw is not None and audio_inputs.is_microphone(options.tracks[0]):
-        parser().error("--raw says what samples in a pipe or file are; a microphone tells by itself")
+        parser().error("--raw is not valid for a microphone, whose format is known; leave it out")
 
 
 def _separate_live(separator: Separator, raw: RawFormat | None, options: argparse.Namespace, report: dict) -> None:
-    """Runs the stream and tells `report`, also which stems there are if it fails: they stay."""
+    """Run the stream and add its results to `report`. If it fails, `report` still has the stems that were created."""
     from separator.io import audio
     from separator.streaming import audio_inputs, audio_outputs, run
 
-    # Whatever can be refused without audio is refused before any is waited for.
+    # Check all settings before waiting for audio.
     separator.stream()
     paths = {}
     if options.out != "-":
@@ -91,7 +95,7 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
         stem_paths.check_free(paths.values(), options.force, Path(options.tracks[0]))
         for path in paths.values():
             if path.suffix.lower() != ".wav":
-                raise ConfigError(f"{path}: --stream writes WAV; end --filename in .{{ext}} or .wav")
+                raise ConfigError(f"{path}: --stream writes only WAV; end --filename in .{{ext}} or .wav")
     with (
         audio_inputs.open_source(options.tracks[0], raw, separator.sample_rate) as source,
         separator.stream(source.sample_rate) as stream,
@@ -104,7 +108,7 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
             sink = audio_outputs.StandardOutput(source.sample_rate, channels, subtype, header=raw is None)
         else:
             sink = audio_outputs.WavFiles(paths, source.sample_rate, source.channels, subtype, overwrite=options.force)
-            report["stems"] = sink.appeared
+            report["stems"] = sink.created
         with contextlib.closing(sink):
             result = run.run(stream, source, sink)
         report |= {
@@ -122,20 +126,23 @@ def _separate_live(separator: Separator, raw: RawFormat | None, options: argpars
         }
 
 
-def _print_live(report: dict, options: argparse.Namespace) -> None:
+def _print_result(report: dict, options: argparse.Namespace) -> None:
+    """Print the paths of the stems and warnings. With --verbose, also print the computing time and the latency."""
     if not options.json:
         for path in report["stems"].values():
-            say(path)
+            print_line(path)
         if report["missing_seconds"]:
-            warn(f"  the end is missing: {report['missing_seconds']:.1f} s less came than promised")
+            warn(
+                f"  the end is missing: the audio was {report['missing_seconds']:.1f} s shorter than its header states"
+            )
         if report["gaps"]:
             lost = f"samples of the microphone were lost {report['gaps']} times"
-            warn(f"  {lost}: this machine is too busy")
+            warn(f"  {lost}, because this machine is too busy")
         if report["clipped_samples"]:
-            cut = f"{report['clipped_samples']} samples were cut off at full scale"
-            warn(f"  {cut}; --float32 keeps them")
+            clipped = f"{report['clipped_samples']} samples were clipped at full scale"
+            warn(f"  {clipped}; use --float32 to keep them")
     if options.verbose:
         warn(
-            f"  {report['seconds']:.1f} s, {report['work_seconds']:.1f} s of work "
-            f"({report['real_time_factor']:.3f} a second), latency {1e3 * report['latency_seconds']:.1f} ms"
+            f"  {report['seconds']:.1f} s, computed in {report['work_seconds']:.1f} s "
+            f"(real-time factor {report['real_time_factor']:.3f}), latency {1e3 * report['latency_seconds']:.1f} ms"
         )

@@ -1,4 +1,4 @@
-"""Mixtures to train, choose and test on."""
+"""Data sets of mixtures for training, validation and tests."""
 
 from separator.data.corpora import FolderCorpus
 from separator.data.groups import MixtureData

@@ -1,6 +1,7 @@
-"""What happens to voices and recordings on their way: other speeds and pitches, narrow bands, codecs, clipping.
+"""Augmentation of voices and recordings: speed, pitch, formants, band limits, codecs, clipping.
 
-Every function takes float32 `[time]` and returns another array of the same length, in step with the first.
+Every function takes a float32 array `[time]`. It returns a new array of the same length, aligned with the input.
+Only `change_speed` changes the length.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from scipy import signal
 from separator.errors import ConfigError, DataError
 from separator.io.audio import MP3_RATES, fit_length
 
-# libsndfile's formats, with the range of its compression level; strong, and still understood.
+# libsndfile's container and codec -> range of the compression level. The levels compress strongly, but speech stays
+# intelligible.
 Codec = tuple[str, str, float | None]
 CODECS = {
     ("OGG", "VORBIS"): (0.4, 1.0),
@@ -26,39 +28,40 @@ CODECS = {
     ("WAV", "ULAW"): None,
     ("WAV", "GSM610"): None,
 }
-# What Opus and GSM were made for; the others take any rate.
+# Sample rates in Hz that a codec supports. The other codecs take any rate.
 CODEC_RATES = {
     "OPUS": (8000, 16000, 48000),
     "MPEG_LAYER_III": MP3_RATES,
 }
 FILTER_ORDER = 4
-# Hz, at which a telephone samples.
+# Sample rate of a telephone line in Hz.
 LINE_RATE = 8000
-# Where an equalizer's octaves begin.
+# Frequency of an equalizer's lowest gain in Hz.
 MIN_OCTAVE_HZ = 62.5
-# Windows in which a voice's spectrum is taken, and the part of their cepstrum that is its envelope.
+# Window length for a voice's spectrum. The cepstrum up to the quefrency is the spectral envelope.
 ENVELOPE_SECONDS, ENVELOPE_QUEFRENCY = 0.032, 0.002
-# Nothing is made louder or quieter by more (nepers): 26 dB.
+# Largest change of a frequency's level in nepers: 26 dB up or down.
 MAX_WARP_GAIN = 3.0
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
-    """Played `factor` times as fast, and so as much shorter; pitch and formants move with it."""
-    # Any two rates in this ratio do; the resampler takes them as they are.
+    """Play the samples `factor` times as fast. The result is shorter, and pitch and formants move too."""
+    # Only the ratio of the two rates matters to the resampler.
     return samples if factor == 1 else soxr.resample(samples, factor, 1.0)
 
 
 def shift_pitch(samples: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:
-    """Higher by `semitones`, as long as before (librosa's phase vocoder)."""
+    """Raise the pitch by `semitones` and keep the length (librosa's phase vocoder)."""
     import librosa
 
     return librosa.effects.pitch_shift(y=samples, sr=sample_rate, n_steps=semitones)
 
 
 def warp_formants(samples: np.ndarray, sample_rate: int, factor: float) -> np.ndarray:
-    """With formants `factor` times as high and the pitch as it was: the voice of a shorter vocal tract.
+    """Multiply the formants by `factor` and keep the pitch. A factor above 1 gives a shorter vocal tract.
 
-    In windows of 32 ms the envelope of the spectrum, its cepstrum up to 2 ms, is stretched along the frequencies.
+    In each window of 32 ms, the envelope of the spectrum is stretched along the frequency axis. The envelope is the
+    cepstrum up to 2 ms.
     """
     hop = round(ENVELOPE_SECONDS * sample_rate / 2)
     length = 2 * hop
@@ -78,24 +81,27 @@ def warp_formants(samples: np.ndarray, sample_rate: int, factor: float) -> np.nd
     gains = np.exp(np.clip(stretched - envelopes, -MAX_WARP_GAIN, MAX_WARP_GAIN))
     warped = scipy.fft.irfft(spectra * gains) * window
     total = np.zeros(len(padded), np.float32)
-    for rows, start in ((warped[::2], 0), (warped[1::2], hop)):  # every second frame follows on the one before
+    for rows, start in ((warped[::2], 0), (warped[1::2], hop)):  # every second frame is adjacent: no overlap
         total[start : start + rows.size] += rows.ravel()
     return total[length : length + len(samples)]
 
 
 def num_octaves(sample_rate: int) -> int:
-    """Gains that `equalize` takes up to half of the sample rate."""
+    """Number of gains that `equalize` needs to cover the range up to half of the sample rate."""
     return 1 + math.ceil(math.log2(sample_rate / 2 / MIN_OCTAVE_HZ))
 
 
 def equalize(samples: np.ndarray, sample_rate: int, gains_db: np.ndarray) -> np.ndarray:
-    """Through an equalizer without delay: gains for `num_octaves`, at 62.5 Hz and above, between them smooth.
+    """Apply an equalizer without delay.
 
-    `samples` may be `[..., time]`.
+    Args:
+        samples: `[..., time]`.
+        sample_rate: in Hz.
+        gains_db: one gain in dB for each octave from 62.5 Hz, see `num_octaves`. Gains are interpolated in between.
     """
     length = scipy.fft.next_fast_len(
         samples.shape[-1] + sample_rate // 10, real=True
-    )  # room for what the filter smears
+    )  # padding for the filter's ringing
     frequencies = scipy.fft.rfftfreq(length, 1 / sample_rate)
     octaves = np.log2(np.maximum(frequencies / MIN_OCTAVE_HZ, 1))
     gains = 10 ** (np.interp(octaves, np.arange(len(gains_db)), gains_db) / 20)
@@ -104,15 +110,22 @@ def equalize(samples: np.ndarray, sample_rate: int, gains_db: np.ndarray) -> np.
 
 
 def limit_band(samples: np.ndarray, sample_rate: int, lowest: float, highest: float) -> np.ndarray:
-    """Without what lies outside `lowest` to `highest` Hz: Butterworth filters, forwards only, as a telephone's.
+    """Remove everything outside `lowest` to `highest` Hz, with causal Butterworth filters like a telephone's.
 
-    `samples` may be `[..., time]`. Raises `ConfigError` if nothing lies between the two, below half of the sample rate.
+    Args:
+        samples: `[..., time]`.
+        sample_rate: in Hz.
+        lowest: lower end of the band in Hz. 0 keeps all low frequencies.
+        highest: upper end of the band in Hz. Half of the sample rate or more keeps all high frequencies.
+
+    Raises:
+        ConfigError: if the band is empty below half of the sample rate.
     """
     nyquist = sample_rate / 2
     if not lowest < min(highest, nyquist):
         raise ConfigError(
-            f"a band from {lowest:g} to {highest:g} Hz holds nothing at a sample rate of {sample_rate} Hz; it must "
-            f"begin below its end and below {nyquist:g} Hz"
+            f"a band from {lowest:g} to {highest:g} Hz is empty at a sample rate of {sample_rate} Hz; it must "
+            f"start below its end and below {nyquist:g} Hz"
         )
     if lowest > 0:
         samples = signal.sosfilt(signal.butter(FILTER_ORDER, lowest / nyquist, "high", output="sos"), samples)
@@ -122,20 +135,20 @@ def limit_band(samples: np.ndarray, sample_rate: int, lowest: float, highest: fl
 
 
 def clip(samples: np.ndarray, fraction: float) -> np.ndarray:
-    """Cut off at `fraction` of the peak."""
+    """Clip the samples at `fraction` of their peak."""
     limit = fraction * float(np.abs(samples).max())
     return np.clip(samples, -limit, limit)
 
 
 def code(samples: np.ndarray, sample_rate: int, container: str, codec: str, level: float | None) -> np.ndarray:
-    """Encoded and decoded by libsndfile; peaks keep their level.
+    """Encode and decode the samples with libsndfile. Peaks keep their level.
 
     Args:
         samples: `[time]`.
-        sample_rate: Hz.
+        sample_rate: in Hz.
         container: libsndfile's name of the file format.
-        codec: libsndfile's name of the coding.
-        level: its compression level from 0 (best) to 1 (smallest); None where there is none.
+        codec: libsndfile's name of the codec.
+        level: compression level from 0 (best quality) to 1 (smallest file), or None if the codec has no level.
 
     Raises:
         DataError: if this libsndfile lacks the codec.
@@ -147,16 +160,19 @@ def code(samples: np.ndarray, sample_rate: int, container: str, codec: str, leve
         soundfile.write(file, samples * (0.9 / peak), sample_rate, codec, format=container, **options)
         file.seek(0)
         decoded, _ = soundfile.read(file, dtype="float32")
-    except (soundfile.SoundFileError, ValueError) as error:  # of an older library, which does not know its name
+    except (soundfile.SoundFileError, ValueError) as error:  # ValueError: an older library does not know the name
         raise DataError(f"codec {codec} does not work at {sample_rate} Hz with this libsndfile ({error})") from error
     decoded = decoded[: len(samples)] * (peak / 0.9)
     return np.pad(decoded, (0, len(samples) - len(decoded)))
 
 
 def through_line(samples: np.ndarray, sample_rate: int, codec: Codec | None = None) -> np.ndarray:
-    """Sampled at a telephone's 8 kHz, coded if there is a `codec` (then `[time]` only), and at its own rate again.
+    """Send the samples through a telephone line: resample to 8 kHz, encode and decode, and resample back.
 
-    `samples` may be `[..., time]` otherwise.
+    Args:
+        samples: `[..., time]`. With a `codec` only `[time]`.
+        sample_rate: in Hz. A rate of 8 kHz or below is not changed.
+        codec: codec of the line. None for no codec (default).
     """
     if sample_rate > LINE_RATE:
         narrow = soxr.resample(samples.T, sample_rate, LINE_RATE).T
@@ -169,21 +185,21 @@ def through_line(samples: np.ndarray, sample_rate: int, codec: Codec | None = No
 
 
 def draw_codec(sample_rate: int, generator: np.random.Generator) -> Codec:
-    """Container, codec and level for `code`, of those that work at this rate."""
-    fitting = _fitting(sample_rate)
-    container, codec = fitting[generator.integers(len(fitting))]
+    """Draw the container, codec and level for `code` from the codecs that work at this sample rate."""
+    supported = _supported_codecs(sample_rate)
+    container, codec = supported[generator.integers(len(supported))]
     levels = CODECS[container, codec]
     return container, codec, None if levels is None else generator.uniform(*levels)
 
 
 def check_codecs(sample_rate: int) -> None:
-    """Raises `DataError` if this libsndfile lacks one of the codecs that `draw_codec` draws at a rate."""
+    """Raise `DataError` if this libsndfile lacks a codec that `draw_codec` can draw at this sample rate."""
     samples = np.random.default_rng(0).normal(0, 0.1, sample_rate // 5).astype(np.float32)
-    for container, codec in _fitting(sample_rate):
+    for container, codec in _supported_codecs(sample_rate):
         for level in CODECS[container, codec] or (None,):
             code(samples, sample_rate, container, codec, level)
 
 
-def _fitting(sample_rate: int) -> list[tuple[str, str]]:
-    """Containers and codecs that work at a rate."""
+def _supported_codecs(sample_rate: int) -> list[tuple[str, str]]:
+    """Containers and codecs that work at a sample rate."""
     return [names for names in CODECS if sample_rate in CODEC_RATES.get(names[1], (sample_rate,))]

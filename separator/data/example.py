@@ -1,4 +1,4 @@
-"""The mixture of two generated voices that the demo and the page separate."""
+"""The mixture of two generated voices that the demo and the web page separate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from separator.data.voices import Voice
 
 SAMPLE_RATE = 16000
 SECONDS = 8.0
-# Voices that training never drew: its generators are seeded with two or three numbers.
+# Training never draws these voices: its generators are seeded with two or three numbers, not four.
 VOICE_SEEDS = ([2026, 0, 0, 0], [2026, 0, 0, 1])
 PEAK = 0.7
 
 
 def make_example() -> Mixture:
-    """Two generated speakers, equally loud, talking at once."""
+    """Mix two generated speakers that talk at the same time and are equally loud."""
     voices = []
     for seed in VOICE_SEEDS:
         generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What the `data` groups of the configuration have in common; each corpus is a file in `layouts/`."""
+"""Base classes of the `data` groups of the configuration. Each corpus has a file in `layouts/`."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from separator.errors import ConfigError, DataError, check_number, check_whole
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureData(ABC):
-    """What a `data` group is for: training mixtures without end, and fixed ones to validate and to test on.
+    """Base class of a `data` group: endless training mixtures, and fixed mixtures for validation and tests.
 
     Attributes:
-        valid_list: a list of mixtures (see `separator.data.lists.mixture_list`) to validate on instead of the group's
-            own.
+        valid_list: list of validation mixtures (see `separator.data.lists.mixture_list`). null (default) uses the
+            group's own validation mixtures.
     """
 
     valid_list: str | None = None
 
     @property
     def channels(self) -> int | None:
-        """Of every mixture; None for mono, `[time]`."""
+        """Number of channels of every mixture. None for mono without a channel axis, `[time]`."""
         return None
 
     @abstractmethod
     def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
-        """Endless training mixtures, an example following from the seed and its index."""
+        """Endless training mixtures. An example depends only on the seed and its index."""
 
     def validation(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
-        """A fixed set of mixtures of speakers that training does not hear."""
+        """A fixed set of mixtures of speakers that are not in the training set."""
         if self.valid_list is not None:
             path = Path(self.valid_list)
             if not path.is_file():
                 raise DataError(
                     f"data.valid_list={path}: no such file; give a list of mixtures, or set data.valid_list=null to "
-                    "validate on mixtures of speakers that are kept from training"
+                    "validate on mixtures of speakers outside the training set"
                 )
             return MixtureSet(mixture_list(path, sources), sample_rate, self.channels)
         return self._fixed("valid", sample_rate, sources, seed)
 
     def testing(self, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
-        """Another fixed set, of speakers that neither training nor validation hears."""
+        """A fixed set of mixtures of speakers that are in neither the training nor the validation set."""
         return self._fixed("test", sample_rate, sources, seed)
 
     @abstractmethod
@@ -71,13 +71,13 @@ class VoiceData(MixtureData):
     """Mixtures drawn from single voices.
 
     Attributes:
-        mixing: how they are put together.
-        noise: what is behind them; null for nothing.
-        rooms: what they stand in; null for no echoes.
-        valid_seconds: length of a mixture for validation or tests.
-        valid_mixtures: number of those, always the same ones.
-        generated_share: share of the training mixtures to make from generated voices instead.
-        generated_speakers: how many of those there are.
+        mixing: how voices become a mixture.
+        noise: background noise. null (default) for none.
+        rooms: room simulation. null (default) for no reverberation.
+        valid_seconds: length of a validation or test mixture in seconds (default: 6).
+        valid_mixtures: number of validation mixtures, and of test mixtures (default: 60). They are always the same.
+        generated_share: share of the training mixtures made from generated voices (0 to 1, default: 0).
+        generated_speakers: number of generated speakers (default: 200).
     """
 
     mixing: Mixing = field(default_factory=Mixing)
@@ -99,9 +99,9 @@ class VoiceData(MixtureData):
         """The voices of a split."""
 
     @property
-    def more_speakers(self) -> str:
-        """How a split gets more of them, for messages."""
-        return "use a corpus with more"
+    def more_speakers_hint(self) -> str:
+        """How to get more speakers in a split, for error messages."""
+        return "use a corpus with more speakers"
 
     def training(self, sample_rate: int, sources: Sequence[str], seed: int) -> Mixtures:
         """Endless training mixtures."""
@@ -112,7 +112,7 @@ class VoiceData(MixtureData):
 
     def _fixed(self, split: str, sample_rate: int, sources: Sequence[str], seed: int) -> Dataset:
         corpora = [(self.corpus(split, sample_rate, seed), 1.0)]
-        mixing = self.mixing.only(self.valid_seconds)
+        mixing = self.mixing.for_validation(self.valid_seconds)
         mixtures = self._mixtures(split, corpora, mixing, sample_rate, sources, seed)
         return FixedMixtures(mixtures, self.valid_mixtures)
 
@@ -127,16 +127,16 @@ class VoiceData(MixtureData):
     ) -> Mixtures:
         if len(sources) == 1 and self.noise is None and self.rooms is None:
             raise ConfigError(
-                "one voice alone is no mixture: separate more (model.num_sources=2), or add what is to be taken away "
-                "(data/noise=generated, data/rooms=simulated)"
+                "one source without noise or rooms is not a mixture: separate more sources (model.num_sources=2), or "
+                "add something to remove (data/noise=generated, data/rooms=simulated)"
             )
         voices = len(sources) - (self.noise is not None and self.noise.is_source)
         wanted = voices if mixing.active is None else len(mixing.active)
         found = min(len(corpus.speakers) for corpus, _ in corpora)
         if found < wanted:
             raise DataError(
-                f"mixtures of {wanted} voices need as many speakers, for {split} there are {found}; "
-                f"{self.more_speakers}"
+                f"mixtures of {wanted} voices need {wanted} speakers, but {split} has {found}; "
+                f"{self.more_speakers_hint}"
             )
         noise = None if self.noise is None else self.noise.background(split, sample_rate, seed)
         rooms = None if self.rooms is None else self.rooms.bank(split, voices, sample_rate)
@@ -145,10 +145,10 @@ class VoiceData(MixtureData):
 
 @dataclass(frozen=True, kw_only=True)
 class FileVoices(VoiceData):
-    """Voices from files.
+    """Mixtures of voices from files.
 
     Attributes:
-        cache_megabytes: decoded audio kept in memory by each worker.
+        cache_megabytes: cache for decoded audio in each worker, in MiB (default: 1000).
     """
 
     cache_megabytes: int = 1000
@@ -167,19 +167,19 @@ class FileVoices(VoiceData):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DealtVoices(FileVoices):
-    """Voices from files that are dealt out to the splits, where they do not lie in splits already.
+class RandomSplitVoices(FileVoices):
+    """Mixtures of voices from files. The speakers are split at random unless the corpus gives the splits.
 
     Attributes:
-        valid_fraction: share of the speakers to validate on.
-        test_fraction: share to keep away from training altogether.
-        split_seed: decides which speakers those are.
+        valid_fraction: share of the speakers for validation (0 to 0.9, default: 0.1).
+        test_fraction: share of the speakers for tests (0 to 0.9, default: 0.1).
+        split_seed: seed of the random split (default: 0).
     """
 
     valid_fraction: float = 0.1
     test_fraction: float = 0.1
     split_seed: int = 0
-    more_speakers = "raise data.valid_fraction, use more speakers, or give the splits themselves"
+    more_speakers_hint = "raise data.valid_fraction, use more speakers, or give the splits yourself"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -191,31 +191,31 @@ class DealtVoices(FileVoices):
         """Split -> speaker -> files."""
 
     @functools.cached_property
-    def _splits(self) -> Splits:  # a large corpus is not looked through for every split
+    def _splits(self) -> Splits:  # cached: to search a large corpus takes time
         return self.find()
 
     def speakers(self, split: str) -> dict[str, list[Path]]:
         """Speaker -> files of a split."""
         if split not in self._splits:
-            raise DataError(f"{self.place}: no speakers are left for {split}, there are {', '.join(self._splits)}")
+            raise DataError(f"{self.location}: has no speakers for {split}, only for {', '.join(self._splits)}")
         return self._splits[split]
 
     @property
     @abstractmethod
-    def place(self) -> str:
-        """Where the files are, for messages."""
+    def location(self) -> str:
+        """Where the files are, for error messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetData(MixtureData):
-    """Mixtures that are already made.
+    """Ready-made mixtures from files.
 
     Attributes:
-        segment_seconds: length of a training example.
-        leave_out_short: leaves mixtures out that are shorter, rather than fill them up with silence.
-        valid_limit: validate on the first so many; null for all.
-        channels: null mixes every file down to mono; 2 for models of stereo.
-        remix_share: of the training examples whose sources come from different mixtures.
+        segment_seconds: length of a training example in seconds (default: 3).
+        leave_out_short: whether to leave out mixtures that are shorter. False pads them with silence (default: true).
+        valid_limit: number of mixtures to validate on, from the first. null (default) for all.
+        channels: null (default) mixes every file down to mono. 2 for stereo models.
+        remix_share: share of the training examples whose sources come from different mixtures (0 to 1, default: 0).
     """
 
     segment_seconds: float = 3.0
@@ -247,10 +247,10 @@ class SetData(MixtureData):
     def _set(self, split: str, sample_rate: int, sources: Sequence[str], limit: int | None = None) -> MixtureSet:
         rows = self.rows(split, sources)
         if not rows:
-            raise DataError(f"there are no mixtures for {split} in it")
+            raise DataError(f"the data set has no mixtures for {split}")
         if len(rows[0].sources) != len(sources):
             raise ConfigError(
-                f"the mixtures have {len(rows[0].sources)} sources, the model separates {len(sources)} "
+                f"the mixtures have {len(rows[0].sources)} sources, but the model separates {len(sources)} "
                 f"({', '.join(sources)}): set model.num_sources={len(rows[0].sources)}"
             )
         return MixtureSet(rows[:limit], sample_rate, self.channels)

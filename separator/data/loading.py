@@ -1,4 +1,4 @@
-"""Batches of drawn mixtures, shared out among processes."""
+"""Batches of training mixtures, divided among processes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ def load_batches(
     rank: int = 0,
     num_processes: int = 1,
 ) -> Iterator[list[Mixture]]:
-    """For each step the part of its batch that is a process's own, in `parts` of one size.
+    """Load this process's share of the batch for each step.
 
-    Step `s` has the mixtures from number `s * batch_size` on, however many processes and workers there are.
+    Step `s` has the mixtures from number `s * batch_size` on. This does not depend on the number of processes and
+    workers.
 
     Args:
-        mixtures: without end.
+        mixtures: endless data set.
         batch_size: mixtures in a step, over all processes.
-        steps: numbered from 0.
-        num_workers: processes that draw, for this one; 0 draws when asked.
-        parts: into which the share is cut.
-        rank: number of this process.
-        num_processes: how many share a batch.
+        steps: step numbers, from 0.
+        num_workers: worker processes for this process. 0 loads in this process.
+        parts: number of equal parts of the share, for gradient accumulation (default: 1).
+        rank: number of this process (default: 0).
+        num_processes: number of processes that share a batch (default: 1).
+
+    Returns:
+        For each step, `parts` batches.
 
     Raises:
-        ConfigError: if the batch cannot be shared out equally.
+        ConfigError: if the batch cannot be divided equally.
         DataError: if mixtures cannot be drawn.
     """
     size = check_shares(batch_size, num_processes, parts)
@@ -48,19 +52,19 @@ def load_batches(
         collate_fn=collate,
         num_workers=num_workers,
         prefetch_factor=4 if num_workers else None,
-        # The workers' order of arrival and their random state play no part: an example's number says all.
+        # An example depends only on its number, not on the order of the workers or their random state.
         generator=torch.Generator(),
     )
     batches = iter(loader)
     for _ in steps:
-        with _in_one_line():
+        with _without_traceback():
             drawn = [next(batches) for _ in range(parts)]
         yield drawn
 
 
 @contextlib.contextmanager
-def _in_one_line() -> Iterator[None]:
-    """Within, an error of a worker says what it says here: torch puts the worker's traceback before it."""
+def _without_traceback() -> Iterator[None]:
+    """Shorten a worker's error message to its last line: torch puts the worker's traceback before it."""
     try:
         yield
     except SeparatorError as error:
@@ -71,18 +75,22 @@ def _in_one_line() -> Iterator[None]:
 
 
 def check_shares(batch_size: int, num_processes: int, parts: int) -> int:
-    """Mixtures in a part of a process's share. Raises `ConfigError` if the batch cannot be shared out equally."""
+    """Number of mixtures in a part of a process's share.
+
+    Raises:
+        ConfigError: if the batch cannot be divided equally.
+    """
     size, rest = divmod(batch_size, num_processes * parts)
     if rest:
         raise ConfigError(
-            f"trainer.batch_size={batch_size} cannot be shared out equally among {num_processes} processes, each with "
-            f"trainer.accumulate={parts} parts"
+            f"trainer.batch_size={batch_size} cannot be divided equally among {num_processes} processes with "
+            f"trainer.accumulate={parts} parts each; use a multiple of {num_processes * parts}"
         )
     return size
 
 
 class _Numbers:
-    """The numbers of a process's mixtures, as a sampler; millions of them, so not as a list."""
+    """Sampler of the numbers of a process's mixtures. It is not a list because there are millions."""
 
     def __init__(self, steps: range, batch_size: int, first: int, share: int) -> None:
         self.steps, self.batch_size, self.first, self.share = steps, batch_size, first, share

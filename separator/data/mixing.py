@@ -1,8 +1,8 @@
 """Mixtures drawn from single voices.
 
-Example `index` of a `Mixtures` depends on its seed and `index` alone: not on the number of workers or
-processes, and not on what was drawn before. A mixture is the sum of its sources and of what is no source (noise,
-echoes), on its way through `separator.data.recording_chain`.
+Example `index` of a `Mixtures` depends only on the seed and on `index`. It does not depend on the number of workers or
+processes, or on earlier examples. A mixture is the sum of its sources and of everything that is not a source (noise,
+reverberation). It then goes through `separator.data.recording_chain`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from separator.data import augment
-from separator.data.corpora import Corpus, draw_stretch
+from separator.data.corpora import Corpus, draw_segment
 from separator.data.mixing_settings import Mixing
 from separator.data.mixture import Mixture, at_loudness
 from separator.data.noises import Background
@@ -26,22 +26,22 @@ from separator.data.turns import turns
 from separator.errors import ConfigError, DataError
 from separator.io.audio import fit_length
 
-# Below this level (RMS, about -60 dB of full scale) a stretch of a recording counts as silence.
+# Below this RMS level (about -60 dB of full scale), a segment of a recording counts as silence.
 SILENCE_RMS = 1e-3
-# Corrupt recordings met one after the other before giving up: with so many, something else is wrong.
+# Number of corrupt recordings in a row before an error. After that many, something else is wrong.
 MAX_ATTEMPTS = 20
 
 
 class Mixtures(Dataset):
-    """Mixtures of different speakers of a corpus, drawn on the fly.
+    """Endless mixtures of different speakers of a corpus, drawn on the fly.
 
     Args:
-        corpora: corpora of one sample rate, with the share of the examples that each provides.
-        num_sources: sources of a mixture: voices, all of different speakers, and the noise if it is one.
-        mixing: how they are drawn and put together.
-        seed: everything drawn follows from it and the example's index.
-        noise: what is behind the voices.
-        rooms: what they stand in.
+        corpora: corpora with the same sample rate, each with its share of the examples.
+        num_sources: sources of a mixture: the voices, all of different speakers, and the noise if it is a source.
+        mixing: settings of how voices become a mixture.
+        seed: an example depends only on the seed and its index.
+        noise: background noise. None (default) for none.
+        rooms: room responses. None (default) for no reverberation.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Mixtures(Dataset):
         self.num_voices = num_sources - self.has_background
         if mixing.background_share and noise is None:
             raise ConfigError(
-                f"data.mixing.background_share={mixing.background_share:g} asks for mixtures of background alone, but "
-                "there is none: choose one, such as data/noise@data.noise=generated"
+                f"data.mixing.background_share={mixing.background_share:g} needs background noise, but data.noise is "
+                "not set: choose one, such as data/noise@data.noise=generated"
             )
-        # Only the first corpus is of recordings. Generated voices come from nowhere.
+        # Only the first corpus has recordings. Generated voices belong to no named corpus.
         self._draws = [
             SpeakerDraw(corpus, None if number else mixing.corpus_shares) for number, corpus in enumerate(self.corpora)
         ]
@@ -79,19 +79,22 @@ class Mixtures(Dataset):
         active = [0.0] * (self.num_voices - 1) + [1.0] if mixing.active is None else mixing.active
         if len(active) > self.num_voices:
             raise ConfigError(
-                f"data.mixing.active has shares for up to {len(active)} voices, the model separates {self.num_voices}"
+                f"data.mixing.active has shares for up to {len(active)} voices, but the model separates "
+                f"{self.num_voices}"
             )
         self.active = np.asarray(active, dtype=float) / sum(active)
         for corpus in self.corpora:
             if len(corpus.speakers) < len(active):
-                raise DataError(f"mixtures of {len(active)} voices need as many speakers, got {len(corpus.speakers)}")
+                raise DataError(
+                    f"mixtures of {len(active)} voices need {len(active)} speakers, got {len(corpus.speakers)}"
+                )
 
     def __str__(self) -> str:
         return f"drawn mixtures of {' and '.join(map(str, self.corpora))}"
 
     @property
     def skipped(self) -> list[str]:
-        """What was wrong with recordings that were left out from the start."""
+        """Error messages of the recordings that the corpora left out."""
         return [text for corpus in self.corpora for text in getattr(corpus, "skipped", ())]
 
     def __getitem__(self, index: int) -> Mixture:
@@ -103,7 +106,7 @@ class Mixtures(Dataset):
                 skipped.append(str(error))
             else:
                 return replace(item, skipped=tuple(skipped))
-        raise DataError(f"{MAX_ATTEMPTS} useless recordings one after the other, the last one: {skipped[-1]}")
+        raise DataError(f"{MAX_ATTEMPTS} unusable recordings in a row, the last one: {skipped[-1]}")
 
     def _draw(self, index: int, generator: np.random.Generator) -> Mixture:
         mixing = self.mixing
@@ -112,14 +115,14 @@ class Mixtures(Dataset):
         count = len(self.active) if self.active[-1] == 1 else 1 + generator.choice(len(self.active), p=self.active)
         is_near = bool(mixing.near_pitch_share) and generator.random() < mixing.near_pitch_share
         speakers = self._draws[number].draw(count, is_near, generator)
-        # Voices of near pitch stay near to each other at one speed.
+        # Voices of similar pitch get the same speed, so that their pitches stay similar.
         speed = generator.uniform(*mixing.speeds) if is_near else None
         voices = np.stack([self._voice(corpus, speaker, generator, speed) for speaker in speakers])
         speaking = np.ones((count, 1), np.float32)
         if min(mixing.overlap) < 1 and (mixing.turns_share == 1 or generator.random() < mixing.turns_share):
             overlap = generator.uniform(*mixing.overlap)
             speaking = turns(count, self.num_samples, self.sample_rate, overlap, generator)
-        voices = self._levelled(voices * speaking, speaking.mean(1, keepdims=True), generator)
+        voices = self._set_levels(voices * speaking, speaking.mean(1, keepdims=True), generator)
         peak = None if mixing.peak_db is None else 10 ** (generator.uniform(*mixing.peak_db) / 20)
         chain = RecordingChain.draw(mixing, self.sample_rate, generator)
         heard, voices = (voices, voices) if self.rooms is None else self.rooms.place(voices, generator)
@@ -139,17 +142,17 @@ class Mixtures(Dataset):
     def _background(
         self, voices: np.ndarray, generator: np.random.Generator, chain: RecordingChain, always: bool
     ) -> np.ndarray:
-        """Noise, hum and offset behind `voices` `[time]`; noise `always`, or in its share of the mixtures."""
+        """Draw noise, hum and offset for the sum of the voices `[time]`. `always` draws noise whatever its share."""
         noise = np.zeros_like(voices) if self.noise is None else self.noise.draw(voices, generator, always)
         return noise + chain.disturbance(voices + noise, generator)
 
     def _voice(
         self, corpus: Corpus, speaker: int, generator: np.random.Generator, speed: float | None = None
     ) -> np.ndarray:
-        """One speaker for the whole length, at a speed that is drawn if None."""
+        """Draw one speaker for the whole mixture. Without a `speed`, it is drawn."""
         mixing = self.mixing
         speed = generator.uniform(*mixing.speeds) if speed is None else speed
-        samples = draw_stretch(corpus, speaker, int(np.ceil(self.num_samples * speed)) + 1, generator)
+        samples = draw_segment(corpus, speaker, int(np.ceil(self.num_samples * speed)) + 1, generator)
         if np.abs(samples).max() < SILENCE_RMS / 100:
             raise RecordingError(f"{corpus.speakers[speaker]}: digital silence for {self.mixing.segment_seconds:g} s")
         voice = fit_length(augment.change_speed(samples, speed), self.num_samples)
@@ -165,8 +168,14 @@ class Mixtures(Dataset):
             voice = augment.limit_band(voice, self.sample_rate, *band)
         return voice
 
-    def _levelled(self, voices: np.ndarray, speaking: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Each voice at the level drawn for it, which counts for the part of the time in which it speaks."""
+    def _set_levels(self, voices: np.ndarray, speaking: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Scale each voice to a drawn level. A level in RMS is measured only over the time in which the voice speaks.
+
+        Args:
+            voices: `[voice, time]`.
+            speaking: share of the time in which each voice speaks, `[voice, 1]`.
+            generator: draws the levels.
+        """
         mixing, count = self.mixing, len(voices)
         if mixing.loudness_lufs is not None:
             wanted = generator.uniform(*mixing.loudness_lufs, count)
@@ -178,7 +187,7 @@ class Mixtures(Dataset):
 
 
 class FixedMixtures(Dataset):
-    """The first `count` examples of a `Mixtures`: the same in every epoch and every run."""
+    """The first `count` examples of a `Mixtures`. They are the same in every epoch and every run."""
 
     def __init__(self, mixtures: Mixtures, count: int) -> None:
         self.mixtures, self.count = mixtures, count

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from separator.data import augment
 from separator.errors import ConfigError, check_number, check_range
 
-# Length of the blocks in which loudness is measured (ITU-R BS.1770-4).
+# Block length of the loudness measurement (ITU-R BS.1770-4).
 LOUDNESS_SECONDS = 0.4
 
-# Settings that are drawn between two values, with the lowest and the highest that makes sense.
+# Settings that are a range to draw from, with the lowest and the highest valid value.
 RANGES = (
     ("overlap", 0, 1),
     ("loudness_lufs", -70, 0),
@@ -31,7 +31,7 @@ SHARES: tuple[str, ...] = (
     *("background_share", "near_pitch_share", "turns_share", "band_share", "line_share", "line_codec_share"),
     *("hum_share", "offset_share", "clip_share", "codec_share"),
 )
-# What makes voices and recordings that the corpus does not have: validation goes without.
+# Settings that change the voices and recordings of the corpus. Validation uses their defaults.
 TRAINING_ONLY: tuple[str, ...] = (
     *("speeds", "semitones", "formants", "equalizer_db", "microphone_db", "corpus_shares", "background_share"),
     *("near_pitch_share", "band_share", "line_share", "hum_share", "offset_share"),
@@ -40,42 +40,47 @@ TRAINING_ONLY: tuple[str, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """`data.mixing`: how voices become a mixture. Of a pair, values are drawn uniformly between its two.
+    """`data.mixing`: how voices become a mixture.
+
+    A setting with two values is a range. Values are drawn uniformly from it. A share is a probability from 0 to 1.
 
     Attributes:
-        segment_seconds: length of a training mixture.
-        active: shares of the mixtures with 1, 2, ... voices, the other sources being silent; null for always all.
-        background_share: of the mixtures that hold no voice, only what is behind them (needs `data/noise`).
-        corpus_shares: corpus, with whose name its speakers' names begin (`libri_1034`), -> its share of the voices:
-            {libri: 0.4, ocean: 0.3}. The others have the rest in common. null draws all speakers equally often.
-        near_pitch_share: of the mixtures whose voices are of near pitch, the hardest to tell apart.
-        turns_share: of the mixtures whose voices take turns, if `overlap` is below 1; in the others all speak always.
-        overlap: 1 for voices that speak all the time; below, they take turns, of which this part overlaps the next.
-        level_db: each voice's level is drawn from 0 to this, so that two differ by at most that.
-        loudness_lufs: each voice's loudness instead (ITU-R BS.1770), as LibriMix has it: [-33, -25].
-        speeds: factors of playing speed, drawn for each voice: they move pitch and formants, and so make voices
-            that the corpus does not have.
-        semitones: shift of each voice's pitch, its speed kept.
-        formants: factors of each voice's formants, its pitch kept: vocal tracts of other lengths.
-        equalizer_db: standard deviation of the gains, an octave each, of an equalizer that each voice goes through:
-            microphones and places that the corpus does not have.
-        band_share: of the voices that come through a narrow band.
-        band_low_hz: where such a band begins.
-        band_high_hz: where it ends.
-        microphone_db: standard deviation of the gains, an octave each, of an equalizer that the whole recording goes
-            through, sources included.
-        line_share: of the mixtures that go through a telephone line as a whole; the sources go through its band.
-        line_low_hz: where that band begins.
-        line_high_hz: where it ends.
-        line_codec_share: of those lines that code at 8 kHz (mu-law, GSM, Opus, ...).
-        hum_share: of the mixtures with hum of mains or engines.
-        hum_snr_db: ratio of all other sound to it.
-        offset_share: of the mixtures with a constant offset.
-        offset: its size beside the mixture's peak, of either sign.
-        clip_share: of the mixtures that are clipped.
-        clip_fraction: of its peak at which a mixture is clipped.
-        codec_share: of the mixtures that went through a lossy codec.
-        peak_db: peak of the mixture, dB of full scale; null to keep the loudness that was drawn.
+        segment_seconds: length of a training mixture in seconds.
+        active: shares of the mixtures with 1, 2, ... voices. The other sources are silent. null uses all voices in
+            every mixture.
+        background_share: share of the mixtures without any voice, only background noise (needs `data/noise`).
+        corpus_shares: corpus -> its share of the voices, such as {libri: 0.4, ocean: 0.3}. Speakers' names begin with
+            the name of their corpus (`libri_1034`). The other corpora share the rest. null draws all speakers equally
+            often.
+        near_pitch_share: share of the mixtures whose voices have similar pitch. They are the hardest to separate.
+        turns_share: share of the mixtures whose voices take turns, if `overlap` is below 1. In the other mixtures all
+            voices speak all the time.
+        overlap: overlap of one turn with the next, as a share of the shorter turn. 1 lets all voices speak all the
+            time.
+        level_db: each voice's level is drawn from 0 to this many dB. Two voices differ by this at most.
+        loudness_lufs: draw each voice's loudness in LUFS instead (ITU-R BS.1770). LibriMix uses [-33, -25].
+        speeds: factor of playing speed, drawn for each voice. It moves pitch and formants, which makes new voices.
+        semitones: pitch shift of each voice in semitones. The speed stays the same.
+        formants: factor of each voice's formants, for other vocal-tract lengths. The pitch stays the same.
+        equalizer_db: standard deviation in dB of the equalizer gains of each voice, one gain for each octave. It
+            simulates other microphones and places.
+        band_share: share of the voices that are limited to a narrow band.
+        band_low_hz: lower end of that band in Hz.
+        band_high_hz: upper end of that band in Hz.
+        microphone_db: standard deviation in dB of the equalizer gains of the whole recording, one gain for each
+            octave. The sources go through the same equalizer.
+        line_share: share of the mixtures that go through a telephone line. The sources go through its band only.
+        line_low_hz: lower end of the line's band in Hz.
+        line_high_hz: upper end of the line's band in Hz.
+        line_codec_share: share of those lines that use a codec at 8 kHz (mu-law, GSM, Opus, ...).
+        hum_share: share of the mixtures with hum of mains or engines.
+        hum_snr_db: ratio of all other sound to the hum in dB.
+        offset_share: share of the mixtures with a constant (DC) offset.
+        offset: size of the offset as a fraction of the mixture's peak, with either sign.
+        clip_share: share of the mixtures that are clipped.
+        clip_fraction: level at which a mixture is clipped, as a fraction of its peak.
+        codec_share: share of the mixtures that go through a lossy codec.
+        peak_db: peak of the mixture in dB of full scale. null keeps the drawn loudness.
     """
 
     segment_seconds: float = 3.0
@@ -122,7 +127,7 @@ class Mixing:
         if self.corpus_shares is not None:
             if not isinstance(self.corpus_shares, Mapping):
                 raise ConfigError(
-                    "data.mixing.corpus_shares must name corpora with their shares, such as {libri: 0.5, ocean: 0.2}, "
+                    "data.mixing.corpus_shares must map corpora to their shares, such as {libri: 0.5, ocean: 0.2}, "
                     f"got {self.corpus_shares!r}"
                 )
             for name, share in self.corpus_shares.items():
@@ -135,14 +140,14 @@ class Mixing:
             for share in self.active:
                 check_number("each of data.mixing.active", share, 0)
             if sum(self.active) <= 0:
-                raise ConfigError(f"data.mixing.active must be shares with a sum above 0, got {list(self.active)}")
+                raise ConfigError(f"data.mixing.active must have a sum above 0, got {list(self.active)}")
 
     def check_at(self, sample_rate: int) -> None:
-        """Says before the first mixture what would otherwise go wrong with one of the later ones.
+        """Check the settings at a sample rate. An error then comes before the first mixture, not at a later one.
 
         Raises:
-            ConfigError: for bands that may hold nothing at this rate, and loudness of what is too short to have one.
-            DataError: for codecs that this libsndfile lacks.
+            ConfigError: if a band can be empty at this rate, or if voices are too short to measure their loudness.
+            DataError: if this libsndfile lacks a codec.
         """
         for kind, share, half in (
             ("band", self.band_share, sample_rate / 2),
@@ -151,20 +156,20 @@ class Mixing:
             low, high = (getattr(self, f"{kind}_{end}_hz") for end in ("low", "high"))
             if share and low[1] >= min(high[0], half):
                 raise ConfigError(
-                    f"data.mixing.{kind}_low_hz={list(low)} and data.mixing.{kind}_high_hz={list(high)} may hold "
-                    f"nothing between them at model.sample_rate={sample_rate}; begin below {min(high[0], half):g} Hz"
+                    f"data.mixing.{kind}_low_hz={list(low)} and data.mixing.{kind}_high_hz={list(high)} can give an "
+                    f"empty band at model.sample_rate={sample_rate}; start it below {min(high[0], half):g} Hz"
                 )
         if self.loudness_lufs is not None and self.segment_seconds <= LOUDNESS_SECONDS:
             raise ConfigError(
-                f"data.mixing.loudness_lufs needs voices of more than {LOUDNESS_SECONDS:g} s, these have "
-                f"{self.segment_seconds:g}; raise data.mixing.segment_seconds and data.valid_seconds, or use level_db"
+                f"data.mixing.loudness_lufs needs voices of more than {LOUDNESS_SECONDS:g} s, got "
+                f"{self.segment_seconds:g} s; raise data.mixing.segment_seconds and data.valid_seconds, or use level_db"
             )
         if self.codec_share:
             augment.check_codecs(sample_rate)
         if self.line_share and self.line_codec_share:
             augment.check_codecs(augment.LINE_RATE)
 
-    def only(self, seconds: float) -> Mixing:
-        """The same in `seconds`, with voices and recordings as they are: for validation."""
+    def for_validation(self, seconds: float) -> Mixing:
+        """Settings for validation: mixtures of `seconds`, and no changes of voices and recordings."""
         plain = Mixing()
         return replace(self, segment_seconds=seconds, **{name: getattr(plain, name) for name in TRAINING_ONLY})

@@ -1,4 +1,4 @@
-"""A mixture and what is in it: the type that training, evaluation and reports exchange."""
+"""A mixture and its sources: the type that training, evaluation and reports exchange."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Peak of a mixture whose level is otherwise kept.
+# Largest peak of a mixture that keeps its level.
 MAX_PEAK = 0.9
-# Below this level (RMS, about -100 dB of full scale) a signal is silence and is not scaled.
+# Below this RMS level (about -100 dB of full scale), a signal is silence and is not scaled.
 SILENT_RMS = 1e-5
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A mixture and what is in it.
+    """A mixture and its sources.
 
     Attributes:
-        mixture: `[time]`, or `[channel, time]`; in a batch `[batch, ...]`.
-        sources: `[source, time]`, or `[source, channel, time]`; in a batch `[batch, ...]`.
-        sample_rate: Hz.
-        name: says where it came from.
-        skipped: recordings that were to be used and could not be.
+        mixture: `[time]` or `[channel, time]`. In a batch `[batch, ...]`.
+        sources: `[source, time]` or `[source, channel, time]`. In a batch `[batch, ...]`.
+        sample_rate: in Hz.
+        name: origin of the mixture, for messages and scores.
+        skipped: error messages of recordings that were drawn for it but could not be used.
     """
 
     mixture: Tensor
@@ -34,16 +34,23 @@ class Mixture:
     skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Mixture:
-        """The same on a device."""
+        """Copy the mixture to a device."""
         return replace(self, mixture=self.mixture.to(device), sources=self.sources.to(device))
 
     @classmethod
     def of(
         cls, sources: np.ndarray, sample_rate: int, name: str, peak: float | None, rest: np.ndarray | None = None
     ) -> Mixture:
-        """Adds `sources` `[source, time]` up, and `rest` `[time]` if there is something else.
+        """Make a mixture as the sum of its sources and the rest.
 
-        One gain for all makes the mixture's peak `peak`; with None it keeps its level, but does not clip.
+        The mixture and the sources are scaled by the same gain.
+
+        Args:
+            sources: `[source, time]`.
+            sample_rate: in Hz.
+            name: origin of the mixture.
+            peak: peak of the mixture, 1 for full scale. None keeps the level, but prevents clipping.
+            rest: sound that is not a source, `[time]`. None (default) for nothing.
         """
         total = sources.sum(0) if rest is None else sources.sum(0) + rest
         highest = max(float(np.abs(total).max()), 1e-9)
@@ -55,7 +62,7 @@ class Mixture:
 
 
 def collate(mixtures: Sequence[Mixture]) -> Mixture:
-    """Mixtures of one length as one batch."""
+    """Combine mixtures of the same length into one batch."""
     return Mixture(
         torch.stack([item.mixture for item in mixtures]),
         torch.stack([item.sources for item in mixtures]),
@@ -66,13 +73,13 @@ def collate(mixtures: Sequence[Mixture]) -> Mixture:
 
 
 def unit_rms(voice: np.ndarray) -> np.ndarray:
-    """Scaled to a root mean square of 1; silence is left as it is."""
+    """Scale a voice to a root mean square of 1. Silence stays the same."""
     rms = float(np.sqrt(np.mean(np.square(voice, dtype=np.float64))))
     return voice / rms if rms > SILENT_RMS else voice
 
 
 def at_loudness(voice: np.ndarray, lufs: float, sample_rate: int) -> np.ndarray:
-    """Scaled to a loudness by ITU-R BS.1770-4; what is too quiet to have one is left as it is."""
+    """Scale a voice to a loudness in LUFS (ITU-R BS.1770-4). A voice too quiet to measure stays the same."""
     import pyloudnorm
 
     now = pyloudnorm.Meter(sample_rate).integrated_loudness(voice)

@@ -1,8 +1,12 @@
-"""Noises made by the project itself, seeded: what stands behind voices where no recordings of noise are at hand.
+"""Background noise: recordings, or noise generated from a seed where no recordings are available.
 
-Five kinds, as recordings of noise have them: a steady hiss or rumble of any colour that swells and fades (wind, rain,
-traffic, fans), hum with its harmonics (mains, engines), blows that ring (dishes, steps, keys), tones in a row (music,
-alarms), and the babble of many generated voices. A scene is one or two of them.
+There are five kinds of generated noise:
+- hiss: hiss or rumble of any colour whose level rises and falls (wind, rain, traffic, fans).
+- hum: a low tone with harmonics (mains, engines).
+- blows: impacts that ring (dishes, steps, keys).
+- tones: a sequence of notes (music, alarms).
+- babble: many generated voices.
+A scene is one or two of them.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from separator.data.corpora import SPLIT_SEEDS, Corpus, FolderCorpus, draw_stretch, split_files
+from separator.data.corpora import SPLIT_SEEDS, Corpus, FolderCorpus, draw_segment, split_files
 from separator.data.voices import PEAK, Voice
 from separator.errors import ConfigError, DataError, check_number, check_range, check_whole
 
@@ -23,7 +27,7 @@ BABBLE_VOICES = 6
 
 
 def hiss(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """Noise with a random smooth spectrum, falling by 0 to 9 dB an octave, whose level wanders."""
+    """Noise with a random smooth spectrum that falls by 0 to 9 dB per octave. Its level varies slowly."""
     num_samples = round(seconds * sample_rate)
     frequencies = scipy.fft.rfftfreq(num_samples, 1 / sample_rate)
     octaves = np.log2(np.maximum(frequencies, 50) / 50)
@@ -35,7 +39,7 @@ def hiss(seconds: float, sample_rate: int, generator: np.random.Generator) -> np
 
 
 def hum(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """A low tone with harmonics, its pitch steady (mains) or wandering (an engine)."""
+    """A low tone with harmonics. Its pitch is steady (mains) or varies slowly (an engine)."""
     num_samples = round(seconds * sample_rate)
     pitch = generator.choice([50.0, 60.0]) if generator.random() < 0.4 else generator.uniform(40, 180)
     wander = 1 + generator.choice([0.0, 0.15]) * _wander(num_samples, sample_rate, 1.0, generator)
@@ -48,7 +52,7 @@ def hum(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.
 
 
 def blows(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """Blows at random times, each a handful of decaying resonances of a body that stays the same."""
+    """Impacts at random times. All have the same decaying resonances, 3 to 8 of them."""
     num_samples = round(seconds * sample_rate)
     times = np.arange(round(0.5 * sample_rate)) / sample_rate
     modes = generator.uniform(150, 0.4 * sample_rate, int(generator.integers(3, 9)))
@@ -63,7 +67,7 @@ def blows(seconds: float, sample_rate: int, generator: np.random.Generator) -> n
 
 
 def tones(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """Notes of a scale, one to three at once, plucked or held."""
+    """Notes of a scale, one to three at the same time, plucked or held."""
     num_samples = round(seconds * sample_rate)
     base, length = generator.uniform(90, 350), generator.uniform(0.12, 0.6)
     decay = generator.uniform(0.1, 1.0)
@@ -83,7 +87,7 @@ def tones(seconds: float, sample_rate: int, generator: np.random.Generator) -> n
 
 
 def babble(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """Many generated voices at once, none of which can be followed."""
+    """Six generated voices at the same time, so that a listener cannot follow any of them."""
     total = np.zeros(round(seconds * sample_rate), np.float32)
     for _ in range(BABBLE_VOICES):
         total += generator.uniform(0.3, 1) * Voice.draw(generator).speak(seconds, sample_rate, generator)
@@ -100,7 +104,7 @@ KINDS: dict[str, Callable[[float, int, np.random.Generator], np.ndarray]] = {
 
 
 def scene(seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """One or two kinds of noise together, float32 `[time]`, peak 0.9."""
+    """Draw one or two kinds of noise and add them, float32 `[time]`, peak 0.9."""
     names = generator.choice(list(KINDS), int(generator.integers(1, 3)), replace=False)
     total = np.zeros(round(seconds * sample_rate))
     for name in names:
@@ -110,30 +114,32 @@ def scene(seconds: float, sample_rate: int, generator: np.random.Generator) -> n
 
 
 class GeneratedNoiseCorpus:
-    """Scenes of noise, made when first read and then kept; see `separator.data.corpora.Corpus`.
+    """Corpus of generated noise scenes (see `separator.data.corpora.Corpus`). A scene is made at its first use.
 
     Args:
-        num_recordings: how many scenes.
-        seconds: length of each.
-        sample_rate: Hz.
-        seed: every scene follows from it and its number.
+        num_recordings: number of scenes.
+        seconds: length of a scene in seconds, at least 1.
+        sample_rate: in Hz.
+        seed: a scene depends only on the seed and its number.
     """
 
     speakers: Sequence[str] = ("noise",)
 
     def __init__(self, num_recordings: int, seconds: float, sample_rate: int, seed: int) -> None:
         if num_recordings < 1 or seconds < 1:
-            raise ConfigError(f"generated noise needs a recording of 1 s or more, got {num_recordings} of {seconds} s")
+            raise ConfigError(
+                f"generated noise needs at least 1 recording of at least 1 s, got {num_recordings} of {seconds} s"
+            )
         self.sample_rate, self.seconds, self.seed = sample_rate, seconds, seed
         self.num_recordings = num_recordings
         self._made: dict[int, np.ndarray] = {}
 
     def lengths(self, speaker: int) -> Sequence[int]:
-        """Samples in each scene: the same for all."""
+        """Length of each scene in samples. All have the same length."""
         return [round(self.seconds * self.sample_rate)] * self.num_recordings
 
     def read(self, speaker: int, recording: int, start: int, num_samples: int) -> np.ndarray:
-        """Part of a scene, float32 `[time]`."""
+        """Read part of a scene, float32 `[time]`."""
         if recording not in self._made:
             samples = scene(self.seconds, self.sample_rate, np.random.default_rng([self.seed, 7, recording]))
             self._made[recording] = (samples * 32767).astype(np.int16)  # half the memory
@@ -141,23 +147,26 @@ class GeneratedNoiseCorpus:
 
 
 class Background:
-    """Draws stretches of noise at a signal-to-noise ratio.
+    """Random segments of noise at a signal-to-noise ratio.
 
     Args:
-        corpus: recordings of noise, of a single "speaker".
-        snr_db: lowest and highest ratio of the voices' energy to the noise's.
-        share: of the mixtures that have noise.
-        is_source: whether the noise is the last of the sources to be separated.
+        corpus: recordings of noise, with a single "speaker".
+        snr_db: lowest and highest signal-to-noise ratio in dB: energy of the voices to energy of the noise.
+        share: share of the mixtures that have noise (0 to 1).
+        is_source: whether the noise is the last source to be separated.
     """
 
     def __init__(self, corpus: Corpus, snr_db: tuple[float, float], share: float, is_source: bool) -> None:
         self.corpus, self.snr_db, self.share, self.is_source = corpus, snr_db, share, is_source
 
     def draw(self, voices: np.ndarray, generator: np.random.Generator, always: bool = False) -> np.ndarray:
-        """Noise to be added to `voices` `[time]`; silence where none is drawn, unless there is to be some `always`."""
+        """Draw noise for `voices` `[time]`: noise for `share` of the mixtures, otherwise silence.
+
+        `always` draws noise for every mixture.
+        """
         if generator.random() >= self.share and not always:
             return np.zeros_like(voices)
-        noise = draw_stretch(self.corpus, 0, len(voices), generator)
+        noise = draw_segment(self.corpus, 0, len(voices), generator)
         energy, wanted = (float(np.square(signal, dtype=np.float64).sum()) for signal in (noise, voices))
         ratio = 10 ** (generator.uniform(*self.snr_db) / 10)
         return noise * np.float32(np.sqrt(wanted / max(energy, 1e-9) / ratio))
@@ -165,7 +174,13 @@ class Background:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseData(ABC):
-    """What the `data/noise` groups have in common; see `Background`."""
+    """Base class of the `data/noise` groups.
+
+    Attributes:
+        snr_db: lowest and highest signal-to-noise ratio in dB (default: 0 to 20).
+        share: share of the mixtures that have noise (0 to 1, default: 1).
+        is_source: whether the noise is the last source to be separated (default: false).
+    """
 
     snr_db: tuple[float, float] = (0.0, 20.0)
     share: float = 1.0
@@ -180,17 +195,18 @@ class NoiseData(ABC):
         """The recordings of a split."""
 
     def background(self, split: str, sample_rate: int, seed: int) -> Background:
-        """Noise of a split, to be drawn from."""
+        """A `Background` with the noise of a split."""
         return Background(self.corpus(split, sample_rate, seed), self.snr_db, self.share, self.is_source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedNoise(NoiseData):
-    """`data/noise=generated`: scenes that the project makes itself.
+    """`data/noise=generated`: generated noise scenes.
 
     Attributes:
-        num_recordings: scenes in training; a quarter as many others in validation and in tests.
-        recording_seconds: length of each.
+        num_recordings: number of training scenes (default: 200). Validation and tests each have a quarter as many,
+            with other scenes.
+        recording_seconds: length of a scene in seconds, at least 1 (default: 8).
     """
 
     num_recordings: int = 200
@@ -202,25 +218,25 @@ class GeneratedNoise(NoiseData):
         check_number("data.noise.recording_seconds", self.recording_seconds, 1)
 
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
-        """Scenes that are others for every seed and split."""
+        """The scenes of a split. Every seed and split has different scenes."""
         number = self.num_recordings if split == "train" else max(1, self.num_recordings // 4)
         return GeneratedNoiseCorpus(number, self.recording_seconds, sample_rate, seed + SPLIT_SEEDS[split])
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderNoise(NoiseData):
-    """`data/noise=folder data.noise.root=DIR`, and `data/noise=wham`: recordings of noise at any depth.
+    """`data/noise=folder data.noise.root=DIR`, and `data/noise=wham`: recordings of noise in a folder.
 
-    If `root` has folders for the splits (train, valid and test, or WHAM!'s tr, cv and tt), they are used, and else the
-    files are dealt out.
+    If `root` has folders for the splits (train, valid and test, or WHAM!'s tr, cv and tt), they are used. Otherwise
+    the files are split at random.
 
     Attributes:
-        root: the folder.
-        valid_fraction: share of the files to validate with where `root` has no splits.
-        test_fraction: share to test with.
-        split_seed: decides which those are.
-        cache_megabytes: decoded audio kept in memory by each worker.
-        source: where the recordings can be had, said if they are not there.
+        root: the folder. Files are found at any depth.
+        valid_fraction: share of the files for validation if `root` has no splits (0 to 0.9, default: 0.1).
+        test_fraction: share of the files for tests (0 to 0.9, default: 0.1).
+        split_seed: seed of the random split (default: 0).
+        cache_megabytes: cache for decoded audio in each worker, in MiB (default: 500).
+        source: where to get the recordings, for the error message if there are none.
     """
 
     root: str
@@ -237,21 +253,21 @@ class FolderNoise(NoiseData):
         check_whole("data.noise.cache_megabytes", self.cache_megabytes, least=0)
 
     def corpus(self, split: str, sample_rate: int, seed: int) -> Corpus:
-        """The recordings of a split, as those of one speaker."""
+        """The recordings of a split, as one speaker."""
         fractions = self.valid_fraction, self.test_fraction
         paths = split_files(Path(self.root), self.split_seed, *fractions, self.source)
         if split not in paths:
-            raise DataError(f"{self.root}: no noise is left for {split}, there is some for {', '.join(paths)}")
+            raise DataError(f"{self.root}: has no noise for {split}, only for {', '.join(paths)}")
         return FolderCorpus({"noise": paths[split]}, sample_rate, self.cache_megabytes)
 
 
 def _wander(num_samples: int, sample_rate: int, rate: float, generator: np.random.Generator) -> np.ndarray:
-    """A slow random curve of about unit variance that turns about `rate` times a second."""
+    """A slow random curve with about unit variance. It changes direction about `rate` times per second."""
     count = max(2, int(num_samples / sample_rate * rate) + 2)
     return np.interp(np.linspace(0, count - 1, num_samples), np.arange(count), generator.normal(0, 1, count))
 
 
 def _swell(num_samples: int, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-    """Gain that stays, or moves by some dB within a second or so."""
+    """A gain that is constant, or varies by a few dB within about a second."""
     depth = generator.choice([0.0, 2.0, 5.0])
     return 10 ** (depth * _wander(num_samples, sample_rate, generator.uniform(0.3, 3), generator) / 20)

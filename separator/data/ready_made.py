@@ -1,6 +1,6 @@
-"""Mixtures that are already made: files that belong together, as in LibriMix, WSJ0-mix, MUSDB or a list.
+"""Ready-made mixtures: files that belong together, as in LibriMix, WSJ0-mix, MUSDB or a list.
 
-A `Row` says which files; where they come from is for a file of `separator.data.layouts` to find out.
+A `Row` names the files of one mixture. The modules in `separator.data.layouts` make the rows of each corpus.
 """
 
 from __future__ import annotations
@@ -22,23 +22,30 @@ from separator.data.recordings import RecordingError, inspect, read_audio
 from separator.errors import DataError
 from separator.io.audio import fit_length
 
-# Peak of a mixture that a list describes by gains: high, and not clipped.
+# Peak of a mixture that a list defines by gains: high, but not clipped.
 LIST_PEAK = 0.9
-# Sources that are said to add up to a mixture may differ from it by rounding and lossy coding, not by more.
+# Rounding and lossy codecs change the sum of the sources by less than this, relative to the mixture.
 MAX_DIFFERENCE_DB = -15.0
-# Noise alone changes the level at which sources are found in a mixture by less than this.
+# Noise alone changes the measured level of the sources in a mixture by less than this.
 LEVEL_TOLERANCE_DB = 0.5
-# Share of a mixture's energy that its sources have at least, noisy as it may be.
+# Smallest share of a mixture's energy that its sources must have, even in a noisy mixture.
 MIN_SHARE = 1e-3
-# Levels of the sources of a remixed example.
+# Gain range of the sources of a remixed example.
 REMIX_GAIN_DB = (-6.0, 3.0)
-# Where a file is this much shorter than its row says, something is wrong.
+# A file that is shorter than its row states by more than this is an error.
 MISSING_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a file: `start_seconds` into it; scaled to unit RMS and by `gain_db`, or left as it is (None)."""
+    """A part of a file.
+
+    Attributes:
+        path: the file.
+        start_seconds: start of the part in seconds (default: 0).
+        gain_db: gain in dB after scaling to unit RMS. None (default) keeps the file's level.
+        stream: number of the stream in a `.stem.mp4` file (default: 0).
+    """
 
     path: Path
     start_seconds: float = 0.0
@@ -48,19 +55,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Row:
-    """One mixture.
+    """The files of one mixture.
 
     Attributes:
-        name: its name in scores.
-        where: file and row that say so, for messages.
-        sources: for each source the files whose sum it is; none for a silent one.
-        mixture: its file; None for the sum of the sources.
-        seconds: its length; None for that of its files.
-        adds_up: whether the sources are all that is in the mixture.
-        rest: number of the source that is whatever the mixture holds beside the others; None if there is none.
-        noise: files whose sum is in the mixture and is no source.
-        fits_level: whether the sources are scaled to their level in the mixture, where that is another one.
-        remedy: end of the message for sources that do not add up.
+        name: name of the mixture in scores.
+        where: file and row that define the mixture, for error messages.
+        sources: files of each source, which are added up. A source without files is silent.
+        mixture: file of the mixture. None (default) for the sum of the sources and the noise.
+        seconds: length in seconds. None (default) for the length of the files.
+        adds_up: whether the sources and the noise must add up to the mixture (default: true).
+        rest: number of the source that is the rest of the mixture. None (default) if there is no such source.
+        noise: files that are added to the mixture but are not a source.
+        fits_level: whether to scale the sources to their level in the mixture (default: false).
+        remedy: end of the error message for sources that do not add up.
     """
 
     name: str
@@ -76,32 +83,32 @@ class Row:
 
     @property
     def parts(self) -> list[Part]:
-        """All of its files."""
+        """All files of the mixture."""
         beside = [self.mixture] if self.mixture else []
         return [part for parts in (*self.sources, self.noise) for part in parts] + beside
 
     def length(self) -> float:
-        """Seconds, as the headers of its files say if it does not say so itself."""
+        """Length in seconds. Without `seconds`, it is the shortest length in the headers of the files."""
         if self.seconds is not None:
             return self.seconds
         return min(inspect(part.path).seconds - part.start_seconds for part in self.parts)
 
 
 class MixtureSet(Dataset):
-    """Whole mixtures, one a row, in order.
+    """Whole mixtures, one for each row, in order.
 
     Args:
-        rows: which files.
-        sample_rate: Hz; other files are resampled.
-        channels: of the audio; None mixes down to `[time]`, a number gives `[channel, time]`.
+        rows: files of the mixtures.
+        sample_rate: in Hz. Files with other rates are resampled.
+        channels: number of channels, for audio `[channel, time]`. None (default) mixes down to mono, `[time]`.
     """
 
     def __init__(self, rows: Sequence[Row], sample_rate: int, channels: int | None = None) -> None:
         if not rows:
-            raise DataError("there are no mixtures in it")
+            raise DataError("the data set has no mixtures")
         self.rows, self.sample_rate, self.channels = list(rows), sample_rate, channels
         self.num_sources = len(self.rows[0].sources)
-        with contextlib.suppress(RecordingError):  # told when it is its turn
+        with contextlib.suppress(RecordingError):  # the error is raised again when the mixture is read
             warn_of_low_rates([inspect(part.path) for part in self.rows[0].parts], sample_rate)
 
     def __len__(self) -> int:
@@ -111,7 +118,7 @@ class MixtureSet(Dataset):
         return self.excerpt(self.rows[index], 0.0, self.rows[index].seconds)
 
     def excerpt(self, row: Row, start_seconds: float, seconds: float | None) -> Mixture:
-        """A stretch of a row's mixture. Raises `RecordingError`, with the row, if it cannot be had."""
+        """Read a part of a mixture. Raises `RecordingError`, which names the row, if it cannot be read."""
         try:
             *sources, noise = (self._sum(parts, start_seconds, seconds) for parts in (*row.sources, row.noise))
             mixture = None if row.mixture is None else self._read(row.mixture, start_seconds, seconds)
@@ -122,14 +129,14 @@ class MixtureSet(Dataset):
     def _mixture(
         self, row: Row, sources: list[np.ndarray | None], noise: np.ndarray | None, mixture: np.ndarray | None
     ) -> Mixture:
-        there = [samples for samples in [*sources, noise, mixture] if samples is not None]
-        if not there:
-            raise ValueError("names no file at all")
-        lengths = {samples.shape[-1] for samples in there}
+        signals = [samples for samples in [*sources, noise, mixture] if samples is not None]
+        if not signals:
+            raise ValueError("names no file")
+        lengths = {samples.shape[-1] for samples in signals}
         if max(lengths) - min(lengths) > MISSING_SECONDS * self.sample_rate:
             found = ", ".join(f"{length / self.sample_rate:.2f} s" for length in sorted(lengths))
-            raise ValueError(f"its files are of different lengths ({found}); they must belong together")
-        shape = (*there[0].shape[:-1], min(lengths))
+            raise ValueError(f"its files have different lengths ({found}); give files that belong together")
+        shape = (*signals[0].shape[:-1], min(lengths))
         stems = np.stack([np.zeros(shape, np.float32) if one is None else one[..., : shape[-1]] for one in sources])
         total = stems.sum(0) if noise is None else stems.sum(0) + noise[..., : shape[-1]]
         if mixture is None:
@@ -169,22 +176,24 @@ class MixtureSet(Dataset):
 
 
 class Excerpts(Dataset):
-    """Stretches of one length from a `MixtureSet`, without end: every row once in each epoch, in a new order.
+    """Endless excerpts of one length from a `MixtureSet`. Every epoch has each row once, in a new order.
 
-    Example `index` depends on the seed and `index` alone.
+    Example `index` depends only on the seed and on `index`.
 
     Args:
         mixtures: the set.
-        seconds: length of a stretch; shorter mixtures are left out, or filled up with silence.
-        seed: order and places follow from it.
-        leave_out_short: leaves shorter mixtures out, as the LibriMix and WSJ0-mix recipes do.
-        remix_share: of the examples whose sources come from different rows, so that songs nobody recorded come up.
+        seconds: length of an excerpt in seconds.
+        seed: seed of the order and of the start times.
+        leave_out_short: whether to leave out shorter mixtures, as the LibriMix and WSJ0-mix recipes do (default).
+            False pads them with silence.
+        remix_share: share of the examples whose sources come from different rows (0 to 1, default: 0). This makes
+            combinations that were never recorded.
 
     Attributes:
-        skipped: what was wrong with mixtures whose files cannot be read.
+        skipped: error messages of the mixtures whose files cannot be read.
 
     Raises:
-        DataError: if no mixture is long enough, or more than a tenth cannot be read.
+        DataError: if no mixture is long enough, or if more than a tenth cannot be read.
     """
 
     def __init__(
@@ -202,9 +211,11 @@ class Excerpts(Dataset):
         lengths = [(row, self._length(row)) for row in mixtures.rows]
         self.rows = [(row, length) for row, length in lengths if length >= seconds or (length and not leave_out_short)]
         if len(self.skipped) > MAX_CORRUPT * len(lengths):
-            raise DataError(f"{len(self.skipped)} of {len(lengths)} mixtures cannot be used; first {self.skipped[0]}")
+            raise DataError(
+                f"{len(self.skipped)} of {len(lengths)} mixtures cannot be used; the first: {self.skipped[0]}"
+            )
         if not self.rows:
-            raise DataError(f"none of the {len(lengths)} mixtures is as long as a segment, {seconds:g} s")
+            raise DataError(f"all {len(lengths)} mixtures are shorter than a segment of {seconds:g} s")
 
     def __str__(self) -> str:
         return f"{len(self.rows)} mixtures ({sum(length for _, length in self.rows) / 60:.0f} min)"
@@ -232,10 +243,10 @@ class Excerpts(Dataset):
                 row, length = self.rows[generator.integers(len(self.rows))]
             else:
                 return replace(item, skipped=tuple(skipped))
-        raise DataError(f"{MAX_ATTEMPTS} corrupt mixtures one after the other, the last one: {skipped[-1]}")
+        raise DataError(f"{MAX_ATTEMPTS} corrupt mixtures in a row, the last one: {skipped[-1]}")
 
     def _order_of(self, epoch: int) -> np.ndarray:
-        # The last one is kept: to shuffle the rows of a large set takes a millisecond, and every example asks.
+        # The last order is cached: shuffling the rows of a large set takes a millisecond, and every example needs it.
         if self._order[0] != epoch:
             self._order = epoch, np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.rows))
         return self._order[1]
@@ -249,7 +260,7 @@ class Excerpts(Dataset):
         return Mixture(mixture, sources, self.sample_rate, f"{row.name} from {start:.2f} s")
 
     def _remixed(self, generator: np.random.Generator) -> Mixture:
-        """Each source of another row, at another time and level; the mixture is their sum."""
+        """Draw each source from a random row, at a random time and level. The mixture is their sum."""
         drawn = [self.rows[number] for number in generator.integers(len(self.rows), size=self.mixtures.num_sources)]
         items = [self._excerpt(row, length, generator) for row, length in drawn]
         sources = torch.stack([item.sources[number] for number, item in enumerate(items)])
@@ -259,10 +270,10 @@ class Excerpts(Dataset):
 
 
 def _level(mixture: np.ndarray, total: np.ndarray) -> float:
-    """The factor by which a sum of sources is louder in a mixture, where noise in it is not all that makes it so.
+    """Gain of a sum of sources in a mixture. It is 1 if noise alone can explain the difference.
 
     Raises:
-        ValueError: if hardly anything of the sources is in the mixture.
+        ValueError: if the mixture contains almost nothing of the sources.
     """
     pairs = ((mixture, mixture), (mixture, total), (total, total))
     energy, common, wanted = (float(np.vdot(one.astype(np.float64), other.astype(np.float64))) for one, other in pairs)
@@ -270,7 +281,7 @@ def _level(mixture: np.ndarray, total: np.ndarray) -> float:
         return 1.0
     gain = common / wanted
     if gain <= 0 or gain * common < MIN_SHARE * energy:
-        raise ValueError("nothing of its sources is in its mixture; give files that belong together")
+        raise ValueError("its mixture contains almost nothing of its sources; give files that belong together")
     return 1.0 if abs(20 * np.log10(gain)) < LEVEL_TOLERANCE_DB else gain
 
 
@@ -280,6 +291,6 @@ def _check_sum(mixture: np.ndarray, total: np.ndarray, remedy: str) -> None:
     if difference > 10 ** (MAX_DIFFERENCE_DB / 10) * energy:
         level = 10 * np.log10(difference / max(energy, 1e-20))
         raise ValueError(
-            f"its sources do not add up to its mixture: the difference is {level:.0f} dB beside the mixture, "
+            f"its sources do not add up to its mixture: the difference is {level:.0f} dB relative to the mixture, "
             f"wanted {MAX_DIFFERENCE_DB:.0f} dB or less{remedy}"
         )

@@ -1,6 +1,7 @@
-"""What a whole recording goes through: hum and offset, the microphone, a telephone line, a codec, clipping.
+"""Degradation of a whole recording: hum and offset, microphone, telephone line, codec, clipping.
 
-What is linear happens to every source alike, so that they still add up. What is not happens to the mixture alone.
+Linear effects are applied to every source in the same way, so that the sources still add up. Nonlinear effects are
+applied to the mixture only.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from separator.data.mixture import Mixture
 
 @dataclass(frozen=True)
 class RecordingChain:
-    """One mixture's way, drawn before anything goes along it.
+    """The degradation of one mixture.
 
     Attributes:
         mixing: the settings that it was drawn from.
-        sample_rate: Hz.
-        line: lower and upper end of a telephone's band in Hz; None without a telephone.
-        line_codec: what the telephone codes with; None for nothing.
+        sample_rate: in Hz.
+        line: lower and upper end of a telephone line's band in Hz. None without a telephone line.
+        line_codec: codec of the telephone line. None for no codec.
     """
 
     mixing: Mixing
@@ -33,7 +34,7 @@ class RecordingChain:
 
     @classmethod
     def draw(cls, mixing: Mixing, sample_rate: int, generator: np.random.Generator) -> RecordingChain:
-        """As the settings' shares have it."""
+        """Draw a chain according to the shares in the settings."""
         line = codec = None
         if mixing.line_share and generator.random() < mixing.line_share:
             line = generator.uniform(*mixing.line_low_hz), generator.uniform(*mixing.line_high_hz)
@@ -42,7 +43,7 @@ class RecordingChain:
         return cls(mixing, sample_rate, line, codec)
 
     def disturbance(self, total: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Hum and a constant offset, `[time]`, for a recording `[time]`; zeros where none is drawn."""
+        """Draw hum and a constant offset, `[time]`, for a recording `[time]`. Zeros if neither is drawn."""
         mixing, result = self.mixing, np.zeros_like(total)
         if mixing.hum_share and generator.random() < mixing.hum_share:
             hum = noises.hum(len(total) / self.sample_rate, self.sample_rate, generator)[: len(total)]
@@ -54,7 +55,7 @@ class RecordingChain:
         return result
 
     def transmit(self, sources: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """All that is in the recording, `[source, time]`, through the microphone and the telephone's band."""
+        """Send all sources and noises, `[source, time]`, through the microphone and the telephone line's band."""
         if self.mixing.microphone_db:
             octaves = augment.num_octaves(self.sample_rate)
             sources = augment.equalize(
@@ -65,7 +66,7 @@ class RecordingChain:
         return sources.astype(np.float32, copy=False)
 
     def degrade(self, item: Mixture, generator: np.random.Generator) -> Mixture:
-        """The mixture clipped or coded; its sources as they are."""
+        """Clip or encode the mixture. The sources stay the same."""
         mixing, samples = self.mixing, item.mixture.numpy()
         if mixing.clip_share and generator.random() < mixing.clip_share:
             samples = augment.clip(samples, generator.uniform(*mixing.clip_fraction))

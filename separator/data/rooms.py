@@ -1,6 +1,6 @@
-"""Voices in simulated rooms: image-source impulse responses (Allen & Berkley 1979) by pyroomacoustics.
+"""Voices in simulated rooms: impulse responses by the image-source method (Allen & Berkley 1979) in pyroomacoustics.
 
-Rooms are computed once, kept in a cache folder, and drawn from for every mixture.
+The rooms are computed once and kept in a cache folder. Each mixture draws one of them.
 """
 
 from __future__ import annotations
@@ -24,30 +24,32 @@ from separator.io import atomic, locks
 
 log = logging.getLogger(__name__)
 
-# Metres: length, width, height of the smallest and the largest room; how near a wall nothing stands.
+# Length, width and height of the smallest and the largest room in metres. Smallest distance from a wall in metres.
 SMALLEST, LARGEST = np.array([3.0, 2.5, 2.3]), np.array([9.0, 7.0, 3.5])
 MARGIN = 0.4
-# Orders of reflection beyond this take long and change little.
+# Highest order of reflections. Higher orders take long to compute and change little.
 MAX_ORDER = 40
-# After the direct sound came, what still counts as dry: less than any wall needs to answer.
+# Part of a response that counts as direct sound, from its arrival. Every reflection comes later.
 DRY_SECONDS = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rooms:
-    """`data/rooms=simulated`: how many rooms there are, how they sound, and what is to come out.
+    """`data/rooms=simulated`: room simulation.
 
     Attributes:
-        share: of the mixtures that stand in a room.
-        target: "dry" asks for each voice as its direct sound arrives, "reverberant" for all of it.
-        count: how many rooms to train in; a quarter as many others to validate and to test in. Each has one microphone
-            and a place for every voice.
-        rt60_seconds: lowest and highest time in which a sound falls by 60 dB.
-        distance_m: lowest and highest distance of a voice from the microphone.
-        cache: folder for computed rooms; null for `separator/rooms` in the user's cache folder.
-        seed: every room follows from it and its number.
-        responses: folder of measured impulse responses; null for none. Files of one channel, one response each.
-        measured_share: of the mixtures in rooms whose voices go through measured responses, each through another one.
+        share: share of the mixtures that are in a room (0 to 1, default: 1).
+        target: "dry" (default) for the direct sound of each voice as the target, "reverberant" for the voice with its
+            reverberation.
+        count: number of training rooms (default: 200). Validation and tests each have a quarter as many, with other
+            rooms. Each room has one microphone and a position for every voice.
+        rt60_seconds: lowest and highest reverberation time RT60 in seconds (default: 0.1 to 0.6).
+        distance_m: lowest and highest distance of a voice from the microphone in metres (default: 0.5 to 2.5).
+        cache: folder for computed rooms. null (default) for `separator/rooms` in the user's cache folder.
+        seed: a room depends only on the seed and its number (default: 0).
+        responses: folder of measured impulse responses, as mono files with one response each. null (default) for none.
+        measured_share: share of the mixtures in rooms that use measured responses, a different one for each voice
+            (0 to 1, default: 0).
     """
 
     share: float = 1.0
@@ -70,12 +72,12 @@ class Rooms:
                 f"data.rooms.measured_share={self.measured_share:g} needs measured impulse responses: set "
                 "data.rooms.responses=DIR"
             )
-        # Beyond these, Sabine's formula and the image sources say nothing of a room.
+        # Outside these limits, Sabine's formula and the image-source method do not describe a real room.
         check_range("data.rooms.rt60_seconds", self.rt60_seconds, 0.05, 3)
         check_range("data.rooms.distance_m", self.distance_m, 0.1, float(LARGEST[0]))
 
     def bank(self, split: str, num_voices: int, sample_rate: int) -> RoomBank:
-        """The rooms of a split, from the cache if they are there."""
+        """Load the rooms of a split from the cache. Simulate them first if the cache does not have them."""
         if split != "train":
             other = replace(self, count=max(1, self.count // 4), seed=self.seed + SPLIT_SEEDS[split])
             return other.bank("train", num_voices, sample_rate)
@@ -87,24 +89,27 @@ class Rooms:
         path = Path(self.cache or Path(home, "separator", "rooms"), f"{digest}.npy")
         if not path.exists():
             try:
-                self._fill(path, num_voices, sample_rate)
+                self._simulate(path, num_voices, sample_rate)
             except OSError as error:
                 raise ConfigError(
-                    f"{path.parent}: rooms cannot be kept there ({error.strerror}); set data.rooms.cache=DIR"
+                    f"{path.parent}: cannot save rooms in this folder ({error.strerror}); set data.rooms.cache=DIR"
                 ) from error
         measured = self._measured(sample_rate) if self.measured_share else []
         return RoomBank(
             np.load(path, mmap_mode="r"), sample_rate, self.share, self.target, measured, self.measured_share
         )
 
-    def _fill(self, path: Path, num_voices: int, sample_rate: int) -> None:
-        """Simulates the rooms, unless another process does: then it waits until they are there, or that one is gone."""
+    def _simulate(self, path: Path, num_voices: int, sample_rate: int) -> None:
+        """Simulate the rooms and save them.
+
+        If another process is simulating them, wait until it has finished or has ended.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("ab") as file:
             try:
                 locks.lock(file, wait=False)
             except BlockingIOError:
-                log.info("waiting for the rooms that another process simulates")
+                log.info("waiting for another process to simulate the rooms")
                 locks.lock(file)
             atomic.remove_unfinished(path)
             if not path.exists():
@@ -112,13 +117,13 @@ class Rooms:
                 atomic.write_together({path: lambda to: _save(to, responses)})
 
     def _measured(self, sample_rate: int) -> list[np.ndarray]:
-        """The measured impulse responses, each from its direct sound on."""
+        """Read the measured impulse responses. Each starts at its direct sound."""
         folder = Path(str(self.responses))
         paths = sorted(audio_files(folder)) if folder.is_dir() else []
         if not paths:
-            what = "holds no audio file" if folder.is_dir() else "no such folder"
-            raise DataError(f"{folder}: {what}; data.rooms.responses is a folder of measured impulse responses")
-        return [_from_direct_sound(read_audio(path, sample_rate), sample_rate) for path in paths]
+            what = "contains no audio file" if folder.is_dir() else "no such folder"
+            raise DataError(f"{folder}: {what}; data.rooms.responses must be a folder of measured impulse responses")
+        return [_align(read_audio(path, sample_rate), sample_rate) for path in paths]
 
     def _compute(self, num_voices: int, sample_rate: int) -> np.ndarray:
         numbers = tqdm(range(self.count), "simulating rooms", unit="room", dynamic_ncols=True, disable=None)
@@ -128,7 +133,7 @@ class Rooms:
         return np.array(padded, dtype=np.float32)
 
     def _room(self, generator: np.random.Generator, num_voices: int, sample_rate: int) -> list[np.ndarray]:
-        """A response for each voice, from the arrival of its direct sound on, which has unit energy."""
+        """Simulate a room with a response for each voice, aligned by `_align`."""
         try:
             import pyroomacoustics
         except ImportError as error:
@@ -139,7 +144,7 @@ class Rooms:
         rt60 = generator.uniform(*self.rt60_seconds)
         try:
             absorption, order = pyroomacoustics.inverse_sabine(rt60, size)
-        except ValueError:  # a large room cannot be that dead
+        except ValueError:  # a large room cannot have such a short reverberation time
             absorption, order = 0.99, 3
         room = pyroomacoustics.ShoeBox(
             size, fs=sample_rate, materials=pyroomacoustics.Material(absorption), max_order=min(order, MAX_ORDER)
@@ -149,10 +154,10 @@ class Rooms:
         for _ in range(num_voices):
             room.add_source(self._place(generator, microphone, size))
         room.compute_rir()
-        return [_from_direct_sound(np.asarray(response), sample_rate) for response in room.rir[0]]
+        return [_align(np.asarray(response), sample_rate) for response in room.rir[0]]
 
     def _place(self, generator: np.random.Generator, microphone: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """Somewhere in the room, in the wanted distance if the room has such a place."""
+        """Draw a position at the wanted distance from the microphone. If none is found, any position in the room."""
         lowest, highest = self.distance_m
         for _ in range(1000):
             direction = generator.normal(size=3) * (1, 1, 0.3)
@@ -163,7 +168,16 @@ class Rooms:
 
 
 class RoomBank:
-    """Impulse responses `[room, voice, time]` to place voices with."""
+    """Impulse responses to draw from and to apply to voices.
+
+    Args:
+        responses: simulated impulse responses `[room, voice, time]`.
+        sample_rate: in Hz.
+        share: share of the mixtures that are in a room.
+        target: "dry" or "reverberant", see `Rooms`.
+        measured: measured impulse responses, `[time]` each (default: none).
+        measured_share: share of the mixtures in rooms that use measured responses (default: 0).
+    """
 
     def __init__(
         self,
@@ -179,17 +193,21 @@ class RoomBank:
         self.dry_samples = round(DRY_SECONDS * sample_rate)
 
     def place(self, voices: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Voices `[voice, time]` as the microphone hears them, and what is to come out; in step with the voices."""
+        """Put voices `[voice, time]` in a room.
+
+        Returns:
+            The voices at the microphone, and the targets. Both are `[voice, time]` and aligned with the input.
+        """
         if generator.random() >= self.share:
             return voices, voices
         responses = self._draw(len(voices), generator)
-        heard = _through(voices, responses)
+        heard = _convolve(voices, responses)
         if self.target == "reverberant":
             return heard, heard
-        return heard, _through(voices, [response[: self.dry_samples] for response in responses])
+        return heard, _convolve(voices, [response[: self.dry_samples] for response in responses])
 
     def _draw(self, count: int, generator: np.random.Generator) -> Sequence[np.ndarray]:
-        """A response for each voice."""
+        """Draw a response for each voice."""
         if self.measured_share and generator.random() < self.measured_share:
             numbers = generator.choice(len(self.measured), count, replace=count > len(self.measured))
             return [self.measured[number] for number in numbers]
@@ -197,14 +215,17 @@ class RoomBank:
         return [np.asarray(room[place]) for place in generator.permutation(len(room))[:count]]
 
 
-def _through(voices: np.ndarray, responses: Sequence[np.ndarray]) -> np.ndarray:
-    """Each voice of `[voice, time]` through its own response, as long as before."""
+def _convolve(voices: np.ndarray, responses: Sequence[np.ndarray]) -> np.ndarray:
+    """Convolve each voice of `[voice, time]` with its own response. The length stays the same."""
     pairs = zip(voices, responses, strict=True)
     return np.stack([fftconvolve(*pair)[: voices.shape[1]] for pair in pairs]).astype(np.float32)
 
 
-def _from_direct_sound(response: np.ndarray, sample_rate: int) -> np.ndarray:
-    """From the largest of the first arrivals on; that and what belongs to it scaled to unit energy."""
+def _align(response: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Cut a response before its direct sound, and scale it so that the direct sound has unit energy.
+
+    The direct sound is the first 1 ms from the first sample with at least 0.7 of the peak.
+    """
     arrival = int(np.argmax(np.abs(response) >= 0.7 * np.abs(response).max()))
     response = response[arrival:]
     direct = response[: round(DRY_SECONDS * sample_rate)]

@@ -1,18 +1,26 @@
-"""Who speaks when: turns of a conversation."""
+"""Turns of a conversation: the times at which each voice speaks."""
 
 from __future__ import annotations
 
 import numpy as np
 
 TURN_SECONDS = 2.5
-# A turn in a conversation begins and ends within this.
+# Length of the fade at the start and the end of a turn.
 FADE_SECONDS = 0.01
 
 
 def turns(count: int, num_samples: int, sample_rate: int, overlap: float, generator: np.random.Generator) -> np.ndarray:
-    """When each of `count` voices speaks, `[voice, time]` from 0 to 1, with soft edges.
+    """Draw the turns of `count` voices. Every voice has a turn, and no voice has two in a row.
 
-    Everybody has a turn, nobody two in a row; of every turn and the next one, `overlap` of the shorter is common.
+    Args:
+        count: number of voices.
+        num_samples: length of the mixture in samples.
+        sample_rate: in Hz.
+        overlap: overlap of one turn with the next, as a share of the shorter turn (0 to 1).
+        generator: draws the order and the lengths.
+
+    Returns:
+        Gain of each voice, `[voice, time]`: 1 where it speaks and 0 where it does not, with short fades.
     """
     number = max(count, round(num_samples / sample_rate / TURN_SECONDS))
     order = list(generator.permutation(count))
@@ -27,7 +35,7 @@ def turns(count: int, num_samples: int, sample_rate: int, overlap: float, genera
     fade = max(1, round(FADE_SECONDS * sample_rate))
     times = np.arange(num_samples)
     for voice, start, length in zip(order, scale * starts, scale * lengths, strict=True):
-        # The beginning and the end of the mixture cut into a turn; there it needs no edge.
+        # No fade at the start and the end of the mixture: a turn is cut there.
         rise = (times - start) / fade + (start <= 0)
         fall = (start + length - times) / fade + (start + length >= num_samples)
         result[voice] = np.maximum(result[voice], np.clip(np.minimum(rise, fall), 0, 1))

@@ -1,9 +1,9 @@
-"""Voices made by the project itself: a source-filter model of speech, seeded, hundreds of times as fast as speaking.
+"""Generated voices: a source-filter model of speech, seeded, hundreds of times faster than real time.
 
-A glottal pulse train with moving pitch, jitter, shimmer and breath goes through five moving formants;
-fricatives and bursts are shaped noise. A speaker is a pitch range, a vocal-tract length, a voice quality and
-a manner of speaking; an utterance is a random sequence of syllables and pauses. It says nothing, but it
-overlaps, moves and differs from speaker to speaker like speech (Fant 1960; Klatt 1980).
+A glottal pulse train with moving pitch, jitter, shimmer and breath goes through five moving formants. Fricatives and
+bursts are shaped noise. A speaker is a pitch range, a vocal-tract length, a voice quality and a manner of speaking. An
+utterance is a random sequence of syllables and pauses. It has no meaning, but it overlaps, moves and differs between
+speakers like real speech (Fant 1960; Klatt 1980).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import scipy.fft
 
 from separator.errors import ConfigError
 
-# F1, F2, F3 in Hz of ten American English vowels, average of men (Peterson & Barney 1952, table II).
+# F1, F2 and F3 in Hz of ten American English vowels, averages of men (Peterson & Barney 1952, table II).
 VOWELS = np.array(
     [
         [270, 2290, 3010],
@@ -35,32 +35,32 @@ VOWELS = np.array(
 HIGHER_FORMANTS = np.array([3500.0, 4500.0])
 NASAL_FORMANTS = np.array([270.0, 1250.0, 2200.0])
 BANDWIDTHS = np.array([70.0, 100.0, 140.0, 220.0, 300.0])
-# One frame of the control parameters; also the hop of the filter.
+# Frame length of the control parameters, and hop of the filter.
 FRAME_SECONDS = 0.008
 PEAK = 0.9
 
 
 @dataclass(frozen=True)
 class Voice:
-    """What stays the same from utterance to utterance of one speaker."""
+    """One speaker: the parameters that are the same in all utterances."""
 
-    pitch: float  # Hz, the middle of the range
-    pitch_range: float  # semitones, standard deviation
-    tract: float  # factor on all formants: 1 for a 17 cm vocal tract, more for a shorter one
-    higher_formants: tuple[float, float]  # factors on the fourth and fifth
-    bandwidth: float  # factor on all bandwidths
-    tilt: float  # dB an octave above 500 Hz
-    breath: float  # noise beside the pulses
-    jitter: float  # relative, from period to period
-    rate: float  # factor on all durations
-    hiss: float  # factor on the frequency of fricatives
-    colour: tuple[float, float, float]  # dB at 300, 1000 and 3000 Hz: the microphone
-    room: float  # level of the noise that is always there
+    pitch: float  # middle of the pitch range in Hz
+    pitch_range: float  # standard deviation of the pitch in semitones
+    tract: float  # factor of all formants: 1 for a 17 cm vocal tract, more for a shorter one
+    higher_formants: tuple[float, float]  # factors of the fourth and fifth formants
+    bandwidth: float  # factor of all bandwidths
+    tilt: float  # slope above 500 Hz in dB per octave
+    breath: float  # level of the noise added to the pulses
+    jitter: float  # variation from period to period, relative to a period
+    rate: float  # factor of all durations
+    hiss: float  # factor of the frequency of fricatives
+    colour: tuple[float, float, float]  # microphone gain in dB at 300, 1000 and 3000 Hz
+    room: float  # level of the constant background noise
 
     @classmethod
     def draw(cls, generator: np.random.Generator) -> Voice:
-        """A random speaker, from a deep man to a child."""
-        height = generator.uniform(-1, 1)  # low to high, for pitch and tract alike
+        """Draw a random speaker, from a man with a deep voice to a child."""
+        height = generator.uniform(-1, 1)  # low to high, for both pitch and vocal tract
         return cls(
             pitch=145 * 2 ** (0.75 * height + generator.normal(0, 0.12)),
             pitch_range=generator.uniform(1.5, 4),
@@ -77,7 +77,7 @@ class Voice:
         )
 
     def speak(self, seconds: float, sample_rate: int, generator: np.random.Generator) -> np.ndarray:
-        """An utterance of `seconds`, float32 `[time]` at `sample_rate` Hz, peak 0.9."""
+        """Generate an utterance of `seconds`, float32 `[time]` at `sample_rate` Hz, peak 0.9."""
         score = _Score(self, round(seconds / FRAME_SECONDS) + 2, generator)
         hop = round(FRAME_SECONDS * sample_rate)
         pulses, noise = self._excitation(score, hop, sample_rate, generator)
@@ -96,18 +96,18 @@ class Voice:
     def _excitation(
         self, score: _Score, hop: int, sample_rate: int, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Glottal pulses, and noise that is strongest while the glottis is open."""
+        """Make glottal pulses, and noise that is strongest while the glottis is open."""
         num_samples = (len(score.pitch) + 1) * hop
         pitch = np.interp(np.arange(num_samples) / hop, np.arange(len(score.pitch)), score.pitch)
         cycles = np.cumsum(pitch) / sample_rate
         count = int(cycles[-1])
-        # A pulse falls where the phase passes a whole number, moved a little (jitter); it is split
-        # between the two samples around that place.
+        # A pulse is where the phase passes a whole number, shifted a little (jitter). It is divided between the two
+        # nearest samples.
         wanted = np.arange(1, count) + self.jitter * generator.standard_normal(max(count - 1, 0))
         places = np.interp(wanted, cycles, np.arange(num_samples))
         whole = places.astype(int)
         strength = 1 + 0.05 * generator.standard_normal(len(places))
-        # The level of a pulse train rises with its rate; a period's worth of samples makes up for it.
+        # The level of a pulse train rises with its rate. The length of a period compensates for that.
         strength *= np.sqrt(sample_rate / pitch[whole])
         pulses = np.bincount(whole, strength * (1 - (places - whole)), num_samples + 1)
         pulses += np.bincount(whole + 1, strength * (places - whole), num_samples + 1)
@@ -115,7 +115,7 @@ class Voice:
         return pulses[:num_samples], noise
 
     def _spectral_shape(self, frequencies: np.ndarray) -> np.ndarray:
-        """The glottal pulse's fall towards high frequencies and the microphone's colour; linear gain."""
+        """Linear gain of the glottal pulse's slope towards high frequencies and of the microphone."""
         octaves = np.log2(np.maximum(frequencies, 500) / 500)
         colour = np.interp(np.log2(np.maximum(frequencies, 50)), np.log2([300, 1000, 3000]), self.colour)
         rumble = frequencies**2 / (frequencies**2 + 60**2)
@@ -123,7 +123,7 @@ class Voice:
 
 
 class _Score:
-    """The control parameters of one utterance, a value a frame."""
+    """Control parameters of one utterance, one value for each frame."""
 
     def __init__(self, voice: Voice, num_frames: int, generator: np.random.Generator) -> None:
         self.voicing = np.zeros(num_frames, dtype=np.float32)
@@ -150,7 +150,7 @@ class _Score:
             for _ in range(length):
                 at = self._consonant(at, frames, generator)
                 at = self._vowel(at, frames, voice, generator)
-            # Pitch falls over a phrase and starts anew after the pause.
+            # The pitch falls during a phrase and is reset after the pause.
             self.pitch[start:at] += np.linspace(1.5, -1.5, max(at - start, 1))[: len(self.pitch[start:at])]
             pause = frames(0.1, 0.6)
             self.pitch[at : at + pause] = 0
@@ -167,7 +167,7 @@ class _Score:
             self.voicing[span] = generator.uniform(0.3, 0.6)
             self.formants[span] = NASAL_FORMANTS * generator.normal(1, 0.05, 3)
             return at + length
-        if kind == "plosive":  # a closure, then a burst of a frame or two
+        if kind == "plosive":  # a closure, then a burst of two frames
             span = slice(at + length - 2, at + length)
         self.hissing[span] = generator.uniform(0.03, 0.3)
         self.hiss_centre[span] = generator.uniform(1500, 7000)
@@ -190,14 +190,14 @@ class _Score:
 
 
 class GeneratedCorpus:
-    """Speakers and utterances of `Voice`, made when first read and then kept; see `separator.data.corpora.Corpus`.
+    """Corpus of generated voices (see `separator.data.corpora.Corpus`). An utterance is made at its first use.
 
     Args:
-        num_speakers: how many voices.
-        recordings_per_speaker: utterances of each.
-        seconds: length of an utterance.
-        sample_rate: Hz.
-        seed: every voice and utterance follows from it and its number.
+        num_speakers: number of speakers.
+        recordings_per_speaker: number of utterances of each speaker.
+        seconds: length of an utterance in seconds, at least 0.1.
+        sample_rate: in Hz.
+        seed: a voice or an utterance depends only on the seed and its number.
     """
 
     def __init__(
@@ -205,8 +205,8 @@ class GeneratedCorpus:
     ) -> None:
         if num_speakers < 1 or recordings_per_speaker < 1 or seconds < 0.1:
             raise ConfigError(
-                f"generated voices need at least one speaker, one recording and 0.1 s, got "
-                f"{num_speakers}, {recordings_per_speaker} and {seconds}"
+                f"generated voices need at least 1 speaker, 1 recording and 0.1 s, got "
+                f"{num_speakers}, {recordings_per_speaker} and {seconds} s"
             )
         self.sample_rate, self.seconds, self.seed = sample_rate, seconds, seed
         self.num_recordings = recordings_per_speaker
@@ -219,15 +219,15 @@ class GeneratedCorpus:
 
     @property
     def speakers(self) -> Sequence[str]:
-        """voice0, voice1, ..."""
+        """Names of the speakers: voice0, voice1, ..."""
         return self._names
 
     def lengths(self, speaker: int) -> Sequence[int]:
-        """Samples in each utterance: the same for all."""
+        """Length of each utterance in samples. All have the same length."""
         return [round(self.seconds * self.sample_rate)] * self.num_recordings
 
     def read(self, speaker: int, recording: int, start: int, num_samples: int) -> np.ndarray:
-        """Part of an utterance, float32 `[time]`."""
+        """Read part of an utterance, float32 `[time]`."""
         key = (speaker, recording)
         if key not in self._made:
             voice = Voice.draw(np.random.default_rng([self.seed, speaker]))
@@ -240,12 +240,12 @@ class GeneratedCorpus:
 
 def _formants(formants: np.ndarray, bandwidths: np.ndarray, frequencies: np.ndarray, sample_rate: int) -> np.ndarray:
     """Response `[frame, bin]` of a cascade of second-order resonances, each with gain 1 at 0 Hz."""
-    # The poles in z of a resonance at f with bandwidth b: exp((-b +- 2jf) * pi / sample_rate).
+    # Poles in z of a resonance at f with bandwidth b: exp((-b +- 2jf) * pi / sample_rate).
     delay = np.exp(-2j * np.pi * frequencies / sample_rate).astype(np.complex64)
     denominator = np.ones((len(formants), len(frequencies)), dtype=np.complex64)
     total = np.ones((len(formants), 1), dtype=np.float32)
     for number, bandwidth in enumerate(bandwidths):
-        # A resonance that comes near half the sample rate fades out.
+        # A resonance near half of the sample rate fades out.
         room = np.clip((0.48 - formants[:, number] / sample_rate) / 0.03, 0, 1)[:, None].astype(np.float32)
         radius = room * np.float32(np.exp(-np.pi * bandwidth / sample_rate))
         angle = 2 * np.pi * formants[:, number] / sample_rate
@@ -262,14 +262,14 @@ def _hiss(centre: np.ndarray, width: np.ndarray, frequencies: np.ndarray) -> np.
 
 
 def _frames(samples: np.ndarray, hop: int) -> np.ndarray:
-    """Spectra `[frame, bin]` of Hann-windowed frames of 2 hops, in 4 hops so that a resonance can ring out."""
+    """Spectra `[frame, bin]` of Hann-windowed frames of 2 hops, padded to 4 hops so that a resonance can decay."""
     window = np.hanning(2 * hop + 1)[:-1]
     frames = np.lib.stride_tricks.sliding_window_view(samples, 2 * hop)[::hop]
     return scipy.fft.rfft((frames * window).astype(np.float32), 4 * hop, axis=1)
 
 
 def _overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:
-    """`[frame, 4 * hop]` -> `[time]`."""
+    """Overlap and add frames: `[frame, 4 * hop]` -> `[time]`."""
     count = len(frames)
     output = np.zeros((count + 3, hop), dtype=np.float32)
     for piece in range(4):
@@ -278,7 +278,7 @@ def _overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:
 
 
 def _smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """A moving average along the first axis, `width` (odd) frames wide, edges held."""
+    """Moving average along the first axis over `width` frames (odd). The edge values are repeated."""
     half = width // 2
     padding = [(half + 1, half)] + [(0, 0)] * (values.ndim - 1)
     sums = np.cumsum(np.pad(values, padding, mode="edge"), axis=0)

@@ -1,1 +1,1 @@
-"""`python -m separator.evaluate model=NAME data.list=LIST.csv`: scores a model on a list of mixtures."""
+"""Evaluate a model on a list of mixtures: `python -m separator.evaluate model=NAME data.list=LIST.csv`."""

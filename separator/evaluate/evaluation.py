@@ -1,4 +1,4 @@
-"""`python -m separator.evaluate model=NAME data.list=LIST.csv`: how well a model separates a list of mixtures."""
+"""Evaluation of a model: `python -m separator.evaluate model=NAME data.list=LIST.csv`."""
 
 from __future__ import annotations
 
@@ -33,26 +33,28 @@ log = logging.getLogger("separator.evaluate")
 SETTINGS = (
     "model", "baseline", "device", "precision", "shifts", "data", "limit", "measures", "bounds", "report", "out",
 )  # fmt: skip
-# Mixtures that a warning names.
+# Largest number of mixtures that a warning names.
 MAX_NAMED = 5
-# Prefix of the columns that tell what an ideal mask of this kind reaches.
+# Column prefix -> kind of the ideal mask.
 BOUNDS = {"ibm": "binary", "irm": "ratio"}
 
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The `data` group of an evaluation: a list of mixtures, the test set of a recipe's data, or generated ones.
+    """The `data` group of an evaluation: a list of mixtures, the test set of a recipe, or generated mixtures.
+
+    Without `list` and `recipe`, the mixtures are made from generated voices.
 
     Attributes:
         list: a CSV or JSONL file, see `separator.data.lists.mixture_list`.
-        adds_up: whether a list's mixtures are the sum of their sources and noise. False also takes noisy ones,
-            and those that are louder or softer.
-        recipe: instead, a recipe whose data's test part it is.
-        root: of that recipe's data, where it needs one.
-        overrides: of other settings of that recipe, as on the command line of training.
-        channels: of a list's mixtures; null mixes them down to mono, 2 is for stereo.
-        generated_mixtures: how many to draw where they are not given.
-        seed: of the drawn ones.
+        adds_up: whether the mixtures of the list must be the sum of their sources and noise (default: true). False also
+            accepts mixtures with other noise or another level.
+        recipe: name of a recipe. Its test set is used.
+        root: folder of that recipe's data (`data.root`), if it needs one.
+        overrides: other settings of that recipe, as on the command line of training.
+        channels: channels of the list's mixtures. null (default) mixes them down to mono. 2 for stereo.
+        generated_mixtures: number of mixtures to draw, if they are not ready-made (default: 50).
+        seed: seed of the drawn mixtures (default: 0).
     """
 
     list: str | None = None
@@ -66,7 +68,7 @@ class EvaluationData:
 
     @property
     def name(self) -> str:
-        """What is evaluated on, in a word or two."""
+        """Short name of the data."""
         return self.list or (f"the test set of {self.recipe}" if self.recipe else "generated voices")
 
     def __post_init__(self) -> None:
@@ -78,15 +80,15 @@ class EvaluationData:
             check_names("data.overrides", self.overrides)
         check_flag("data.adds_up", self.adds_up)
         if self.list is None and not self.adds_up:
-            raise ConfigError("data.adds_up=false is a setting of lists: give data.list too")
+            raise ConfigError("data.adds_up=false is only for a list: give data.list too")
         if self.recipe is None and (self.root is not None or self.overrides):
-            raise ConfigError("data.root and data.overrides are settings of a recipe's data: give data.recipe too")
+            raise ConfigError("data.root and data.overrides are only for a recipe: give data.recipe too")
 
     def mixtures(self, sample_rate: int, sources: Sequence[str]) -> Dataset:
-        """The mixtures, with these sources. Raises `ConfigError` or `DataError` for what cannot be had."""
+        """The mixtures with these sources. Raises `ConfigError` or `DataError` if they cannot be made."""
         if self.list is not None:
             if self.recipe is not None:
-                raise ConfigError("data.list and data.recipe are two things to evaluate on; give one")
+                raise ConfigError("data.list and data.recipe are both set; give only one of them")
             return MixtureSet(mixture_list(Path(self.list), sources, adds_up=self.adds_up), sample_rate, self.channels)
         data: MixtureData = GeneratedData(valid_mixtures=self.generated_mixtures)
         if self.recipe is not None:
@@ -94,7 +96,9 @@ class EvaluationData:
             settings = config.compose([f"+recipe={self.recipe}", *root, *self.overrides])
             composed, number = settings["data"], settings["model"]["num_sources"]
             if number != len(sources):
-                raise ConfigError(f"recipe {self.recipe} separates {number} sources, the model {len(sources)}")
+                raise ConfigError(
+                    f"recipe {self.recipe} separates {number} sources, but the model separates {len(sources)}"
+                )
             if "valid_mixtures" in composed:
                 composed["valid_mixtures"] = self.generated_mixtures
             data = config.build(composed, "data")
@@ -108,21 +112,25 @@ def evaluate(
     extra: Sequence[str] = (),
     with_bounds: bool = False,
 ) -> list[Row]:
-    """A row for each mixture; the stems are those that `Separator.separate` gives.
+    """Separate each mixture with `Separator.separate` and score it. Return one row for each mixture.
 
-    Means over the sources that sound, in dB: `si_snr`, `si_snri`, `sdr`, `sdri`, those of the mixture itself
-    (`mixture_si_snr`, ...) and, if asked for, of ideal masks (`ibm_si_snri`, `irm_si_snri`, ...); and those of each
-    source (`si_snri_1`, `si_snri_vocals`, ...). Interchangeable sources are taken in their best order by SI-SNR.
-    `silent_stems` names the sources that sound, but whose stems are silent: each counts as -80 dB.
-    `silent_db` is how loud the stems of silent sources are beside the mixture. Where nothing is mixed, there is nothing
-    to improve: `si_snri` and `sdri` are nan.
+    Columns, in dB:
+        si_snr, si_snri, sdr, sdri: means over the sources that are not silent.
+        mixture_si_snr, ...: the same for the unprocessed mixture.
+        ibm_si_snri, irm_si_snri, ...: the same for ideal masks, with `with_bounds`.
+        si_snri_1, si_snri_vocals, ...: values of each source.
+        silent_db: level of the stems of silent sources, relative to the mixture.
+
+    The column `silent_stems` names the sources that are not silent but whose stems are. Each counts as -80 dB.
+    Interchangeable sources are put in their best order by SI-SNR. If a mixture has only one source, nothing can be
+    improved: `si_snri` and `sdri` are nan.
 
     Args:
         separator: the model.
         mixtures: a set of `separator.data.Mixture`.
-        limit: use only the first so many.
-        extra: further measures, of "pesq" and "stoi".
-        with_bounds: whether to score ideal masks.
+        limit: number of mixtures to use, from the first. None (default) for all.
+        extra: further metrics: "pesq", "stoi" (default: none).
+        with_bounds: whether to score ideal masks (default: no).
     """
     count = len(mixtures)  # type: ignore[arg-type]
     count = count if limit is None else min(count, limit)
@@ -131,7 +139,7 @@ def evaluate(
 
 
 def separated(separator: Separator, item: Mixture) -> Tensor:
-    """The stems of a mixture, `[source, ..., time]`, in the order of its sources."""
+    """Separate a mixture. The stems `[source, ..., time]` are in the order of its sources."""
     stems = separator.separate(item.mixture, item.sample_rate)
     estimate = torch.stack([torch.as_tensor(stem) for stem in stems.values()])
     return metrics.in_best_order(estimate, item, separator.num_interchangeable)
@@ -169,15 +177,15 @@ def _row(separator: Separator, item: Mixture, extra: Sequence[str], with_bounds:
 
 
 def _level_difference(sources: Tensor) -> float:
-    """Between the loudest and the quietest source `[source, time]`, in dB; 0 for one alone."""
+    """Level difference between the loudest and the quietest source `[source, time]` in dB. 0 for a single source."""
     if not len(sources):
         return 0.0
     energies = sources.double().square().sum(-1)
     return 10 * float(torch.log10(energies.max() / energies.min()))
 
 
-def as_csv(rows: Sequence[Row]) -> str:
-    """The rows as the text of a CSV file; a value that there is not is empty."""
+def to_csv(rows: Sequence[Row]) -> str:
+    """The rows as the text of a CSV file. Missing values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
     writer.writeheader()
@@ -192,7 +200,7 @@ def _cell(value: Any) -> Any:
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Evaluates as configured, prints the summary and writes the rows."""
+    """Evaluate according to the settings, print the summary and write the files."""
     config.refuse_unknown(settings, SETTINGS, "")
     data: EvaluationData = config.build(settings["data"], "data")
     if settings["limit"] is not None:
@@ -211,40 +219,40 @@ def run(settings: dict[str, Any]) -> None:
         _warn_of_silence(model, part)
     what = data.name if models[0].shifts == 1 else f"{data.name} in {models[0].shifts} shifts"
     facts = _facts(models[0], what, rows, settings)
-    writes: dict[Path, atomic.Write] = {out / "mixtures.csv": lambda path: path.write_text(as_csv(rows))}
+    writes: dict[Path, atomic.Write] = {out / "mixtures.csv": lambda path: path.write_text(to_csv(rows))}
     if others:
         facts["baseline"] = {"model": models[1].model, **statistics.summarize(others[0])}
         facts["against_baseline"] = {name: statistics.compare(rows, others[0], name) for name in ("si_snri", "sdri")}
-        writes[out / "baseline.csv"] = lambda path: path.write_text(as_csv(others[0]))
+        writes[out / "baseline.csv"] = lambda path: path.write_text(to_csv(others[0]))
     writes[out / "summary.json"] = lambda path: path.write_text(json.dumps(_plain(facts), indent=2) + "\n")
     if settings["report"]:
         page = report_page.make(facts, rows, mixtures, lambda item: separated(models[0], item), models[0].sources)
         writes[out / "report.html"] = lambda path: path.write_text(page, encoding="utf-8")
     try:
         atomic.write_together(writes)
-        for name in ("baseline.csv", "report.html"):  # an earlier evaluation's
+        for name in ("baseline.csv", "report.html"):  # of an earlier evaluation
             if out / name not in writes:
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"out={out} cannot be written to ({reason(error)}); choose another place") from error
+        raise ConfigError(f"out={out} cannot be written ({reason(error)}); choose another folder") from error
     _print(facts)
     for path in writes:
         print(path)
 
 
 def _warn_of_silence(model: Separator, rows: Sequence[Row]) -> None:
-    """Says which stems are silent though their source sounds: a mean does not show it."""
+    """Log a warning for silent stems whose source is not silent. A mean does not show them."""
     silent = [f"{row['id']} ({row['silent_stems']})" for row in rows if row["silent_stems"]]
     if silent:
         log.warning(
-            "%s: in %d of %d mixtures stems are silent though their sources sound; each counts as %g dB: %s",
+            "%s: %d of %d mixtures have silent stems for sources that are not silent; each counts as %g dB: %s",
             *(model.model, len(silent), len(rows), objectives.SILENT_ESTIMATE_DB),
             ", ".join(silent[:MAX_NAMED]) + ", ..." * (len(silent) > MAX_NAMED),
         )
 
 
 def _load(settings: Mapping[str, Any]) -> list[Separator]:
-    """The model, and the baseline if there is one."""
+    """Load the model, and the baseline if there is one."""
     names = [name for name in (settings["model"], settings["baseline"]) if name is not None]
     for name in names:
         if not isinstance(name, str):
@@ -253,17 +261,19 @@ def _load(settings: Mapping[str, Any]) -> list[Separator]:
     for other in others:
         if (other.sources, other.sample_rate) != (model.sources, model.sample_rate):
             raise ConfigError(
-                f"baseline={other.model} separates {', '.join(other.sources)} at {other.sample_rate} Hz, model="
-                f"{model.model} {', '.join(model.sources)} at {model.sample_rate} Hz; only the same can be compared"
+                f"baseline={other.model} separates {', '.join(other.sources)} at {other.sample_rate} Hz, but model="
+                f"{model.model} separates {', '.join(model.sources)} at {model.sample_rate} Hz; the sources and the "
+                "sample rate must be the same"
             )
     return [model, *others]
 
 
 def _facts(model: Separator, data: str, rows: Sequence[Row], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `summary.json` says of a model."""
+    """Contents of `summary.json` for a model."""
     facts: dict[str, Any] = {"model": model.model, "data": data, "mixtures": len(rows), **statistics.summarize(rows)}
     facts["made_with"] = {"separator": __version__, "torch": torch.__version__, "settings": settings}
     facts["weights"] = checkpoint.fingerprint(model.net)
+    facts["labels"] = _labels()
     facts["named_sources"] = list(model.sources[model.num_interchangeable :])
     for column, edges in statistics.GROUPS.items():
         facts[f"by_{column}"] = statistics.grouped(rows, column, edges)
@@ -271,7 +281,7 @@ def _facts(model: Separator, data: str, rows: Sequence[Row], settings: Mapping[s
 
 
 def _plain(facts: Any) -> Any:
-    """For JSON, which has no nan: null."""
+    """Replace nan by None, because JSON has no nan."""
     if isinstance(facts, Mapping):
         return {name: _plain(value) for name, value in facts.items()}
     if isinstance(facts, list):
@@ -279,27 +289,23 @@ def _plain(facts: Any) -> Any:
     return None if isinstance(facts, float) and math.isnan(facts) else facts
 
 
-LABELS = {
-    "si_snri": ("SI-SNRi", " dB"),
-    "sdri": ("SDRi", " dB"),
-    "pesq": ("PESQ", ""),
-    "stoi": ("STOI", ""),
-    "silent_db": ("silent stems, of the mixture", " dB"),
-    "ibm_si_snri": ("SI-SNRi, ideal binary mask", " dB"),
-    "irm_si_snri": ("SI-SNRi, ideal ratio mask", " dB"),
-}
+def _labels() -> dict[str, tuple[str, str]]:
+    """Return label and unit of the scores that describe a model."""
+    scores = {name: words for name, words in metrics.columns().items() if name not in ("si_snr", "sdr")}
+    return scores | {"silent_db": ("silent stems vs. mixture", "dB")}
 
 
 def _print(facts: dict[str, Any]) -> None:
     print(f"{facts['model']} on {facts['data']}, {facts['mixtures']} mixtures")
-    named = {f"si_snri_{name}": (f"SI-SNRi, {name}", " dB") for name in facts["named_sources"]}
-    for name, (label, unit) in (LABELS | named).items():
+    more = {f"{name}_si_snri": (f"SI-SNRi, ideal {kind} mask", "dB") for name, kind in BOUNDS.items()}
+    more |= {f"si_snri_{name}": (f"SI-SNRi, {name}", "dB") for name in facts["named_sources"]}
+    for name, (label, unit) in (_labels() | more).items():
         if name in facts:
             values = facts[name]
             spread = f" +- {values['confidence']:.2f} (95%)" if values["count"] > 1 else ""
-            text = f"{values['mean']:6.2f}{unit}{spread}, median {values['median']:.2f}"
+            text = f"{values['mean']:6.2f}{f' {unit}' if unit else ''}{spread}, median {values['median']:.2f}"
             mixture = facts.get(f"mixture_{name}")
-            print(f"  {label:28} {text}" + (f"; the mixture {mixture['mean']:.2f}" if mixture else ""))
+            print(f"  {label:28} {text}" + (f"; unprocessed mixture {mixture['mean']:.2f}" if mixture else ""))
     for column, words in report_page.GROUPS.items():
         groups = facts[f"by_{column}"]
         for group in groups if len(groups) > 1 else ():
@@ -317,6 +323,6 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """The command line; `--report` stands for `report=true`."""
+    """Run the command line. `--report` is the same as `report=true`."""
     sys.argv[1:] = ["report=true" if argument == "--report" else argument for argument in sys.argv[1:]]
     config.command(run, "evaluate")

@@ -1,36 +1,37 @@
-"""What masking a spectrogram could reach at best, knowing the sources: ideal binary and ideal ratio masks."""
+"""Ideal binary and ideal ratio masks: the upper bound of masking a spectrogram, with known sources."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# The usual window of 32 ms, every 8 ms.
+# The usual STFT: window of 32 ms, hop of 8 ms.
 WINDOW_SECONDS = 0.032
 OVERLAPPING = 4
 
 
 def ideal_mask(mixture: Tensor, sources: Tensor, sample_rate: int, kind: str) -> Tensor:
-    """Estimates by a mask on the mixture's short-time Fourier transform, made from the sources themselves.
+    """Estimate the sources with an ideal mask on the mixture's short-time Fourier transform (STFT).
 
-    What the mixture holds beside the sources counts as one more source. (D. Wang 2005; the ratio of magnitudes as in
-    Luo & Mesgarani 2019, section III.)
+    The mask is computed from the sources. The rest of the mixture counts as one more source. (D. Wang 2005; ratio of
+    magnitudes as in Luo & Mesgarani 2019, section III.)
 
     Args:
         mixture: `[..., time]`.
         sources: `[source, ..., time]`.
-        sample_rate: Hz.
-        kind: "binary" gives each bin to the loudest source, "ratio" shares it out by the sources' magnitudes.
+        sample_rate: in Hz.
+        kind: "binary" gives each bin to the loudest source. "ratio" divides it in proportion to the sources'
+            magnitudes.
 
     Returns:
-        `[source, ..., time]`.
+        Estimates `[source, ..., time]`.
     """
     window = torch.hann_window(max(OVERLAPPING, round(WINDOW_SECONDS * sample_rate)), dtype=mixture.dtype)
     rest = mixture - sources.sum(0)
     magnitudes = _transform(torch.cat([sources, rest[None]]), window).abs()
     if kind == "binary":
         masks = (magnitudes == magnitudes.amax(0, keepdim=True)).to(mixture.dtype)
-        masks = masks / masks.sum(0, keepdim=True)  # bins in which several are alike
+        masks = masks / masks.sum(0, keepdim=True)  # bins in which several sources are equally loud
     else:
         masks = magnitudes / magnitudes.sum(0, keepdim=True).clamp_min(1e-12)
     masked = masks[:-1] * _transform(mixture, window)
@@ -41,9 +42,9 @@ def ideal_mask(mixture: Tensor, sources: Tensor, sample_rate: int, kind: str) ->
 
 
 def _transform(signals: Tensor, window: Tensor) -> Tensor:
-    """`[..., time]` -> `[..., bin, frame]`."""
+    """STFT: `[..., time]` -> `[..., bin, frame]`."""
     flat = signals.reshape(-1, signals.shape[-1])
-    # As with silence before and after, for recordings shorter than a window too.
+    # Padding with zeros also works for recordings shorter than a window.
     spectra = torch.stft(
         flat, len(window), len(window) // OVERLAPPING, window=window, return_complex=True, pad_mode="constant"
     )

@@ -1,4 +1,4 @@
-"""How good estimates of one mixture are: SI-SNR, SDR, PESQ and STOI, for each source that sounds."""
+"""Metrics of the estimates of one mixture: SI-SNR, SDR, PESQ and STOI, for each source that is not silent."""
 
 from __future__ import annotations
 
@@ -15,25 +15,23 @@ from separator import objectives
 from separator.data import Mixture
 from separator.errors import ConfigError, choose
 
-# (estimate [time], reference [time], Hz) -> value
-Measure = Callable[[Tensor, Tensor, int], float]
-
-# BSS-eval's filter.
+# Filter length of BSS-eval.
 SDR_TAPS = 512
-# Rates for which PESQ is defined, with its mode.
+# Sample rates for which PESQ is defined -> its mode.
 PESQ_MODES = {8000: "nb", 16000: "wb"}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Values of estimates, for the sources that are not silent, in their order.
+    """Scores of the estimates of one mixture, for the sources that are not silent, in their order.
 
     Attributes:
         sources: numbers of those sources.
-        values: measure -> a value for each; "si_snr" and "sdr" in dB, "pesq" as MOS-LQO, "stoi" from 0 to 1.
-        silent_db: how loud the estimates of silent sources are beside the mixture, in dB; nan if no source is silent.
-        missing: numbers of the sources that sound, but whose estimates are silent. SI-SNR and SDR are not defined
-            there, and count as `objectives.SILENT_ESTIMATE_DB`.
+        values: metric -> value for each of those sources. "si_snr" and "sdr" are in dB, "pesq" is MOS-LQO, "stoi" is
+            from 0 to 1.
+        silent_db: level of the estimates of silent sources in dB relative to the mixture. nan if no source is silent.
+        missing: numbers of the sources that are not silent but whose estimates are. SI-SNR and SDR are not defined for
+            them, and count as `objectives.SILENT_ESTIMATE_DB`.
     """
 
     sources: list[int]
@@ -42,20 +40,21 @@ class Scores:
     missing: Sequence[int] = ()
 
     def mean(self, measure: str) -> float:
-        """Over the sources; nan where there are none, or one has no value."""
+        """Mean of a metric over the sources. nan if there are no sources, or if a value is nan."""
         values = self.values[measure]
         return float(np.mean(values)) if values else float("nan")
 
 
 def score(estimate: Tensor, item: Mixture, extra: Sequence[str] = ()) -> Scores:
-    """Scores of `estimate` `[source, ..., time]` in the order of the mixture's sources.
+    """Score the estimates of one mixture.
 
-    Several channels count as one signal after the other for SI-SNR and SDR, and as their mean for the other measures.
+    SI-SNR and SDR concatenate the channels along time. The other metrics use the mean of the channels.
 
     Args:
-        estimate: of the shape of `item.sources`.
+        estimate: estimates in the order of the mixture's sources, `[source, ..., time]`, with the shape of
+            `item.sources`.
         item: the mixture and its sources.
-        extra: of "pesq" and "stoi".
+        extra: further metrics: "pesq", "stoi" (default: none).
     """
     reference = item.sources.flatten(1)
     estimates = estimate.to(reference.dtype).flatten(1)
@@ -72,16 +71,20 @@ def score(estimate: Tensor, item: Mixture, extra: Sequence[str] = ()) -> Scores:
     }
     mono = [signals.reshape(len(reference), -1, signals.shape[-1]).mean(1) for signals in (estimate, item.sources)]
     for name in extra:
-        values[name] = [MEASURES[name](mono[0][number], mono[1][number], item.sample_rate) for number in sounding]
+        function = choose("measure", name, OPTIONAL).function
+        assert function is not None
+        values[name] = [function(mono[0][number], mono[1][number], item.sample_rate) for number in sounding]
     leak = estimates[silent].square().sum(-1).mean() / item.mixture.square().sum().clamp_min(1e-12)
     silent_db = 10 * float(torch.log10(leak.clamp_min(1e-12))) if silent.any() else float("nan")
     return Scores(sounding, values, silent_db, missing)
 
 
 def sdr(estimate: Tensor, reference: Tensor) -> list[float]:
-    """BSS-eval's signal-to-distortion ratio, `[source, time]` twice -> dB, with its filter of 512 taps.
+    """Signal-to-distortion ratio of BSS-eval in dB, with a filter of 512 taps (Vincent, Gribonval & Fevotte 2006).
 
-    Vincent, Gribonval & Fevotte 2006.
+    Args:
+        estimate: `[source, time]`.
+        reference: `[source, time]`.
     """
     from torchmetrics.functional.audio import signal_distortion_ratio
 
@@ -91,7 +94,7 @@ def sdr(estimate: Tensor, reference: Tensor) -> list[float]:
 
 
 def pesq(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
-    """PESQ (ITU-T P.862, wide band P.862.2 at 16 kHz) by the package pesq; nan where it finds no speech."""
+    """PESQ (ITU-T P.862, wide band P.862.2 at 16 kHz) by the package pesq. nan if it finds no speech."""
     from pesq import PesqError, pesq
 
     if sample_rate not in PESQ_MODES:
@@ -101,11 +104,11 @@ def pesq(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
 
 
 def stoi(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
-    """Short-time objective intelligibility (Taal et al. 2011) by the package pystoi; nan where it finds no speech."""
+    """Short-time objective intelligibility (Taal et al. 2011) by the package pystoi. nan if it finds no speech."""
     from pystoi import stoi
 
     with warnings.catch_warnings():
-        # Of too short recordings it gives a value that means nothing, and says so.
+        # For recordings that are too short, pystoi warns and returns a meaningless value.
         warnings.simplefilter("error")
         try:
             return float(stoi(reference.numpy(), estimate.numpy(), sample_rate))
@@ -113,32 +116,68 @@ def stoi(estimate: Tensor, reference: Tensor, sample_rate: int) -> float:
             return float("nan")
 
 
-MEASURES: dict[str, Measure] = {"pesq": pesq, "stoi": stoi}
-PACKAGES = {"pesq": "pesq", "stoi": "pystoi"}
+@dataclass(frozen=True)
+class Metric:
+    """A metric. A new one needs only its function and an entry of `METRICS`.
+
+    Attributes:
+        label: its name for readers.
+        unit: "dB", or "" if it has none.
+        function: computes an optional metric from (estimate `[time]`, reference `[time]`, sample rate in Hz). None for
+            SI-SNR and SDR, which are always computed, together with their improvement over the mixture.
+        package: the package that the function needs.
+    """
+
+    label: str
+    unit: str = ""
+    function: Callable[[Tensor, Tensor, int], float] | None = None
+    package: str = ""
+
+
+METRICS = {
+    "si_snr": Metric("SI-SNR", "dB"),
+    "sdr": Metric("SDR", "dB"),
+    "pesq": Metric("PESQ", function=pesq, package="pesq"),
+    "stoi": Metric("STOI", function=stoi, package="pystoi"),
+}
+OPTIONAL = {name: metric for name, metric in METRICS.items() if metric.function is not None}
+
+
+def columns() -> dict[str, tuple[str, str]]:
+    """Return label and unit of every score: the metrics, and the improvement of those that are always computed."""
+    found = {}
+    for name, metric in METRICS.items():
+        found[name] = (metric.label, metric.unit)
+        if name not in OPTIONAL:
+            found[f"{name}i"] = (f"{metric.label}i", metric.unit)
+    return found
 
 
 def available(wanted: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Which of the wanted measures can be taken, and what to say of the others.
+    """Find the metrics whose packages are installed.
+
+    Returns:
+        Those metrics, and a message for each of the others.
 
     Raises:
-        ConfigError: for one that does not exist.
+        ConfigError: if a metric does not exist.
     """
     if isinstance(wanted, str):
         raise ConfigError(f"measures must be a list, such as [pesq,stoi], got {wanted!r}")
     found, missing = [], []
     for name in wanted:
-        choose("measure", name, MEASURES)
-        if importlib.util.find_spec(PACKAGES[name]):
+        metric = choose("measure", name, OPTIONAL)
+        if importlib.util.find_spec(metric.package):
             found.append(name)
         else:
             missing.append(
-                f"{name.upper()} is not measured: it needs the package {PACKAGES[name]} (pip install {PACKAGES[name]})"
+                f"{metric.label} is left out: it needs the package {metric.package} (pip install {metric.package})"
             )
     return found, missing
 
 
 def in_best_order(estimate: Tensor, item: Mixture, num_interchangeable: int | None = None) -> Tensor:
-    """`estimate` `[source, ..., time]` in the order of the sources in which its SI-SNR is best, as `pit` finds it."""
+    """Put `estimate` `[source, ..., time]` in the order with the best SI-SNR to the sources, found by `pit`."""
     pair = estimate.to(item.sources.dtype).flatten(1)[None], item.sources.flatten(1)[None]
     _, permutation = objectives.pit(objectives.si_snr_of_sounding, *pair, num_interchangeable)
     return estimate[permutation[0]]

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing else: figures, pictures and players."""
+"""HTML report of an evaluation in one self-contained file: tables, figures and players."""
 
 from __future__ import annotations
 
@@ -16,22 +16,20 @@ from torch.utils.data import Dataset
 
 from separator import figures
 from separator.data import Mixture
+from separator.evaluate import metrics
 from separator.evaluate.statistics import Row
 from separator.html import player, track_picture
 from separator.html.page import page, table
 from separator.html.player import Track
 
-# Peak at which a recording is played.
+# Peak of the recordings in the players.
 PEAK = 0.9
 NONE = "\N{EN DASH}"
-ROWS = {
-    "the mixture itself": ("mixture_si_snr", None, "mixture_sdr", None, "mixture_pesq", "mixture_stoi"),
-    "{model}": ("si_snr", "si_snri", "sdr", "sdri", "pesq", "stoi"),
-    "ideal binary mask": (None, "ibm_si_snri", None, "ibm_sdri", None, None),
-    "ideal ratio mask": (None, "irm_si_snri", None, "irm_sdri", None, None),
-}
-COLUMNS = ("SI-SNR, dB", "SI-SNRi, dB", "SDR, dB", "SDRi, dB", "PESQ", "STOI")
-# Column -> what it is, and its unit.
+# Row -> prefix of its scores in the summary.
+ROWS = {"unprocessed mixture": "mixture_", "{model}": "", "ideal binary mask": "ibm_", "ideal ratio mask": "irm_"}
+COLUMNS = {name: ", ".join(filter(None, words)) for name, words in metrics.columns().items()}
+GROUP_COLUMNS = ("si_snr", "si_snri", "sdr", "sdri")
+# Column -> its name on the page, and its unit.
 GROUPS = {"sources": ("sources", ""), "level_difference_db": ("level difference", "dB"), "seconds": ("duration", "s")}
 
 
@@ -42,19 +40,20 @@ def make(
     separate: Callable[[Mixture], Tensor],
     sources: Sequence[str],
 ) -> str:
-    """The page.
+    """Make the page.
 
     Args:
-        facts: what `summary.json` says.
-        rows: of `mixtures.csv`, a mixture each, in their order.
-        mixtures: what was evaluated on.
-        separate: stems `[source, ..., time]` of a mixture in the order of its sources.
-        sources: their names.
+        facts: contents of `summary.json`.
+        rows: rows of `mixtures.csv`, one for each mixture, in the same order.
+        mixtures: the evaluated mixtures.
+        separate: returns the stems `[source, ..., time]` of a mixture in the order of its sources.
+        sources: names of the sources.
     """
     model, data = html.escape(str(facts["model"])), html.escape(str(facts["data"]))
     parts = [
         f"<h1>{model} on {data}</h1>",
-        f"<p>{facts['mixtures']} mixtures. Means with their 95% confidence intervals, medians below.</p>",
+        f"<p>{facts['mixtures']} mixtures. Each cell shows the mean with its 95% confidence interval, and the median "
+        "below.</p>",
         _table(facts, model),
         _against(facts),
         _sources(facts),
@@ -63,7 +62,7 @@ def make(
     ]
     scored = [number for number, row in enumerate(rows) if math.isfinite(row["si_snri"])]
     if scored:
-        parts.append(_picture(figures.score_figure(rows), "Improvements, and what they depend on"))
+        parts.append(_picture(figures.score_figure(rows), "Improvement of each mixture, and its dependencies"))
     order = sorted(scored, key=lambda number: rows[number]["si_snri"])
     for title, number in _chosen(order):
         item = mixtures[number]
@@ -72,7 +71,7 @@ def make(
 
 
 def _chosen(order: Sequence[int]) -> list[tuple[str, int]]:
-    """Best, median and worst of mixtures ordered by their score, none of them twice."""
+    """Best, median and worst mixture, without repeats. `order` has the mixtures in the order of their scores."""
     if not order:
         return []
     places = {"The best": len(order) - 1, "The median": len(order) // 2, "The worst": 0}
@@ -83,16 +82,16 @@ def _chosen(order: Sequence[int]) -> list[tuple[str, int]]:
 
 
 def _table(facts: Mapping[str, Any], model: str) -> str:
-    measured = [place for place in range(len(COLUMNS)) if any(names[place] in facts for names in ROWS.values())]
+    measured = [name for name in COLUMNS if any(f"{prefix}{name}" in facts for prefix in ROWS.values())]
     rows = [
-        [label.format(model=model), *(_value(facts.get(names[place] or "")) for place in measured)]
-        for label, names in ROWS.items()
-        if any(name in facts for name in names)
+        [label.format(model=model), *(_value(facts.get(f"{prefix}{name}")) for name in measured)]
+        for label, prefix in ROWS.items()
+        if any(f"{prefix}{name}" in facts for name in measured)
     ]
     note = ""
     if "silent_db" in facts:
-        note = f"<p>Stems of silent sources: {_value(facts['silent_db'])} dB beside the mixture.</p>"
-    return table([COLUMNS[place] for place in measured], rows) + note
+        note = f"<p>Stems of silent sources: {_value(facts['silent_db'])} dB relative to the mixture.</p>"
+    return table([COLUMNS[name] for name in measured], rows) + note
 
 
 def _value(summary: Mapping[str, float] | None) -> str:
@@ -116,7 +115,7 @@ def _against(facts: Mapping[str, Any]) -> str:
     ]
     name = html.escape(str(facts["baseline"]["model"]))
     columns = ("difference, dB", "better on", "p, paired t-test", "p, Wilcoxon")
-    return f"<h2>Against {name}</h2>{table(columns, rows)}"
+    return f"<h2>Compared with {name}</h2>{table(columns, rows)}"
 
 
 def _sources(facts: Mapping[str, Any]) -> str:
@@ -131,7 +130,7 @@ def _sources(facts: Mapping[str, Any]) -> str:
 
 def _made_with(facts: Mapping[str, Any]) -> str:
     text = html.escape(json.dumps(facts.get("made_with", {}), indent=2))
-    return f"<details><summary>How this was made</summary><pre>{text}</pre></details>"
+    return f"<details><summary>Versions and settings</summary><pre>{text}</pre></details>"
 
 
 def _groups(facts: Mapping[str, Any]) -> str:
@@ -143,16 +142,16 @@ def _groups(facts: Mapping[str, Any]) -> str:
             [
                 span(group, "", unit),
                 str(group["mixtures"]),
-                *(_value(group.get(measure)) for measure in ("si_snr", "si_snri", "sdr", "sdri")),
+                *(_value(group.get(measure)) for measure in GROUP_COLUMNS),
             ]
             for group in facts[f"by_{column}"]
         ]
-        tables.append(f"<h2>By {title}</h2>{table(('mixtures', *COLUMNS[:4]), rows)}")
+        tables.append(f"<h2>By {title}</h2>{table(('mixtures', *(COLUMNS[name] for name in GROUP_COLUMNS)), rows)}")
     return "".join(tables)
 
 
 def span(group: Mapping[str, Any], title: str, unit: str) -> str:
-    """What a group of rows has in common, in words."""
+    """Description of a group of rows, such as "2 sources" or "from 5 dB level difference"."""
     if unit == "":
         return f"{group['from']:g} {title}".strip()
     if group["to"] is None:
@@ -161,11 +160,11 @@ def span(group: Mapping[str, Any], title: str, unit: str) -> str:
 
 
 def _example(title: str, row: Row, item: Mixture, stems: Tensor, sources: Sequence[str]) -> str:
-    """One mixture, its estimates and its sources, to be seen and heard."""
+    """Player for one mixture, its estimates and its sources."""
     waveforms = {"mixture": (item.mixture, True)}
     for name, stem, source in zip(sources, stems, item.sources, strict=True):
         waveforms |= {f"{name}, estimate": (stem, False), f"{name}, reference": (source, True)}
-    # One gain for all: how loud an estimate is, is part of how good it is.
+    # The same gain for all: the level of an estimate is part of its quality.
     gain = PEAK / max(max(float(waveform.abs().max()) for waveform, _ in waveforms.values()), 1e-9)
     tracks = [
         _track(name, gain * np.atleast_2d(waveform.numpy()), item.sample_rate, muted)

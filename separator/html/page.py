@@ -1,4 +1,4 @@
-"""What the HTML reports have in common: one file that needs nothing else, light or dark as the reader has it."""
+"""Parts shared by all HTML reports: a self-contained page that follows the reader's light or dark theme."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ pre { overflow-x: auto; }
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """A whole page of pieces of HTML; `title` is text."""
+    """Return a whole page.
+
+    Args:
+        title: title as plain text.
+        parts: parts of the body as HTML. Empty parts are left out.
+    """
     body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en" class="follows-system"><head><meta charset="utf-8">'
@@ -39,7 +44,13 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], kind: Literal["numbers", "text"] = "numbers") -> str:
-    """Rows of HTML, each beginning with what it is about."""
+    """Return a table.
+
+    Args:
+        columns: headings as HTML, without one for the first column. Empty for no heading row.
+        rows: cells as HTML. The first cell of a row is its heading.
+        kind: "numbers" aligns cells to the right, "text" to the left.
+    """
     head = "".join(f'<th scope="col">{column}</th>' for column in ("", *columns))
     lines = [f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) for first, *rest in rows]
     body = "".join(f"<tr>{line}</tr>" for line in ([head] if columns else []) + lines)

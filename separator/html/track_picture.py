@@ -1,6 +1,6 @@
-"""A recording as a lane of a page: its waveform and its spectrogram, in columns along time.
+"""Waveform and spectrogram of a recording for a page, in columns along time.
 
-Of any length, in the memory of one block: what a column shows is gathered while the samples pass.
+Recordings may have any length. Columns are computed while the samples are read, so memory holds only one block.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ import numpy as np
 
 from separator.io import readers
 
-# Width and height of a spectrogram, in points.
+# Width and height of a spectrogram, in pixels.
 COLUMNS, BANDS = 1200, 80
-# What is between the loudest point of all lanes and black, dB.
+# Range from the loudest point of all lanes down to black, in dB.
 RANGE_DB = 75.0
-# Nothing that is quieter is made bright for being the loudest, dB of a window's power.
+# Lower limit for the loudest point, in dB of a window's power, so that near-silence is not shown bright.
 MIN_DB = -30.0
-# Windows that a column is the mean of, at most.
+# Maximum number of windows that are averaged for one column.
 MAX_WINDOWS = 4
-# Columns that are worked on at a time, fewer if they are of more samples than this.
+# Number of columns that are computed at a time. It is lower if they hold more than MAX_SAMPLES samples.
 GROUP = 64
 MAX_SAMPLES = 2**20
 
 
 @dataclass(frozen=True)
 class Lane:
-    """What is shown of a recording.
+    """The picture data of a recording.
 
     Attributes:
-        seconds: its length.
-        lowest, highest: of the samples of all channels in each column.
-        bands_db: `[band, column]`, power in mel bands of the mean of the channels, dB.
+        seconds: length of the recording.
+        lowest: lowest sample of all channels in each column.
+        highest: highest sample of all channels in each column.
+        bands_db: `[band, column]`, power in mel bands of the mean of the channels, in dB.
     """
 
     seconds: float
@@ -45,26 +46,38 @@ class Lane:
 
 
 def measure_file(
-    path: Path, num_samples: int, sample_rate: int, take: Callable[[np.ndarray], None] | None = None
+    path: Path, num_samples: int, sample_rate: int, on_block: Callable[[np.ndarray], None] | None = None
 ) -> Lane:
-    """As `measure`, of a file; `take` is given its blocks, for whoever wants more of them.
+    """Measure a file as `measure` does.
+
+    Args:
+        path: the file.
+        num_samples: number of samples per channel.
+        sample_rate: Hz.
+        on_block: called with each block of the file, for other uses of the samples.
 
     Raises:
-        AudioError: if it cannot be read.
+        AudioError: if the file cannot be read.
     """
 
-    def taken(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def observed(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
-            if take is not None:
-                take(block)
+            if on_block is not None:
+                on_block(block)
             yield block
 
     with readers.open_recording(path) as recording:
-        return measure(taken(recording.blocks()), num_samples, sample_rate)
+        return measure(observed(recording.blocks()), num_samples, sample_rate)
 
 
 def measure(blocks: Iterable[np.ndarray], num_samples: int, sample_rate: int) -> Lane:
-    """The lane of a recording of `num_samples` that comes in blocks `[channel, time]`; what is missing is silent."""
+    """Return the lane of a recording.
+
+    Args:
+        blocks: the recording in blocks `[channel, time]`.
+        num_samples: number of samples per channel. If there are fewer, the rest is silent.
+        sample_rate: Hz.
+    """
     size = max(1, -(-num_samples // COLUMNS))
     window = _window(sample_rate)
     per_column = int(np.clip(4 * size // window, 1, MAX_WINDOWS))
@@ -88,27 +101,27 @@ def measure(blocks: Iterable[np.ndarray], num_samples: int, sample_rate: int) ->
 
 
 def _groups(blocks: Iterable[np.ndarray], columns: int, size: int, window: int) -> Iterator[np.ndarray]:
-    """The samples of some columns after the other, with half a window more before them and behind."""
-    waiting: np.ndarray | None = None
+    """Yield the samples of groups of columns, each with half a window more before and after them."""
+    kept: np.ndarray | None = None
     source = iter(blocks)
     while columns:
         count = min(GROUP, columns, max(1, MAX_SAMPLES // size))
         wanted = count * size + window
-        parts = [] if waiting is None else [waiting]
-        there = 0 if waiting is None else waiting.shape[1]
-        while there < wanted:
+        parts = [] if kept is None else [kept]
+        available = 0 if kept is None else kept.shape[1]
+        while available < wanted:
             block = next(source, None)
             channels = len(block) if block is not None else len(parts[0]) if parts else 1
             if not parts:
                 parts.append(np.zeros((channels, window // 2), np.float32))
-                there = window // 2
+                available = window // 2
             if block is None:
-                block = np.zeros((channels, wanted - there), np.float32)
+                block = np.zeros((channels, wanted - available), np.float32)
             parts.append(block)
-            there += block.shape[1]
+            available += block.shape[1]
         group = np.concatenate(parts, axis=1)
         yield group[:, :wanted]
-        waiting = group[:, count * size :]
+        kept = group[:, count * size :]
         columns -= count
 
 
@@ -120,7 +133,7 @@ def _mel_filters(sample_rate: int, window: int) -> np.ndarray:
 
 
 def spectrograms(lanes: Sequence[Lane]) -> list[bytes]:
-    """PNG pictures on one scale, in which the loudest point of all is the brightest."""
+    """Return PNG pictures with a common scale. The loudest point of all lanes is the brightest."""
     from PIL import Image
 
     loudest = max(MIN_DB, *(float(lane.bands_db.max()) for lane in lanes))
@@ -136,38 +149,38 @@ def spectrograms(lanes: Sequence[Lane]) -> list[bytes]:
 
 
 def palette() -> np.ndarray:
-    """`[256, 3]`, the colours of a spectrogram from silent to loud, in bytes."""
+    """Return the colours of a spectrogram from silent to loud, `[256, 3]`, in bytes."""
     import matplotlib
 
     return (matplotlib.colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
 
 
 class Columns:
-    """The columns of stems while they come.
+    """Compute the columns of stems while they are separated.
 
     Args:
-        num_stems: how many.
+        num_stems: number of stems.
         sample_rate: Hz.
-        hop: samples from column to column.
+        hop: samples between columns.
     """
 
     def __init__(self, num_stems: int, sample_rate: int, hop: int) -> None:
         self._hop, self._window = hop, _window(sample_rate)
         self._filters = _mel_filters(sample_rate, self._window)
-        self._waiting = np.zeros((num_stems, self._window), np.float32)
+        self._buffer = np.zeros((num_stems, self._window), np.float32)
 
     def push(self, stems: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Of `[stem, time]`, each column's peaks `[stem]` and bands `[stem, band]`, dB."""
-        self._waiting = np.concatenate([self._waiting, stems], axis=1)
-        while self._waiting.shape[1] >= self._window + self._hop:
-            self._waiting = self._waiting[:, self._hop :]
-            frames = self._waiting[:, : self._window]
+        """Add samples `[stem, time]`. Yield the peaks `[stem]` and the bands `[stem, band]` of each column, in dB."""
+        self._buffer = np.concatenate([self._buffer, stems], axis=1)
+        while self._buffer.shape[1] >= self._window + self._hop:
+            self._buffer = self._buffer[:, self._hop :]
+            frames = self._buffer[:, : self._window]
             power = np.abs(np.fft.rfft(frames * np.hanning(self._window))) ** 2
             yield _decibels(np.abs(frames[:, -self._hop :]).max(1) ** 2), _decibels(power @ self._filters.T)
 
 
 def _window(sample_rate: int) -> int:
-    """64 ms, as a power of two."""
+    """Length of a window in samples: about 64 ms, rounded to a power of two."""
     return 2 ** round(np.log2(0.064 * sample_rate))
 
 
@@ -176,21 +189,21 @@ def _decibels(power: np.ndarray) -> np.ndarray:
 
 
 def outline(lane: Lane, peak: float) -> str:
-    """The waveform as the points of an SVG polygon, 0 to 1000 wide and -100 to 100 high, which `peak` reaches."""
+    """Return the waveform as points of an SVG polygon, 0 to 1000 wide and -100 to 100 high. `peak` is full height."""
     scale = 100 / max(peak, 1e-9)
     places = np.linspace(0, 1000, len(lane.highest))
-    there = [f"{x:.1f},{-scale * y:.0f}" for x, y in zip(places, lane.highest, strict=True)]
-    back = [f"{x:.1f},{-scale * y:.0f}" for x, y in zip(places[::-1], lane.lowest[::-1], strict=True)]
-    return " ".join(there + back)
+    upper = [f"{x:.1f},{-scale * y:.0f}" for x, y in zip(places, lane.highest, strict=True)]
+    lower = [f"{x:.1f},{-scale * y:.0f}" for x, y in zip(places[::-1], lane.lowest[::-1], strict=True)]
+    return " ".join(upper + lower)
 
 
 def peak(lanes: Sequence[Lane]) -> float:
-    """Of all of them."""
+    """Return the largest absolute sample of all lanes."""
     return max(max(float(lane.highest.max()), -float(lane.lowest.min())) for lane in lanes)
 
 
 def frequency_ticks(sample_rate: int) -> dict[str, float]:
-    """Names of some frequencies, and where in a spectrogram they are: 0 at the bottom, 1 at the top."""
+    """Return labels of some frequencies, and their heights in a spectrogram: 0 is the bottom, 1 is the top."""
     import librosa
 
     edges = librosa.mel_frequencies(BANDS, fmax=sample_rate / 2)

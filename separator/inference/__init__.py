@@ -1,1 +1,1 @@
-"""Runs trained networks on recordings of any length."""
+"""Run trained networks on recordings of any length."""

@@ -1,6 +1,6 @@
-"""A recording in overlapping chunks: cut as it comes, and joined again.
+"""Cut a recording into overlapping chunks while it is read, and join the chunks again.
 
-Neither knows what is done with the chunks between. If nothing is, what comes out is what went in, bit for bit.
+Neither function knows what happens to the chunks in between. If nothing does, the output equals the input bit for bit.
 """
 
 from __future__ import annotations
@@ -11,24 +11,31 @@ import numpy as np
 
 from separator.errors import ConfigError
 
-# The number of its first sample, and the samples
+# Index of the first sample in the recording, and the samples.
 Chunk = tuple[int, np.ndarray]
 
 
 def cut(blocks: Iterable[np.ndarray], segment: int, overlap: int) -> Iterator[Chunk]:
-    """Chunks `[channel, time]` of a recording that comes in blocks `[channel, time]` of any length.
+    """Cut a recording into chunks `[channel, time]`.
 
-    Every chunk is `segment` samples long and shares `overlap` of them with the one before, the last one more if that is
-    what is left: so it is not a short one, in which a network would have little to go by. A recording shorter than a
-    segment is one chunk.
+    Every chunk is `segment` samples long and overlaps the chunk before it by `overlap` samples. The last chunk may
+    overlap by more. That keeps it at full length: a network has too little context in a short chunk. A recording
+    shorter than a segment is one chunk.
+
+    Args:
+        blocks: the recording in blocks `[channel, time]` of any length.
+        segment: chunk length in samples.
+        overlap: overlap in samples.
 
     Raises:
         ConfigError: if `overlap` is not shorter than `segment`.
     """
     if not 0 <= overlap < segment:
-        raise ConfigError(f"chunks of {segment} samples cannot overlap by {overlap}; overlap must be 0 to under 1")
+        raise ConfigError(
+            f"chunks of {segment} samples cannot overlap by {overlap}; set overlap to a fraction from 0 to below 1"
+        )
     hop = segment - overlap
-    # Samples are kept from the last chunk's start on; the first `done` of them are before the next one's.
+    # `kept` begins at the start of the last chunk. Its first `done` samples come before the start of the next chunk.
     start = done = 0
     kept: np.ndarray | None = None
     for block in blocks:
@@ -38,14 +45,14 @@ def cut(blocks: Iterable[np.ndarray], segment: int, overlap: int) -> Iterator[Ch
             yield start, kept[:, :segment]
             done = hop
     if kept is not None:
-        behind = max(0, kept.shape[-1] - segment)
-        yield start + behind, kept[:, behind:]
+        last = max(0, kept.shape[-1] - segment)
+        yield start + last, kept[:, last:]
 
 
 def join(chunks: Iterable[Chunk]) -> Iterator[np.ndarray]:
-    """Chunks `[..., time]`, each of which reaches further than the one before -> blocks, one behind the other.
+    """Join chunks `[..., time]` with a linear crossfade where they overlap. Yield consecutive blocks.
 
-    Where two overlap, the first is faded out and the second in.
+    Each chunk must end later than the chunk before it.
     """
     start = 0
     held: np.ndarray | None = None
@@ -56,7 +63,7 @@ def join(chunks: Iterable[Chunk]) -> Iterator[np.ndarray]:
             shared = before.shape[-1]
             fade = np.linspace(0, 1, shared + 2, dtype=samples.dtype)[1:-1]
             samples = samples.copy()
-            # before + fade * difference is exact where the two agree, unlike a weighted sum.
+            # Where the two are equal, before + fade * difference is exact. A weighted sum is not.
             samples[..., :shared] = before + fade * (samples[..., :shared] - before)
         held, start = samples, begin
     if held is not None:

@@ -1,4 +1,4 @@
-"""What became of a separated file."""
+"""The result of separating a file."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from typing import Any
 
 from separator.io.recording import Note
 
-# A join of two pieces that is less sure than this is one that a listener should know of.
+# Report joins whose confidence is below this value.
 UNSURE = 0.7
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one file.
+    """The result of separating one file.
 
     Attributes:
         path: the recording.
-        paths: name of each stem -> the file written.
+        paths: name of each stem -> file of the stem.
         model: name or path of the model.
-        model_sample_rate: Hz, to which the recording was resampled for it if its own is another.
-        sample_rate, channels, seconds: of the recording and of every stem.
-        subtype: sample format written, in libsndfile's words.
-        gain_db: gain that all stems were given so that none clips; 0 where none was needed.
-        residual_db: how much of the recording is in none of the stems, beside it; -120 is rounding. What is above the
-            band of a model of a lower rate counts, the gain against clipping does not.
-        active: names of the stems that are within 20 dB of the loudest, each in the 5 s in which it is loudest; the
-            others carry no voice.
-        num_chunks: pieces it was separated in.
-        joins: where two pieces meet, in seconds, and how sure it is that the voices go on in their stems there:
-            1 is certain.
-        kept: names of the stems whose files were there before and stayed as they were.
-        damage: what of the recording could not be read; empty if all of it was.
-        notes: what else a user should know of the recording: tracks that were not read, a header that is wrong,
-            channels with one person in each.
-        work_seconds: time it took, reading and writing included.
-        peak_megabytes: most memory that this process has had so far; None where the system does not tell (Windows).
+        model_sample_rate: sample rate of the model, in Hz. The recording was resampled to it if its own rate differs.
+        sample_rate: in Hz, same for the recording and every stem.
+        channels: number of channels, same for the recording and every stem.
+        seconds: length, same for the recording and every stem.
+        subtype: sample format of the stems, as libsndfile names it.
+        gain_db: gain applied to all stems so that none clips. 0 if none was needed.
+        residual_db: energy not captured by any stem, in dB relative to the recording (floor: -120 dB, rounding). It
+            includes sound above the frequency band of a model with a lower sample rate. It ignores `gain_db`.
+        active: names of the stems whose level is at most 20 dB below that of the loudest stem. The level of a stem is
+            taken from its loudest 5 s. The other stems carry no voice.
+        num_chunks: number of chunks.
+        joins: for each join of two chunks, its time in seconds and the confidence that every voice stays in the same
+            stem there. A confidence of 1 is certain.
+        kept: names of the stems whose files existed before and were not replaced.
+        damage: the part of the recording that could not be read. Empty if all of it was read.
+        notes: what else a user should know about the recording, such as audio tracks that were not read, a wrong
+            header, or channels with one speaker in each.
+        work_seconds: processing time, with reading and writing.
+        peak_megabytes: peak memory use of this process so far. None where the system does not report it (Windows).
     """
 
     path: Path
@@ -61,16 +63,16 @@ class FileResult:
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work for a second of audio."""
+        """Processing time per second of audio."""
         return self.work_seconds / self.seconds
 
     @property
     def unsure_joins(self) -> list[tuple[float, float]]:
-        """Those of `joins` at which voices may have changed their stems."""
+        """The joins at which voices may have changed places between stems."""
         return [join for join in self.joins if join[1] < UNSURE]
 
     def report(self) -> dict[str, Any]:
-        """All of it for JSON; `status` is "partial" if there is damage, else "done"."""
+        """Return the result as a dict for JSON. `status` is "partial" if there is damage, and "done" otherwise."""
         report: dict[str, Any] = {
             "path": str(self.path),
             "status": "partial" if self.damage else "done",
@@ -96,5 +98,5 @@ class FileResult:
 
 
 def is_speaker(name: str) -> bool:
-    """Whether a stem of this name is one of the interchangeable speakers."""
+    """Return whether a stem of this name is one of the interchangeable speakers."""
     return re.fullmatch(r"speaker\d+", name) is not None

@@ -1,7 +1,8 @@
-"""A recording that comes in blocks -> its stems, in blocks: resampled, cut, separated, put in order, joined.
+"""Separate a recording block by block: resample, cut into chunks, run the network, match speakers, join the chunks.
 
-In memory is a chunk at a time. Which source of a chunk is which speaker is known when all have been heard, so what was
-separated waits in a file; and since the stems' peak is known when they are complete, they can be had again.
+Only one batch of chunks is in memory at a time. The order of the speakers in each chunk is known only after the last
+chunk, so the separated chunks go to a temporary file. The peak of the stems is known only when they are complete, so
+the stems can be read more than once.
 """
 
 from __future__ import annotations
@@ -22,21 +23,22 @@ from separator.inference import chunks
 from separator.inference.channel_likeness import ChannelLikeness
 from separator.inference.chunks import Chunk
 from separator.inference.network_runner import Estimator, downmix_weights
-from separator.inference.speaker_matching import SpeakerMemory
+from separator.inference.speaker_matching import SpeakerMatcher
 from separator.streaming.stream import Stream
 
-# A residual this far below the recording is rounding, dB.
+# Floor of the residual, in dB relative to the recording. A residual below it is rounding.
 MIN_RESIDUAL_DB = -120.0
-# What waits in memory before it goes to a file, and samples that are resampled at a time.
+# Size in bytes up to which separated chunks stay in memory before they go to a temporary file.
 MEMORY_BYTES = 2**25
+# Samples per call of the resampler.
 BLOCK = 65536
 
 
-class Spool:
-    """Chunks kept in an unnamed file, which nobody has to remove; a context manager.
+class ChunkStore:
+    """Keep separated chunks in an unnamed temporary file. Use it as a context manager.
 
     Args:
-        folder: where there is room for it; if None, everything stays in memory.
+        folder: folder for the file, on a disk with enough space. None keeps everything in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -46,7 +48,7 @@ class Spool:
             self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=str(folder))  # noqa: SIM115 - closed at exit
         self._chunks: list[Any] = []
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> ChunkStore:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,25 +60,25 @@ class Spool:
 
     @property
     def starts(self) -> list[int]:
-        """Of the chunks."""
+        """Index of the first sample of each chunk."""
         return [start for start, _ in self._chunks]
 
     def append(self, start: int, samples: np.ndarray) -> None:
-        """Keeps a chunk. Raises `AudioError` if there is no room."""
+        """Add a chunk. Raise `AudioError` if it cannot be written."""
         kept: Any = samples
         if self._file is not None:
             try:
                 self._file.write(np.ascontiguousarray(samples, np.float32).data)
             except OSError as error:
                 raise AudioError(
-                    f"{self._folder}: has no room for what must wait there ({reason(error)}); choose another place "
+                    f"{self._folder}: temporary data cannot be written ({reason(error)}); choose another folder "
                     "with --out"
                 ) from error
             kept = samples.shape
         self._chunks.append((start, kept))
 
     def __iter__(self) -> Iterator[Chunk]:
-        """The chunks, in the order in which they came."""
+        """Yield the chunks in the order in which they were added."""
         if self._file is not None:
             self._file.seek(0)
         for start, kept in self._chunks:
@@ -87,20 +89,20 @@ class Spool:
 
 
 class Separation:
-    """One recording on its way through a model: `take` it, then have its `stems`.
+    """Separate one recording. Call `process(blocks)`, then iterate over `stems()`.
 
     Args:
-        estimator: the network.
-        sample_rate: Hz of the recording.
-        channels: of the recording.
-        segment_seconds: longest piece that is separated at a time.
-        overlap: fraction of it that neighbouring pieces share.
-        spool: what keeps the stems until all are known.
-        on_progress: called with the seconds done.
+        estimator: runs the network.
+        sample_rate: sample rate of the recording, in Hz.
+        channels: number of channels of the recording.
+        segment_seconds: chunk length in seconds.
+        overlap: overlap of neighbouring chunks, as a fraction of a chunk.
+        store: keeps the separated chunks until the last one is done.
+        on_progress: called with the number of seconds done.
 
     Attributes:
-        num_samples: of the recording, as far as it was taken.
-        num_chunks: pieces it was separated in.
+        num_samples: number of samples of the recording that were processed so far.
+        num_chunks: number of chunks.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class Separation:
         channels: int,
         segment_seconds: float,
         overlap: float,
-        spool: Spool,
+        store: ChunkStore,
         on_progress: Callable[[float], None],
     ) -> None:
         self.estimator, self.net = estimator, estimator.net
@@ -120,127 +122,129 @@ class Separation:
         self.num_samples = 0
         self._confidences: list[float] = []
         self._orders: list[tuple[int, ...]] | None = None
-        self._spool, self._on_progress = spool, on_progress
-        # Energies: of the recording, of what the model hears of it, of the chunks of that, of what no stem of them has.
-        self._energy = self._heard = self._in_chunks = self._in_none = 0.0
-        listens = channels == 2 and self.net.num_interchangeable > 1
-        self._likeness = ChannelLikeness(sample_rate) if listens else None
+        self._store, self._on_progress = store, on_progress
+        # Energies: of the recording at its own rate and at the model's rate, of all chunks, and of the part of the
+        # chunks that is in no stem.
+        self._energy = self._energy_at_model_rate = self._energy_of_chunks = self._energy_missing = 0.0
+        needs_likeness = channels == 2 and self.net.num_interchangeable > 1
+        self._likeness = ChannelLikeness(sample_rate) if needs_likeness else None
 
     @property
     def num_chunks(self) -> int:
-        """1 for a model that goes through a recording of any length in one pass."""
-        return 1 if self.net.can_stream else len(self._spool)
+        """Number of chunks. 1 for a model that can stream, which takes any length in one pass."""
+        return 1 if self.net.can_stream else len(self._store)
 
     @property
     def joins(self) -> list[tuple[float, float]]:
-        """Where one piece goes over into the next, in seconds, and how sure it is that the voices stay themselves."""
+        """For each join of two chunks, its time in seconds and the confidence that the speakers are not swapped."""
         if self.net.can_stream:
             return []
-        starts = self._spool.starts[1:]
-        sure = self._confidences or [1.0] * len(starts)
-        return [(start / self.net.sample_rate, one) for start, one in zip(starts, sure, strict=True)]
+        starts = self._store.starts[1:]
+        confidences = self._confidences or [1.0] * len(starts)
+        return [(start / self.net.sample_rate, value) for start, value in zip(starts, confidences, strict=True)]
 
     @property
     def residual_db(self) -> float:
-        """What is in the recording and in none of its stems, beside the recording; at least -120 dB.
+        """Energy not captured by any stem, in dB relative to the recording (floor: -120 dB).
 
-        Of a recording at a higher rate than the model's, that is also what is above the model's band.
+        If the sample rate of the recording is higher than the model's, this includes sound above the model's band.
         """
-        missing = max(0.0, self._energy - self._heard)
-        if self._in_chunks:
-            missing += self._heard * self._in_none / self._in_chunks
+        missing = max(0.0, self._energy - self._energy_at_model_rate)
+        if self._energy_of_chunks:
+            missing += self._energy_at_model_rate * self._energy_missing / self._energy_of_chunks
         ratio = missing / self._energy if self._energy else 0.0
         return max(MIN_RESIDUAL_DB, 10 * math.log10(max(ratio, 1e-30)))
 
     @property
     def channels_differ(self) -> bool:
-        """Whether the recording has two channels that hold different sounds, such as one person in each."""
+        """Whether the recording has two channels that hold different sounds, such as one speaker in each."""
         return self._likeness is not None and self._likeness.differ()
 
-    def take(self, blocks: Iterable[np.ndarray]) -> None:
-        """Separates a recording, which comes in blocks `[channel, time]`."""
+    def process(self, blocks: Iterable[np.ndarray]) -> None:
+        """Separate a recording given as blocks `[channel, time]`."""
         if self.net.can_stream:
-            self._stream(blocks)
+            self._process_stream(blocks)
         else:
-            self._separate(blocks)
+            self._process_chunks(blocks)
 
     def stems(self) -> Iterator[np.ndarray]:
-        """Blocks `[source, channel, time]` at the recording's rate, in all as long as it."""
+        """Yield blocks `[source, channel, time]` at the recording's sample rate. Together they have its length."""
         if self.net.can_stream:
-            yield from (samples for _, samples in self._spool)
+            yield from (samples for _, samples in self._store)
             return
-        wide = (self.net.num_sources, max(self.channels, self.net.num_channels))
-        flat_width = wide[0] * wide[1]
+        shape = (self.net.num_sources, max(self.channels, self.net.num_channels))
+        flat_width = shape[0] * shape[1]
         joined = (block.reshape(flat_width, -1) for block in chunks.join(self._in_order()))
         missing = self.num_samples
         for flat in resampled(joined, flat_width, self.net.sample_rate, self.sample_rate):
-            # The conversions of the rate may end a sample early or late.
-            block = flat[:, :missing].reshape(*wide, -1)
+            # Resampling to the model's rate and back may give a sample too few or too many.
+            block = flat[:, :missing].reshape(*shape, -1)
             missing -= block.shape[-1]
-            yield block if wide[1] == self.channels else block.mean(1, keepdims=True)
+            yield block if shape[1] == self.channels else block.mean(1, keepdims=True)
         if missing:
-            yield np.zeros((wide[0], self.channels, missing), np.float32)
+            yield np.zeros((shape[0], self.channels, missing), np.float32)
 
-    def _separate(self, blocks: Iterable[np.ndarray]) -> None:
-        """In chunks, through a network that looks ahead."""
-        net, alike = self.net, self.net.num_interchangeable
-        voices = SpeakerMemory(net.sample_rate) if alike else None
-        wide = max(self.channels, net.num_channels)
-        at_its_rate = self._listened(resampled(self._counted(blocks, wide), wide, self.sample_rate, net.sample_rate))
-        for batch in _batches(chunks.cut(at_its_rate, self.segment, self.overlap), self.estimator.batch):
+    def _process_chunks(self, blocks: Iterable[np.ndarray]) -> None:
+        """Separate in chunks, with a network that looks ahead."""
+        net, num_speakers = self.net, self.net.num_interchangeable
+        matcher = SpeakerMatcher(net.sample_rate) if num_speakers else None
+        width = max(self.channels, net.num_channels)
+        prepared = self._prepare(blocks, width)
+        at_model_rate = self._measure(resampled(prepared, width, self.sample_rate, net.sample_rate))
+        for batch in _batches(chunks.cut(at_model_rate, self.segment, self.overlap), self.estimator.batch):
             mixtures = [torch.from_numpy(samples) for _, samples in batch]
             for (start, _), mixture, sources in zip(batch, mixtures, self.estimator(mixtures), strict=True):
-                self._spool.append(start, sources.numpy())
+                self._store.append(start, sources.numpy())
                 self._compare(mixture.numpy(), sources.numpy())
-                if voices is not None:
-                    voices.observe(start, sources[:alike], downmix_weights(mixture))
+                if matcher is not None:
+                    matcher.observe(start, sources[:num_speakers], downmix_weights(mixture))
                 self._on_progress((start + mixture.shape[-1]) / net.sample_rate)
-        if voices is not None:
-            self._orders, self._confidences = voices.decide()
+        if matcher is not None:
+            self._orders, self._confidences = matcher.decide()
 
-    def _stream(self, blocks: Iterable[np.ndarray]) -> None:
-        """Without chunks: a network that can stream goes through any length in one pass."""
+    def _process_stream(self, blocks: Iterable[np.ndarray]) -> None:
+        """Separate without chunks. A network that can stream takes any length in one pass."""
         estimator = self.estimator
         network = self.net.stream(
             lambda mixture, state: estimator.estimate(mixture[None], downmix_weights(mixture)[None], state)[0]
         )
         stream = Stream(network, self.net.sources, self.net.sample_rate, self.sample_rate)
-        done, waiting = 0, np.zeros((self.channels, 0), np.float32)
-        for block in self._counted(blocks, self.channels):
+        done, pending = 0, np.zeros((self.channels, 0), np.float32)
+        for block in self._prepare(blocks, self.channels):
             stems = stream.push(block)
-            self._spool.append(done, stems)
-            waiting = self._compare(np.concatenate([waiting, block], axis=1), stems)
+            self._store.append(done, stems)
+            pending = self._compare(np.concatenate([pending, block], axis=1), stems)
             done += stems.shape[-1]
             self._on_progress(self.num_samples / self.sample_rate)
         stems = stream.flush()
-        self._spool.append(done, stems)
-        self._compare(waiting, stems)
-        self._heard = self._energy  # compared at its own rate
+        self._store.append(done, stems)
+        self._compare(pending, stems)
+        self._energy_at_model_rate = self._energy  # the stems were compared at the recording's rate
 
-    def _counted(self, blocks: Iterable[np.ndarray], wide: int) -> Iterator[np.ndarray]:
-        """Blocks with as many channels as the network wants."""
+    def _prepare(self, blocks: Iterable[np.ndarray], width: int) -> Iterator[np.ndarray]:
+        """Measure blocks at the recording's rate. Repeat a mono channel until there are `width` channels."""
         for block in blocks:
             self.num_samples += block.shape[-1]
             self._energy += energy(block) / self.sample_rate
             if self._likeness is not None:
                 self._likeness.add(block)
-            yield block if len(block) == wide else np.repeat(block, wide, axis=0)
+            yield block if len(block) == width else np.repeat(block, width, axis=0)
 
-    def _listened(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Blocks at the model's rate."""
+    def _measure(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Measure the energy of blocks at the model's sample rate."""
         for block in blocks:
-            self._heard += energy(block) / self.net.sample_rate
+            self._energy_at_model_rate += energy(block) / self.net.sample_rate
             yield block
 
     def _compare(self, mixture: np.ndarray, stems: np.ndarray) -> np.ndarray:
-        """Adds up what is in the beginning of `mixture` and in none of the `stems`; returns the rest of it."""
-        heard = mixture[:, : stems.shape[-1]]
-        self._in_chunks += energy(heard)
-        self._in_none += energy(heard - stems.sum(0))
+        """Add up the energy at the beginning of `mixture` that is in none of the `stems`. Return the rest of it."""
+        compared = mixture[:, : stems.shape[-1]]
+        self._energy_of_chunks += energy(compared)
+        self._energy_missing += energy(compared - stems.sum(0))
         return mixture[:, stems.shape[-1] :]
 
     def _in_order(self) -> Iterator[Chunk]:
-        for number, (start, sources) in enumerate(self._spool):
+        for number, (start, sources) in enumerate(self._store):
             if self._orders is not None:
                 order = self._orders[number]
                 sources = sources[[*order, *range(len(order), len(sources))]]
@@ -248,12 +252,12 @@ class Separation:
 
 
 def energy(samples: np.ndarray) -> float:
-    """Of `[channel, time]`, the mean over the channels."""
+    """Return the energy of `[channel, time]`, as a mean over the channels."""
     return float(np.vdot(samples, samples)) / len(samples)
 
 
 def resampled(blocks: Iterable[np.ndarray], channels: int, from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
-    """Blocks `[channel, time]` at another rate, in soxr's high quality; as they are if the rates are one."""
+    """Resample blocks `[channel, time]` in soxr's high quality. Blocks pass unchanged if both rates are equal."""
     if from_rate == to_rate:
         yield from blocks
         return

@@ -1,8 +1,9 @@
-"""`separate --engine ray`: many recordings on many workers, of one machine or a cluster, by Ray Data.
+"""Bulk separation with Ray Data (`separate --engine ray`): many recordings, many workers, one machine or a cluster.
 
-Each worker is a process with a model of its own; Ray starts another in the place of one that is killed. A ledger knows
-what is done, so that nothing is done twice, and how often a recording was tried, so that one that kills its workers
-does not do so for ever. A recording whose stems are all there is finished: the same command again does what is left.
+Each worker is a process with its own copy of the model. Ray replaces a worker that is killed. A ledger stores which
+recordings are done, so that none is done twice. It also counts the attempts, so that a recording that kills its workers
+is not retried forever. A recording with all its stems counts as done, so the same command can be run again to
+continue.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ from separator.errors import AudioError, ConfigError, FleetError, SeparatorError
 from separator.io import atomic, find_recordings, remote, stem_paths
 from separator.io.find_recordings import Item
 
-# Tasks that Ray keeps account of, at most; of more recordings a task takes several.
+# Maximum number of tasks that Ray tracks. With more recordings, a task takes several of them.
 MAX_TASKS = 10_000
-# So many workers may be killed over one recording.
+# A recording fails after it has killed this many workers.
 ATTEMPTS = 3
 FAILURES = "failures.csv"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with every recording: arguments of `Separator` and of `separate_file`.
+    """The settings of a run: arguments of `Separator` and of `separate_file`.
 
     Attributes:
+        model: name or path of the model.
         sources: names of the model's stems.
-        separator: further arguments of `Separator`.
+        separator: other arguments of `Separator`.
     """
 
     model: str
@@ -52,65 +54,67 @@ class Job:
 
 
 def find(names: Sequence[str], lists: Sequence[Path], out: str) -> list[Item]:
-    """As `find_recordings.find`; names may also be URLs that fsspec knows, of files or folders."""
+    """Find recordings like `find_recordings.find`. Names may also be URLs of files or folders that fsspec can read."""
     urls = [name for name in names if remote.is_url(name)]
     local = [name for name in names if not remote.is_url(name)]
     items = find_recordings.find(local, lists, None if remote.is_url(out) else Path(out)) if local or lists else []
     for url in urls:
         items += remote.find(url)
-    return find_recordings.told_apart(items)
+    return find_recordings.make_tracks_unique(items)
 
 
 def sources_of(model: str, settings: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """Names of a model's stems. Raises `ConfigError` for arguments of `Separator` that the model does not take."""
-    from separator.inference.checks import check_pieces, chosen_stems
+    """Return the names of a model's stems. Raise `ConfigError` if the model does not take the `Separator` arguments."""
+    from separator.inference.checks import check_chunking, chosen_stems
     from separator.inference.network_runner import check_shifts
 
     net, settings = zoo.load(model), settings or {}
-    check_pieces(net, settings.get("segment_seconds"), settings.get("overlap"))
+    check_chunking(net, settings.get("segment_seconds"), settings.get("overlap"))
     check_shifts(net, settings.get("shifts", 1))
     names = settings.get("stems")
-    return net.sources if names is None else tuple(net.sources[one] for one in chosen_stems(names, net.sources, model))
+    if names is None:
+        return net.sources
+    return tuple(net.sources[number] for number in chosen_stems(names, net.sources, model))
 
 
 def run(items: Sequence[Item], job: Job, workers: int | None = None, cores: int = 1) -> Iterator[dict]:
-    """Separates recordings; gives the report of each as it is ready, in any order, each once.
+    """Separate recordings. Yield one report for each recording when it is ready, in any order.
 
     Args:
         items: recordings.
-        job: what to do with them.
-        workers: how many; as many as the cluster has GPUs, or without any, groups of cores.
-        cores: of each worker.
+        job: settings of the run.
+        workers: number of workers. Default: one per GPU of the cluster, or one per `cores` cores if it has no GPU.
+        cores: number of cores per worker.
 
     Raises:
-        ConfigError: if Ray is missing.
-        FleetError: if the workers cannot go on.
+        ConfigError: if Ray is missing, or no machine has enough cores.
+        FleetError: if the workers fail.
     """
-    there = (lambda _: False) if job.overwrite else remote.existing(job.out)
-    left = []
+    exists = (lambda _: False) if job.overwrite else remote.existing(job.out)
+    pending = []
     for item in items:
         names = _stem_names(job, item)
-        kept = [name for name, path in names.items() if there(path)]
+        kept = [name for name, path in names.items() if exists(path)]
         if len(kept) == len(names):
             yield {"path": str(item.path), "status": "skipped", "stems": names}
         else:
-            left.append({"path": str(item.path), "track": item.track, "kept": json.dumps(kept)})
-    if not left:
+            pending.append({"path": str(item.path), "track": item.track, "kept": json.dumps(kept)})
+    if not pending:
         return
     ray = _ray()
     with _cluster(ray) as resources:
         gpus = int(resources.get("GPU", 0))
-        most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-        if cores > most:
-            raise ConfigError(f"--cores {cores}: no machine of the cluster has more than {most}; give fewer")
+        max_cores = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        if cores > max_cores:
+            raise ConfigError(f"--cores {cores}: no machine of the cluster has more than {max_cores}; use fewer")
         count = workers or gpus or max(1, int(resources.get("CPU", 1)) // cores)
         ledger = ray.remote(num_cpus=0)(Ledger).remote()
-        rows = ray.data.from_items(left, override_num_blocks=min(len(left), MAX_TASKS))
+        rows = ray.data.from_items(pending, override_num_blocks=min(len(pending), MAX_TASKS))
         reports = rows.map_batches(
             Worker,
             fn_constructor_kwargs={"job": job, "cores": cores, "ledger": ledger},
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(count, len(left))),
+            compute=ray.data.ActorPoolStrategy(size=min(count, len(pending))),
             num_cpus=cores,
             num_gpus=1 if gpus else 0,
         )
@@ -118,32 +122,32 @@ def run(items: Sequence[Item], job: Job, workers: int | None = None, cores: int 
             for row in reports.iter_rows():
                 yield json.loads(row["report"])
         except ray.exceptions.RayError as error:
-            raise FleetError(f"the workers cannot go on: {str(error).strip().splitlines()[-1]}") from error
+            raise FleetError(f"the workers failed: {str(error).strip().splitlines()[-1]}") from error
 
 
 class Ledger:
-    """What is done, and how often what is not was tried; one for all workers, in a process of its own."""
+    """Reports of finished recordings and numbers of attempts. All workers share one ledger, in its own process."""
 
     def __init__(self) -> None:
-        # By path and track: a list may name a recording under several.
+        # The key has the track too: a list may name a recording under several tracks.
         self._reports: dict[tuple[str, str], str] = {}
         self._attempts: Counter[tuple[str, str]] = Counter()
 
     def begin(self, path: str, track: str = "") -> str | None:
-        """The report of a recording that is done, or was tried too often; None if it is to be done."""
+        """Count an attempt. Return the report if the recording is done or has failed too often, otherwise None."""
         self._attempts[path, track] += 1
         if (path, track) not in self._reports and self._attempts[path, track] > ATTEMPTS:
-            error = f"{path}: {ATTEMPTS} workers were killed while they separated it; is there too little memory?"
+            error = f"{path}: {ATTEMPTS} workers were killed while they separated it; check if there is enough memory"
             self.finish(path, json.dumps({"path": path, "status": "failed", "error": error}), track)
         return self._reports.get((path, track))
 
     def finish(self, path: str, report: str, track: str = "") -> None:
-        """Keeps a report."""
+        """Store the report of a recording."""
         self._reports[path, track] = report
 
 
 class Worker:
-    """Separates recordings in a process of its own."""
+    """Ray worker that separates recordings in its own process, with its own copy of the model."""
 
     def __init__(self, job: Job, cores: int, ledger: Any) -> None:
         import ray
@@ -156,7 +160,14 @@ class Worker:
         self._wait, self._ledger = ray.get, ledger
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """A batch of `path`, `track` and `kept`, names of stems that were there (JSON) -> `report`, as JSON."""
+        """Separate a batch.
+
+        Args:
+            batch: columns `path`, `track` and `kept` (names of the stems that existed before, as JSON).
+
+        Returns:
+            Column `report`, as JSON.
+        """
         rows = zip(*(map(str, batch[name]) for name in ("path", "track", "kept")), strict=True)
         return {"report": [self._once(path, track, json.loads(kept)) for path, track, kept in rows]}
 
@@ -172,7 +183,7 @@ class Worker:
             return self._report(path, track, kept)
         except SeparatorError as error:
             return {"path": path, "status": "failed", "error": str(error)}
-        except Exception as error:  # one recording's bug or driver's failure must not end the others
+        except Exception as error:  # a bug or a driver's failure in one recording must not end the run
             return {"path": path, "status": "failed", "error": f"{path}: {type(error).__name__}: {error}"}
 
     def _report(self, path: str, track: str, kept: Collection[str]) -> dict:
@@ -184,8 +195,8 @@ class Worker:
             out = folder if remote.is_url(job.out) else job.out
             names = stem_paths.fill_in(self.separator.sources, out, job.filename, track, job.extension)
             for stem in names.values():
-                atomic.remove_unfinished(stem)  # of a worker that was killed at it
-            # What a worker that was killed has written is whole, and the same.
+                atomic.remove_unfinished(stem)  # left by a worker that was killed while writing
+            # A stem that a killed worker did finish is complete and has the same content, so it is kept.
             result = self.separator.separate_file(
                 local,
                 out,
@@ -201,16 +212,23 @@ class Worker:
             if remote.is_url(job.out):
                 report["stems"] = {name: _joined(job.out, stem, out) for name, stem in result.paths.items()}
                 for name, stem in result.paths.items():
-                    if name not in kept:  # what has come since may be half of what a worker sent that was killed
+                    # A stem uploaded since the start may be incomplete, if its worker was killed. Upload it again.
+                    if name not in kept:
                         remote.upload(stem, report["stems"][name])
                 report |= {"kept": list(kept)} if kept else {}
             return report
 
 
 def write_failures(reports: Sequence[dict], out: str) -> str | None:
-    """Writes what failed or is partial, a row for each, into `out`; returns where, None if nothing did.
+    """Write one row for each failed or partial recording to a CSV file in `out`.
 
-    What an earlier run wrote there goes.
+    The file replaces that of an earlier run. If nothing failed, the earlier file is removed.
+
+    Returns:
+        Path or URL of the file. None if there was nothing to write.
+
+    Raises:
+        AudioError: if the file cannot be written.
     """
     failed = [report for report in reports if report["status"] in ("failed", "partial")]
     path = f"{out.rstrip('/')}/{FAILURES}"
@@ -258,7 +276,7 @@ def _ray() -> Any:
 
 @contextlib.contextmanager
 def _cluster(ray: Any) -> Iterator[dict]:
-    """The resources of the cluster of `RAY_ADDRESS`, or of one that is made here for as long as it is needed."""
+    """Connect to the cluster of `RAY_ADDRESS`, or start a local one and stop it at the end. Yield its resources."""
     own = not ray.is_initialized()
     if own:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

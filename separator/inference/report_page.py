@@ -1,4 +1,4 @@
-"""A separated recording as one HTML page that needs nothing else: pictures, players and figures."""
+"""A self-contained HTML page about a separated recording: pictures, players and figures."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from separator.inference.file_result import is_speaker
 from separator.inference.separation import TOO_QUIET, FileResult
 from separator.io import atomic
 
-# Samples that a page holds of all its tracks, about 40 MB; of a longer recording it holds the beginning.
+# Maximum number of samples that a page embeds, over all tracks: about 40 MB. Longer recordings are cut off.
 MAX_SAMPLES = 40_000_000
-# Hz at which recordings of very high rates are heard.
+# Sample rate in Hz at which recordings of very high sample rates are embedded.
 USUAL_RATE = 48_000
-NO_VOICE = f"no voice of its own: {TOO_QUIET}"
-LITTLE = f"little: {TOO_QUIET}"
-SILENCE = "silence"
+NO_VOICE = f"probably no voice: {TOO_QUIET}"
+LITTLE = f"very quiet: {TOO_QUIET}"
+SILENCE = "silent"
 
 
 def write(result: FileResult, path: Path) -> None:
-    """Writes `make` of it to a file, whole or not at all; a file that is there is replaced.
+    """Write the page of `make` to a file, completely or not at all. Replace an existing file.
 
     Raises:
-        AudioError: as `make`, or if it cannot be written.
+        AudioError: if the page cannot be made or written.
     """
     text = make(result)
     try:
         atomic.write_together({path: lambda to: to.write_text(text, encoding="utf-8")})
     except OSError as error:
-        raise AudioError(f"{path}: the report cannot be written ({reason(error)}); the stems are there") from error
+        raise AudioError(f"{path}: the report cannot be written ({reason(error)}); the stems were written") from error
 
 
 def make(result: FileResult) -> str:
-    """The page of what `Separator.separate_file` did.
+    """Return the page about a result of `Separator.separate_file`.
 
     Raises:
-        AudioError: if the recording or a stem cannot be read any more.
+        AudioError: if the recording or a stem can no longer be read.
     """
     wide = result.sample_rate * min(result.channels, player.MAX_CHANNELS) * (1 + len(result.paths))
     heard = min(result.seconds, max(1.0, float(MAX_SAMPLES // wide)))
@@ -61,7 +61,7 @@ def make(result: FileResult) -> str:
                 heard=heard if heard < result.seconds else None,
                 heard_rate=_heard_rate(result),
             ),
-            _heard_otherwise(result),
+            _playback_note(result),
             "<h2>Figures</h2>",
             figures(result),
             f'<p class="faint">Made by separator {__version__}.</p>',
@@ -70,7 +70,7 @@ def make(result: FileResult) -> str:
 
 
 def note(name: str, result: FileResult) -> str:
-    """A remark on a stem."""
+    """Return a remark on a stem. Empty if there is nothing to remark."""
     if name not in result.paths or name in result.active:
         return ""
     if not result.active:
@@ -79,21 +79,21 @@ def note(name: str, result: FileResult) -> str:
 
 
 def figures(result: FileResult) -> str:
-    """What was measured, as a table."""
+    """Return a table of the measurements."""
     resampled = (
-        "" if result.sample_rate == result.model_sample_rate else f", by the model at {result.model_sample_rate} Hz"
+        "" if result.sample_rate == result.model_sample_rate else f", processed at {result.model_sample_rate} Hz"
     )
     channels = {1: "mono", 2: "stereo"}.get(result.channels, f"{result.channels} channels")
     unsure = len(result.unsure_joins)
-    joins = f", {unsure} of their joins uncertain" if unsure else ""
+    joins = f" ({unsure} uncertain join{'s' if unsure > 1 else ''})" if unsure else ""
     rows = [
         ("model", html.escape(result.model)),
         ("recording", f"{player.clock(result.seconds)} at {result.sample_rate} Hz{resampled}, {channels}"),
-        ("work", f"{result.work_seconds:.1f} s, {result.real_time_factor:.3f} for a second of it"),
-        ("pieces", f"{result.num_chunks}{joins}"),
-        ("stems' format", result.subtype),
-        ("gain against clipping", f"{result.gain_db:.1f} dB"),
-        ("of the recording in no stem", f"{result.residual_db:.0f} dB"),
+        ("processing time", f"{result.work_seconds:.1f} s, {result.real_time_factor:.3f} s per second of audio"),
+        ("chunks", f"{result.num_chunks}{joins}"),
+        ("sample format of the stems", result.subtype),
+        ("gain to avoid clipping", f"{result.gain_db:.1f} dB"),
+        ("residual (energy in no stem)", f"{result.residual_db:.0f} dB"),
     ]
     rows += [("note", html.escape(remark.fact)) for remark in result.notes]
     if result.damage:
@@ -125,11 +125,11 @@ def _heard_rate(result: FileResult) -> int:
     return result.sample_rate if result.sample_rate <= player.MAX_RATE else USUAL_RATE
 
 
-def _heard_otherwise(result: FileResult) -> str:
-    """What of the sound on the page is not as in the files."""
+def _playback_note(result: FileResult) -> str:
+    """Say how the embedded sound differs from the files."""
     other = []
     if result.channels > player.MAX_CHANNELS:
         other.append(f"the mean of the {result.channels} channels")
     if _heard_rate(result) != result.sample_rate:
         other.append(f"at {_heard_rate(result)} Hz")
-    return f'<p class="faint">Heard here: {" ".join(other)}. The files hold all.</p>' if other else ""
+    return f'<p class="faint">This page plays: {" ".join(other)}. The files are complete.</p>' if other else ""

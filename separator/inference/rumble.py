@@ -1,6 +1,6 @@
-"""What lies below every voice: a constant offset, mains hum, the rumble of a low-frequency channel.
+"""Sound below every voice: a constant offset, mains hum, the rumble of a low-frequency channel.
 
-Nobody hears it in the stems of two people, but its level beside that of the voices spoils the masks.
+It cannot be heard in the stems of two speakers. But if it is loud compared with the voices, it spoils the masks.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ import math
 import torch
 from torch import Tensor
 
-# All below the first frequency is no voice, all above the second may be one. Between them is half a cosine.
+# Below the first frequency there is no voice. Above the second there may be one. Between them, the filter is half a
+# cosine.
 STOP_HZ, PASS_HZ = 55.0, 80.0
-# Ratio to the energy of the rest of a chunk above which it is taken out. In speech it is 1000 times less.
+# Rumble is removed if the ratio of its energy to that of the rest of the chunk is above this value. In speech the ratio
+# is 1000 times smaller.
 MIN_SHARE = 0.03
 
 
 def rumble(mixture: Tensor, sample_rate: int) -> Tensor:
-    """Finds what no voice has in a chunk.
+    """Find the rumble of chunks.
 
     Args:
         mixture: `[..., channel, time]`.
         sample_rate: Hz.
 
     Returns:
-        What is below 55 Hz, of the shape of `mixture`. Zeros in chunks that have little of it.
+        The part below 55 Hz, in the shape of `mixture`. Zeros for chunks with little of it.
     """
     spectrum = torch.fft.rfft(mixture)
     frequencies = torch.linspace(0, sample_rate / 2, spectrum.shape[-1], device=mixture.device, dtype=mixture.dtype)
@@ -35,13 +37,13 @@ def rumble(mixture: Tensor, sample_rate: int) -> Tensor:
 
 
 def put_back(stems: Tensor, low: Tensor, num_interchangeable: int) -> Tensor:
-    """Adds rumble to stems, so that they still add up to the mixture.
+    """Add rumble back to stems, so that they still add up to the mixture.
 
     Args:
         stems: `[source, channel, time]`, the speakers first.
         low: `[channel, time]`.
-        num_interchangeable: number of speakers. If there is a source behind them, such as a background, it is given
-            all of the rumble. Otherwise each speaker is given the same part.
+        num_interchangeable: number of speakers. If a source follows them, such as a background, that source gets all
+            of the rumble. Otherwise all speakers get equal parts.
     """
     if num_interchangeable == len(stems):
         return stems + low / len(stems)

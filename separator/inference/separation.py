@@ -1,4 +1,4 @@
-"""Samples or files in, stems out."""
+"""The `Separator`: samples or files in, stems out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 from separator import zoo
 from separator.devices import independent
 from separator.errors import ConfigError
-from separator.inference.checks import check_pieces, check_ranges, check_threads, chosen_stems
+from separator.inference.checks import check_chunking, check_ranges, check_threads, chosen_stems
 from separator.inference.file_result import UNSURE, FileResult
 from separator.inference.network_runner import Estimator
-from separator.inference.pipeline import BLOCK, Separation, Spool
+from separator.inference.pipeline import BLOCK, ChunkStore, Separation
 from separator.io import audio, readers, stem_paths
 from separator.io.audio import Waveform
 from separator.io.recording import Note
@@ -32,43 +32,44 @@ except ImportError:  # Windows
 
 __all__ = ["UNSURE", "FileResult", "Separator"]
 
-# fraction of the recording done, seconds of it done, its seconds in all
+# Called with the fraction of the recording that is done, the seconds done, and the total seconds.
 Callback = Callable[[float, float, float], None]
 
 SEGMENT_SECONDS = 12.0
 OVERLAP = 0.25
-# A stem that has so much less energy than the loudest one carries no voice of its own, dB.
+# A stem counts as inactive if its energy is more than this far below that of the loudest stem, in dB.
 INACTIVE_DB = 20.0
-TOO_QUIET = f"{INACTIVE_DB:.0f} dB and more below the others"
+TOO_QUIET = f"more than {INACTIVE_DB:.0f} dB below the loudest stem"
 CHANNELS_DIFFER = Note(
-    "its two channels hold different sounds, such as one person in each, who need not be separated",
-    "--channels separate treats each by itself",
+    "its two channels hold different sounds, such as one speaker in each, and may not need separation",
+    "--channels separate processes each channel by itself",
 )
 
 
 class Separator:
-    """Separates recordings with one model, which stays loaded.
+    """Separate recordings with one model, which stays loaded.
 
     Args:
-        model: a name from `separate --list-models`, or a path: all that `separator.load` takes.
-        device: "auto" (a GPU if there is one), or one of torch's, such as "cpu" or "cuda:1".
-        precision: of the products: "float32", "bfloat16", or "auto", the fastest that the processor computes by
-            itself; models that can stream stay in float32.
-        shifts: how often each piece is separated, its frames beginning elsewhere each time; the stems are the mean.
-            4 are some tenths of a dB better than 1, and take four times as long. Only 1 for models that can stream.
-        segment_seconds: longest piece that is separated at a time; 12 if None. Only None for models that can stream:
-            they take a recording without pieces.
-        overlap: fraction of it that neighbouring pieces share; 0.25 if None. Likewise.
-        callback: called after each piece with the fraction of the recording done, the seconds of it
-            done and its seconds in all. An exception raised by it ends the separation, of which nothing stays.
-        threads: processor threads of torch in this process, for all that it computes; as they are if None. Only 1 in a
+        model: a name from `separate --list-models`, or anything else that `separator.load` takes, such as a path.
+        device: "auto" (a GPU if there is one), or a torch device such as "cpu" or "cuda:1". Default: "auto".
+        precision: precision of matrix products: "float32", "bfloat16" or "auto". "auto" is the fastest that the
+            processor supports natively. Causal models stay in float32. Default: "auto".
+        shifts: number of passes per chunk with shifted input, which are averaged (test-time augmentation). 4 passes
+            are some tenths of a dB better than 1, and take 4 times as long. Must be 1 for models that can stream.
+        segment_seconds: chunk length in seconds. 12 if None. Must be None for models that can stream, since they work
+            without chunks.
+        overlap: overlap of neighbouring chunks, as a fraction of a chunk. 0.25 if None. Must be None for models that
+            can stream.
+        callback: called after each chunk with the fraction of the recording that is done, the seconds done, and the
+            total seconds. An exception from it ends the separation, and no output is kept.
+        threads: number of CPU threads that torch uses in this process. None leaves it unchanged. Must be 1 in a
             process that was forked from one that had a `Separator`.
-        stems: names of the stems that are given, such as ["speaker1", "speaker2"]; None for all. The others are
-            estimated all the same.
+        stems: names of the stems to return, such as ["speaker1", "speaker2"]. None returns all. The model computes
+            all stems in any case.
 
     Raises:
-        ConfigError: for an unknown name, device, precision or stem, or a number that cannot be.
-        CheckpointError: for a model that cannot be got or used.
+        ConfigError: if a name, device, precision or stem is unknown, or a number is out of range.
+        CheckpointError: if the model cannot be downloaded, read or used.
     """
 
     @independent
@@ -90,10 +91,10 @@ class Separator:
             torch.set_num_threads(threads)
         self.model = str(model)
         net = zoo.load(model)
-        check_pieces(net, segment_seconds, overlap)
+        check_chunking(net, segment_seconds, overlap)
         self._estimator = Estimator(net, device, precision, shifts)
         self.net = self._estimator.net
-        # One for all streams: what one has recorded is there for the others.
+        # All streams share it, so that each can use what another one recorded.
         self._live = Replay(self.net, self._step)
         self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
         self._overlap = OVERLAP if overlap is None else overlap
@@ -101,7 +102,7 @@ class Separator:
         self.stems = stems
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, to which the callback belongs too; what streams have recorded does not."""
+        """Leave the recordings of `Replay` out of copies and pickles. The callback is part of them."""
         return {name: value for name, value in vars(self).items() if name != "_live"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -110,17 +111,17 @@ class Separator:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self._estimator.device
 
     @property
     def precision(self) -> torch.dtype:
-        """In which products are computed."""
+        """The dtype of matrix products."""
         return self._estimator.precision
 
     @property
     def shifts(self) -> int:
-        """How often each piece is separated. Raises `ConfigError` where it is set to what cannot be."""
+        """Number of passes per chunk with shifted input. Setting it raises `ConfigError` if it is invalid."""
         return self._estimator.shifts
 
     @shifts.setter
@@ -129,27 +130,27 @@ class Separator:
 
     @property
     def segment_seconds(self) -> float:
-        """Longest piece that is separated at a time. Raises `ConfigError` where it is set to what cannot be."""
+        """Chunk length in seconds. Setting it raises `ConfigError` if it is invalid."""
         return self._segment_seconds
 
     @segment_seconds.setter
     def segment_seconds(self, seconds: float) -> None:
-        check_pieces(self.net, seconds, None)
+        check_chunking(self.net, seconds, None)
         self._segment_seconds = seconds
 
     @property
     def overlap(self) -> float:
-        """Fraction that neighbouring pieces share. Raises `ConfigError` where it is set to what cannot be."""
+        """Overlap of chunks, as a fraction of a chunk. Setting it raises `ConfigError` if it is invalid."""
         return self._overlap
 
     @overlap.setter
     def overlap(self, overlap: float) -> None:
-        check_pieces(self.net, None, overlap)
+        check_chunking(self.net, None, overlap)
         self._overlap = overlap
 
     @property
     def stems(self) -> Sequence[str] | None:
-        """Names of the stems that are given; None for all. Raises `ConfigError` where it is set to what cannot be."""
+        """Names of the returned stems. None for all. Setting it raises `ConfigError` for an unknown name."""
         return None if self._chosen is None else self.sources
 
     @stems.setter
@@ -158,41 +159,41 @@ class Separator:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the stems that are given, in the model's order."""
-        every = self.net.sources
-        return every if self._chosen is None else tuple(every[number] for number in self._chosen)
+        """Names of the returned stems, in the model's order."""
+        names = self.net.sources
+        return names if self._chosen is None else tuple(names[number] for number in self._chosen)
 
     @property
     def num_interchangeable(self) -> int:
-        """How many of the first stems may come in any order: the speakers. Those behind them have a place each."""
+        """Number of speakers among the returned stems. They come first, in any order. Other stems have fixed places."""
         speakers = self.net.sources[: self.net.num_interchangeable]
         return sum(name in speakers for name in self.sources)
 
     @property
     def sample_rate(self) -> int:
-        """Hz, at which the model works; recordings of other rates are resampled to it and back."""
+        """Sample rate of the model, in Hz. Recordings at other rates are resampled to it and back."""
         return self.net.sample_rate
 
     @independent
     def separate(self, waveform: Waveform, sample_rate: int) -> dict[str, Waveform]:
-        """Stems of a recording, at the level at which they are in it.
+        """Separate a recording. The stems have the levels that they have in the recording.
 
         Args:
-            waveform: floating-point `[time]` or `[channel, time]`, Tensor or ndarray; it is left as it is.
+            waveform: floating-point `[time]` or `[channel, time]`, Tensor or ndarray. It is not modified.
             sample_rate: Hz.
 
         Returns:
             Name -> stem, of the same type, dtype, device, shape and sample rate as `waveform`.
 
         Raises:
-            AudioError: if it has another shape or type, no samples, or values that are not finite.
+            AudioError: if the waveform has another shape or type, no samples, or values that are not finite.
         """
         samples = audio.as_samples(waveform, sample_rate)
         channels, total = samples.shape
         self._estimator.check_channels(channels, self.model)
-        work = self._begin(sample_rate, channels, total, Spool())
-        work.take(samples[:, start : start + BLOCK] for start in range(0, total, BLOCK))
-        stems = np.concatenate(list(self._given(work.stems())), axis=-1)
+        work = self._begin(sample_rate, channels, total, ChunkStore())
+        work.process(samples[:, start : start + BLOCK] for start in range(0, total, BLOCK))
+        stems = np.concatenate(list(self._select(work.stems())), axis=-1)
         return {
             name: audio.like(stem.reshape(waveform.shape), waveform)
             for name, stem in zip(self.sources, stems, strict=True)
@@ -200,18 +201,17 @@ class Separator:
 
     @independent
     def stream(self, sample_rate: int | None = None) -> Stream:
-        """A stream through a causal model: samples in, blocks of any size, and stems out.
+        """Open a stream through a causal model: blocks of any size in, stems out.
 
-        Everything that it gives equals what `separate` gives for the whole, except that it takes the mean of the
-        channels for the downmix, also where they cancel each other. Streams of one `Separator` have nothing to do
-        with each other.
+        The output equals that of `separate` for the whole recording. There is one exception: the downmix is always the
+        mean of the channels, even where they cancel each other. Streams of one `Separator` are independent.
 
         Args:
-            sample_rate: Hz of the samples; the model's if None.
+            sample_rate: sample rate of the samples, in Hz. The model's if None.
 
         Raises:
             StreamError: if the model is not causal.
-            AudioError: for a sample rate that is none.
+            AudioError: if the sample rate is invalid.
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
         return Stream(self.net.stream(self._live), self.sources, self.sample_rate, rate, self._chosen)
@@ -231,41 +231,42 @@ class Separator:
         keep_existing: bool = False,
         bitrate: int | None = None,
     ) -> FileResult:
-        """Separates a file of any length and writes one file for each source, all of them or none.
+        """Separate a file of any length. Write one file for each source, all of them or none.
 
         Args:
-            path: the recording, of any format that libsndfile or ffmpeg reads; of a video, its audio track.
-            out: folder for the stems; made if there is none. What waits is kept in it, in a file without a name.
-            filename: where in it: `{track}` is the recording's name, `{stem}` the source's, `{ext}` the extension.
+            path: the recording, in any format that libsndfile or ffmpeg reads. From a video, the audio track is used.
+            out: folder for the stems. It is created if needed. Temporary data goes to an unnamed file in it.
+            filename: path of a stem in `out`. `{track}` is the name of the recording, `{stem}` that of the source, and
+                `{ext}` the extension.
             extension: "wav", "flac", "ogg" or "mp3".
-            subtype: sample format in libsndfile's words, such as "PCM_24" or "FLOAT"; the recording's own
-                if None (16 bit where that was compressed).
-            overwrite: whether files that are already there may be replaced.
-            track: stands for the recording's name, and may name folders in `out`.
-            audio_track: which of the file's audio tracks, from 1 on; None for the best one, and a note names them.
-            channels: numbers, from 1 on, of the channels that are separated; None for all.
-            keep_existing: whether files that are already there stay as they are, and only missing stems are written.
-            bitrate: of MP3, in kbit/s, the mean; 128 if None, or the highest that MP3 has at the recording's rate.
+            subtype: sample format as libsndfile names it, such as "PCM_24" or "FLOAT". If None, that of the recording,
+                or 16 bit if the recording is compressed.
+            overwrite: whether existing files may be replaced.
+            track: replaces the name of the recording. May contain folders.
+            audio_track: number of the audio track, from 1. If None, the best one, and a note lists the tracks.
+            channels: numbers of the channels to separate, from 1. None for all.
+            keep_existing: whether existing files are kept and only missing stems are written.
+            bitrate: mean bit rate of MP3, in kbit/s. If None, 128, or the maximum of MP3 at the recording's rate.
 
         Raises:
             AudioError: if the recording cannot be used or the stems cannot be written.
-            ConfigError: for an impossible `filename`, `extension` or `bitrate`.
+            ConfigError: if `filename`, `extension` or `bitrate` is invalid.
         """
         started = time.monotonic()
         path = Path(path)
         targets = stem_paths.fill_in(self.sources, out, filename, track or path.stem, extension)
         if overwrite and keep_existing:
-            raise ConfigError("overwrite=True replaces what keep_existing=True keeps; give one of them")
+            raise ConfigError("overwrite=True contradicts keep_existing=True; set only one of them")
         stem_paths.check_free(targets.values(), overwrite or keep_existing, path)
         with readers.open_recording(path, audio_track, channels) as recording:
             rate, num_channels = recording.sample_rate, recording.channels
-            self._estimator.check_channels(num_channels, self.model)  # before a folder is made
+            self._estimator.check_channels(num_channels, self.model)  # before a folder is created
             wanted = subtype or audio.subtype_of_stems(recording.subtype)
             stems = StemFiles(targets, rate, num_channels, wanted, overwrite, keep_existing, bitrate)
-            with stems as files, Spool(files.folder) as spool:
-                work = self._begin(rate, num_channels, recording.promised, spool)
-                work.take(recording.blocks())
-                files.write(lambda: self._given(work.stems()), work.num_samples)
+            with stems as files, ChunkStore(files.folder) as store:
+                work = self._begin(rate, num_channels, recording.promised, store)
+                work.process(recording.blocks())
+                files.write(lambda: self._select(work.stems()), work.num_samples)
         loudest = files.energies.max()
         return FileResult(
             path=path,
@@ -292,17 +293,17 @@ class Separator:
             peak_megabytes=_peak_megabytes(),
         )
 
-    def _given(self, blocks: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-        """Of blocks `[source, channel, time]` the sources that are given."""
+    def _select(self, blocks: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+        """Select the chosen stems from blocks `[source, channel, time]`."""
         return blocks if self._chosen is None else (block[self._chosen] for block in blocks)
 
-    def _begin(self, sample_rate: int, channels: int, total: int | None, spool: Spool) -> Separation:
+    def _begin(self, sample_rate: int, channels: int, total: int | None, store: ChunkStore) -> Separation:
         def report(done: float) -> None:
             if self.callback is not None:
                 seconds = max(done, (total or 0) / sample_rate)
                 self.callback(done / seconds, done, seconds)
 
-        return Separation(self._estimator, sample_rate, channels, self.segment_seconds, self.overlap, spool, report)
+        return Separation(self._estimator, sample_rate, channels, self.segment_seconds, self.overlap, store, report)
 
     def _step(self, mixture: torch.Tensor, state: Any) -> torch.Tensor:
         mean = mixture.new_full((1, len(mixture)), 1 / len(mixture))

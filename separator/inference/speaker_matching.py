@@ -1,14 +1,14 @@
-"""Which source of a chunk is which speaker, from the first chunk of a recording to the last.
+"""Match the sources of every chunk to the speakers of the whole recording.
 
-Two things tell. Where two neighbouring chunks overlap, a source of one and its continuation in the other have the same
-samples; but often nobody speaks there. And a speaker sounds alike in all chunks: the mean spectrum of the moments in
-which only this speaker is heard (in logarithms of mel bands, loudness taken out) is compared with those of all other
-chunks, however long the silence between. How much such a mean scatters for one voice, and in which directions, was
-learned from many (speakers.safetensors; `benchmarks/conversation.py --fit` makes it anew).
+There are two cues. First, where two neighbouring chunks overlap, a source and its continuation have the same samples.
+But often nobody speaks there. Second, a speaker sounds alike in all chunks, however long the silence between them. To
+compare speakers, each source gets a mean spectrum (log mel bands, without loudness) over the frames in which only this
+source is heard. How much such a mean spectrum varies for one voice, and in which directions, was learned from many
+voices. The result is in speaker_statistics.safetensors, which `benchmarks/conversation.py --fit` makes.
 
-The speakers' spectra and the order of every chunk are estimated in turns, the orders all at once (Viterbi), from
-several beginnings; what is best over the whole recording wins. That is expectation-maximization with hard decisions on
-a hidden Markov model whose states are permutations.
+The speakers' spectra and the orders of the sources are estimated in turns. The orders of all chunks are found at once
+(Viterbi). This is expectation-maximization with hard decisions, on a hidden Markov model whose states are permutations.
+It starts from several initial spectra, and the result with the best score over the whole recording is used.
 """
 
 from __future__ import annotations
@@ -28,57 +28,67 @@ from separator.objectives import best_permutation
 STATISTICS = Path(__file__).with_name("speaker_statistics.safetensors")
 NUM_BANDS, MIN_HZ, MAX_HZ = 40, 60.0, 7600.0
 WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.01
-# A source is heard alone where it has more than so many times the energy of all others together,
+# A source is heard alone in a frame if its energy is more than this multiple of the energy of all other sources,
 DOMINANCE = 2.0
-# and more than this part of what the chunk has in its loud moments, a part of all but the loudest hundredth.
+# and more than this fraction of the chunk's loud level, which is this quantile of the energies of its frames.
 AUDIBLE = 1e-3
 LOUD_QUANTILE = 0.99
-# A chunk whose loud moments are this much quieter than the recording's is background.
+# A chunk counts as background if the ratio of its loud level to that of the loudest chunk is at most this value.
 BACKGROUND = 1e-4
-# Frames that say something; and with so many a mean is half as good as it can be: the voice itself changes too.
-MIN_FRAMES, HALF_FRAMES = 10, 400
-# Nats that two sources are worth which are equal in the overlap. A join says little beside a voice, because where
-# it is wrong, the network has swapped the speakers within a chunk.
+# Minimum number of frames of a usable mean spectrum.
+MIN_FRAMES = 10
+# Number of frames at which a mean spectrum has half of the maximum weight. The weight is limited because the voice
+# itself changes too.
+HALF_FRAMES = 400
+# Log-likelihood, in nats, of two sources that are equal in the overlap. It is low compared with the cue of the voice,
+# because the overlap misleads where the network swaps the speakers within a chunk.
 JOIN_NATS = 0.3
-# What chunks tell is not independent. With this part of it, of the joins that are said to be right with a certain
-# probability so many are (on conversations of validation speakers).
+# The cues of different chunks are not independent. With log-likelihoods scaled by this factor, the confidence of a join
+# equals the fraction of joins with this confidence that are right (on conversations of validation speakers).
 CERTAINTY = 0.25
+# Fraction of the mean variance that is added to each band's variance (shrinkage of the covariance).
 SHRINKAGE = 0.02
-MAX_ROUNDS, NUM_BEGINNINGS = 20, 8
-# Permutations grow fast; models for more sources than this go by the overlaps alone.
+MAX_ROUNDS, NUM_STARTS = 20, 8
+# The number of permutations grows fast. With more sources than this, only the overlaps are used.
 MAX_SOURCES = 5
 
 
 @dataclass(frozen=True)
-class Voice:
-    """What is known of a chunk's sources: spectra `[source, band]`, frames they are means of `[source]`, loudness."""
+class ChunkSpectra:
+    """Mean spectra of the sources of a chunk.
+
+    Attributes:
+        spectra: `[source, band]`, in logarithms of mel bands.
+        frames: `[source]`, number of frames in each mean.
+        loudness: loud level of the chunk.
+    """
 
     spectra: np.ndarray
     frames: np.ndarray
     loudness: float
 
 
-class SpeakerMemory:
-    """Takes the chunks of a recording in their order, and then says in which order their sources are.
+class SpeakerMatcher:
+    """Collect the chunks of a recording in order, then decide the order of the sources in each.
 
     Args:
-        sample_rate: Hz of the chunks.
+        sample_rate: sample rate of the chunks, in Hz.
     """
 
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate = sample_rate
-        self._voices: list[Voice] = []
+        self._descriptions: list[ChunkSpectra] = []
         self._joins: list[np.ndarray] = []
         self._before: tuple[int, Tensor] | None = None
 
     def observe(self, start: int, sources: Tensor, downmix: Tensor | None = None) -> None:
-        """Takes the next chunk.
+        """Add the next chunk.
 
         Args:
-            start: number of its first sample in the recording.
+            start: index of its first sample in the recording.
             sources: `[source, time]` or `[source, channel, time]`.
-            downmix: weight of each channel, `[channel]`, in the signal whose spectrum is taken; the mean if None.
-                Only the spectrum depends on it: signs that differ between chunks change nothing.
+            downmix: weight `[channel]` of each channel in the signal for the spectrum. The mean if None. Only the
+                spectrum depends on it, so its sign may differ between chunks.
         """
         channels = sources if sources.ndim == 3 else sources[:, None]
         if self._before is not None:
@@ -86,24 +96,26 @@ class SpeakerMemory:
             self._joins.append(_likeness(before[..., start - begin :], channels))
         self._before = start, channels
         mono = channels.mean(1) if downmix is None else torch.einsum("sct,c->st", channels, downmix)
-        self._voices.append(describe(mono, self.sample_rate))
+        self._descriptions.append(describe(mono, self.sample_rate))
 
     def decide(self) -> tuple[list[tuple[int, ...]], list[float]]:
-        """For each chunk which source is the first speaker, the second, ...; for each join how sure that is.
+        """Decide the order of the sources in each chunk.
 
-        Sure is 1, and 1 / (number of possible orders) is a guess.
+        Returns:
+            For each chunk, the index of the first speaker's source, of the second speaker's, and so on. For each join,
+            the confidence: 1 is certain, and 1 / (number of possible orders) is a guess.
         """
-        num_sources = len(self._voices[0].spectra)
-        if len(self._voices) == 1 or num_sources == 1:
-            return [tuple(range(num_sources))] * len(self._voices), [1.0] * len(self._joins)
+        num_sources = len(self._descriptions[0].spectra)
+        if len(self._descriptions) == 1 or num_sources == 1:
+            return [tuple(range(num_sources))] * len(self._descriptions), [1.0] * len(self._joins)
         if num_sources > MAX_SOURCES:
             return self._decide_by_overlaps()
         orders = np.array(list(itertools.permutations(range(num_sources))))
         spectra, weights = self._comparable()
-        # [join, order before, order behind]
+        # [join, order before, order after]
         joins = np.stack([join[orders[:, None], orders[None]].sum(-1) for join in self._joins]) * JOIN_NATS
         best, states, chunks = -np.inf, np.zeros(len(spectra), int), np.zeros((len(spectra), len(orders)))
-        for first in np.argsort(-weights.min(1), kind="stable")[:NUM_BEGINNINGS]:
+        for first in np.argsort(-weights.min(1), kind="stable")[:NUM_STARTS]:
             speakers, chosen = spectra[first], None
             for _ in range(MAX_ROUNDS):
                 fits = _fits(spectra, weights, speakers, orders)
@@ -114,34 +126,34 @@ class SpeakerMemory:
                 speakers = _means(spectra, weights, orders[path])
             if score > best:
                 best, states, chunks = score, path, fits
-        sure = _confidences(CERTAINTY * chunks, CERTAINTY * joins, orders, states)
+        confidences = _confidences(CERTAINTY * chunks, CERTAINTY * joins, orders, states)
         # The first chunk's sources keep their order.
         named = orders[states][:, np.argsort(orders[states[0]])]
-        return [tuple(map(int, order)) for order in named], sure
+        return [tuple(map(int, order)) for order in named], confidences
 
     def _decide_by_overlaps(self) -> tuple[list[tuple[int, ...]], list[float]]:
-        """From join to join; as sure as the sources are alike there."""
-        order = np.arange(len(self._voices[0].spectra))
-        decided, sure = [order], []
+        """Go from join to join. The confidence is the correlation of the sources in the overlap."""
+        order = np.arange(len(self._descriptions[0].spectra))
+        decided, confidences = [order], []
         for join in self._joins:
             continuation = best_permutation(torch.from_numpy(join)[None])[0].numpy()
-            sure.append(float(np.clip(join[order, continuation].sum(), 0, 1)))
+            confidences.append(float(np.clip(join[order, continuation].sum(), 0, 1)))
             decided.append(continuation[decided[-1]])
-        return [tuple(map(int, order)) for order in decided], sure
+        return [tuple(map(int, order)) for order in decided], confidences
 
     def _comparable(self) -> tuple[np.ndarray, np.ndarray]:
-        """Spectra `[chunk, source, dimension]`, turned so that a voice scatters by 1 in each, and their weights."""
-        spectra = np.stack([voice.spectra for voice in self._voices])
-        frames = np.stack([voice.frames for voice in self._voices]).astype(float)
-        loudness = np.array([voice.loudness for voice in self._voices])
+        """Return whitened spectra `[chunk, source, dimension]`, in which a voice varies by 1, and their weights."""
+        spectra = np.stack([chunk.spectra for chunk in self._descriptions])
+        frames = np.stack([chunk.frames for chunk in self._descriptions]).astype(float)
+        loudness = np.array([chunk.loudness for chunk in self._descriptions])
         known = (frames >= MIN_FRAMES) & (loudness > BACKGROUND * loudness.max())[:, None]
         weights = np.where(known, frames / (frames + HALF_FRAMES), 0.0)
         mean = (weights[..., None] * spectra).sum((0, 1)) / max(weights.sum(), 1e-9)
         return np.where(known[..., None], spectra - mean, 0.0) @ _whitening(spectra.shape[-1]), weights
 
 
-def describe(sources: Tensor, sample_rate: int) -> Voice:
-    """The mean spectrum of each of a chunk's sources `[source, time]`, where it is heard alone."""
+def describe(sources: Tensor, sample_rate: int) -> ChunkSpectra:
+    """Compute the mean spectrum of each source of a chunk `[source, time]`, over the frames where it is heard alone."""
     window = max(2, round(WINDOW_SECONDS * sample_rate))
     padded = torch.nn.functional.pad(sources, (0, max(0, window - sources.shape[-1])))
     hop = max(1, round(HOP_SECONDS * sample_rate))
@@ -155,13 +167,16 @@ def describe(sources: Tensor, sample_rate: int) -> Voice:
     bands = bands - bands.mean(1, keepdim=True)
     frames = alone.sum(1)
     spectra = (bands * alone[:, None]).sum(-1) / frames.clamp_min(1)[:, None]
-    return Voice(spectra.numpy().astype(float), frames.numpy(), loud)
+    return ChunkSpectra(spectra.numpy().astype(float), frames.numpy(), loud)
 
 
 def _likeness(before: Tensor, after: Tensor) -> np.ndarray:
-    """Which source of one chunk is which of the next, over their overlap: `[before, after]`, at most 1 in all.
+    """Correlate the sources of two neighbouring chunks `[source, channel, time]` in their overlap.
 
-    Of `[source, channel, time]`. All channels count, so that channels of opposite polarity do not cancel.
+    All channels count, so channels of opposite polarity do not cancel.
+
+    Returns:
+        `[before, after]`. The values of any permutation add up to at most 1.
     """
     shared = before.shape[-1]
     before, after = before.flatten(1).double(), after[..., :shared].flatten(1).double()
@@ -170,19 +185,19 @@ def _likeness(before: Tensor, after: Tensor) -> np.ndarray:
 
 
 def _fits(spectra: np.ndarray, weights: np.ndarray, speakers: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """Log-likelihood of each chunk in each order: `[chunk, order]`."""
+    """Log-likelihood of each order for each chunk: `[chunk, order]`."""
     distances = np.square(spectra[:, :, None] - speakers).sum(-1)  # [chunk, source, speaker]
     return (-0.5 * weights[..., None] * distances)[:, orders, np.arange(len(speakers))].sum(-1)
 
 
 def _means(spectra: np.ndarray, weights: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The speakers' spectra, given the order of each chunk `[chunk, speaker]`."""
+    """Return the speakers' mean spectra, given the order of each chunk `[chunk, speaker]`."""
     weights = np.take_along_axis(weights, order, 1)[..., None]
     return (weights * np.take_along_axis(spectra, order[..., None], 1)).sum(0) / np.maximum(weights.sum(0), 1e-9)
 
 
 def _best_path(fits: np.ndarray, joins: np.ndarray) -> tuple[float, np.ndarray]:
-    """The most likely order of every chunk, and its log-likelihood (Viterbi)."""
+    """Return the log-likelihood of the most likely orders, and the order of each chunk (Viterbi)."""
     score, came_from = fits[0], []
     for fit, join in zip(fits[1:], joins, strict=True):
         through = score[:, None] + join
@@ -195,18 +210,16 @@ def _best_path(fits: np.ndarray, joins: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _confidences(fits: np.ndarray, joins: np.ndarray, orders: np.ndarray, path: np.ndarray) -> list[float]:
-    """For each join the probability that the sources continue as chosen (forward-backward)."""
+    """Return for each join the probability that the sources continue as chosen (forward-backward)."""
     forward, backward = [fits[0]], [np.zeros(len(orders))]
     for fit, join in zip(fits[1:], joins, strict=True):
         forward.append(np.logaddexp.reduce(forward[-1][:, None] + join, axis=0) + fit)
     for fit, join in zip(fits[:0:-1], joins[::-1], strict=True):
         backward.append(np.logaddexp.reduce(join + fit + backward[-1], axis=1))
     backward.reverse()
-    # [order, order]: which source continues which, by the number of that permutation
+    # [order, order]: index of the permutation that maps the sources of one chunk to those of the next
     numbers = {tuple(order): number for number, order in enumerate(orders)}
-    continued = np.array(
-        [[numbers[tuple(behind[before])] for behind in orders] for before in np.argsort(orders, axis=1)]
-    )
+    continued = np.array([[numbers[tuple(after[before])] for after in orders] for before in np.argsort(orders, axis=1)])
     confidences = []
     for number, join in enumerate(joins):
         joint = forward[number][:, None] + join + fits[number + 1] + backward[number + 1]
@@ -217,9 +230,9 @@ def _confidences(fits: np.ndarray, joins: np.ndarray, orders: np.ndarray, path: 
 
 @functools.lru_cache(maxsize=8)
 def _whitening(num_bands: int) -> np.ndarray:
-    """`[band, dimension]`; of fewer bands than there are statistics of, those are the lower ones."""
+    """Return the whitening matrix `[band, dimension]`. Fewer bands than in the statistics are the lower ones."""
     scatter = load_file(STATISTICS)["scatter"].astype(float)[:num_bands, :num_bands]
-    scatter = scatter - scatter.mean(0) - scatter.mean(1)[:, None] + scatter.mean()  # loudness taken out of these alone
+    scatter = scatter - scatter.mean(0) - scatter.mean(1)[:, None] + scatter.mean()  # remove loudness of these bands
     scatter += SHRINKAGE * np.trace(scatter) / num_bands * np.eye(num_bands)
     values, vectors = np.linalg.eigh(scatter)
     return vectors / np.sqrt(values)
@@ -227,7 +240,7 @@ def _whitening(num_bands: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _mel_bands(sample_rate: int, window: int) -> Tensor:
-    """`[band, frequency]`: triangles, those of 16 kHz that lie below the Nyquist frequency."""
+    """Return triangular mel filters `[band, frequency]`: those for 16 kHz that lie below the Nyquist frequency."""
     edges = 700 * (10 ** (np.linspace(_mel(MIN_HZ), _mel(MAX_HZ), NUM_BANDS + 2) / 2595) - 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     frequencies = np.arange(window // 2 + 1) * sample_rate / window

@@ -1,1 +1,1 @@
-"""Reads and writes recordings: formats, samples, paths, whole files or none."""
+"""Read and write recordings: formats, samples, paths and atomic writing of files."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, then renamed."""
+"""Atomic writing: files are written under temporary names in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -14,90 +14,94 @@ from pathlib import Path
 from separator.io import locks
 
 Write = Callable[[Path], object]
-# Bytes that any file system takes in a name. A hidden name is no longer than this, or than the name that it stands for.
+# Bytes that every file system allows in a name. A temporary name is no longer than this, or than the final name.
 SHORT_NAME = 64
 RANDOM_LETTERS, DIGEST_LETTERS = 8, 8
 
 
-class Together:
-    """Files that appear together or not at all: a context manager.
+class AtomicFiles:
+    """A set of files that are written all together or not at all. Use it as a context manager.
 
-    Until `appear` they have hidden names beside their own. If it is never called, what was there before is still
-    there, and nothing is left behind, folders made for the files included.
+    Until `commit`, the files have hidden temporary names in their own folders. Without `commit`, existing files stay
+    as they were. The temporary files, and folders that were created for them, are then removed.
 
     Args:
-        paths: where they will be.
-        overwrite: whether they may replace files that are there then.
-        keep: whether files that are there then stay, and only the others appear.
+        paths: final paths of the files.
+        overwrite: whether `commit` may replace existing files (default: True).
+        keep: if `overwrite` is False, whether existing files are kept and only the missing files are written, instead
+            of an error (default: False).
 
     Attributes:
-        hidden: each path -> where to write for it.
-        kept: paths of the files that were there and stayed.
+        temporary: final path -> temporary file to write to.
+        kept: final paths of existing files that were kept.
     """
 
     def __init__(self, paths: Iterable[Path], overwrite: bool = True, keep: bool = False) -> None:
         self._paths, self._overwrite, self._keep = list(paths), overwrite, keep
-        self.hidden: dict[Path, Path] = {}
+        self.temporary: dict[Path, Path] = {}
         self.kept: list[Path] = []
-        self._made: list[Path] = []
+        self._made_folders: list[Path] = []
 
-    def __enter__(self) -> Together:
+    def __enter__(self) -> AtomicFiles:
         try:
             for path in self._paths:
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-                self._made += make_folder(path.parent)
-                handle, self.hidden[path] = open_beside(path)
+                self._made_folders += make_folder(path.parent)
+                handle, self.temporary[path] = open_temporary(path)
                 os.close(handle)
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def appear(self) -> None:
-        """Gives the files their names, or leaves everything as it was.
+    def commit(self) -> None:
+        """Rename all files to their final names, or change nothing.
 
         Raises:
-            FileExistsError: if a file is there that may neither be replaced nor stay.
+            FileExistsError: if a file exists and neither `overwrite` nor `keep` is set.
         """
-        for hidden in self.hidden.values():
-            _flush(hidden)
+        for temporary in self.temporary.values():
+            _flush(temporary)
         with contextlib.ExitStack() as stack:
-            for folder in sorted({path.parent for path in self.hidden}):
+            for folder in sorted({path.parent for path in self.temporary}):
                 stack.enter_context(_locked(folder))
             if self._overwrite:
-                _replace_all(self.hidden)
+                _replace_all(self.temporary)
             else:
-                self.kept = _name_all(self.hidden, self._keep)
-        left, self.hidden, self._made = self.hidden, {}, []
-        for hidden in left.values():
-            hidden.unlink(missing_ok=True)
+                self.kept = _rename_all(self.temporary, self._keep)
+        temporaries, self.temporary, self._made_folders = self.temporary, {}, []
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
-        for hidden in self.hidden.values():
-            hidden.unlink(missing_ok=True)
-        remove_empty(self._made)
+        for temporary in self.temporary.values():
+            temporary.unlink(missing_ok=True)
+        remove_empty(self._made_folders)
 
 
 def write_together(writes: Mapping[Path, Write]) -> None:
-    """Calls each function with a temporary path beside its file; when all are written, renames them.
+    """Write several files all together or not at all. Existing files are replaced.
 
-    If one fails, nothing has changed, and the error goes on to the caller. Existing files are replaced.
+    If a function raises an error, no file changes, and the caller gets the error.
+
+    Args:
+        writes: final path -> function that writes the file to the temporary path that it is called with.
     """
-    with Together(writes) as together:
+    with AtomicFiles(writes) as files:
         for path, write in writes.items():
-            write(together.hidden[path])
-        together.appear()
+            write(files.temporary[path])
+        files.commit()
 
 
-def _name_all(hidden: Mapping[Path, Path], keep: bool) -> list[Path]:
-    """Gives new files their names, all or none. With `keep`, names that are taken are left out, and returned."""
+def _rename_all(temporary: Mapping[Path, Path], keep: bool) -> list[Path]:
+    """Rename all files or none, without replacing existing files. With `keep`, skip existing names and return them."""
     named: list[Path] = []
     taken: list[Path] = []
     try:
-        for path, source in hidden.items():
+        for path, source in temporary.items():
             try:
-                name_new(source, path)
+                rename_without_replacing(source, path)
             except FileExistsError:
                 if not keep:
                     raise
@@ -111,33 +115,33 @@ def _name_all(hidden: Mapping[Path, Path], keep: bool) -> list[Path]:
     return taken
 
 
-def _replace_all(hidden: Mapping[Path, Path]) -> None:
-    """Gives files their names, all or none. The old files are put back if one cannot be replaced."""
-    aside: dict[Path, Path] = {}
+def _replace_all(temporary: Mapping[Path, Path]) -> None:
+    """Rename all files or none, replacing existing files. If one cannot be replaced, restore the old files."""
+    backups: dict[Path, Path] = {}
     new: list[Path] = []
     try:
-        for path, source in hidden.items():
-            # A single rename is all or nothing by itself.
-            if len(hidden) > 1 and os.path.lexists(path):
-                aside[path] = _hidden_name(path)
-                _put_aside(path, aside[path])
+        for path, source in temporary.items():
+            # A single file needs no backup, because a rename is atomic.
+            if len(temporary) > 1 and os.path.lexists(path):
+                backups[path] = _temporary_path(path)
+                _back_up(path, backups[path])
             source.replace(path)
-            if path not in aside:
+            if path not in backups:
                 new.append(path)
     except BaseException:
         for path in new:
             path.unlink(missing_ok=True)
-        for path, old in aside.items():
+        for path, old in backups.items():
             with contextlib.suppress(OSError):
                 old.replace(path)
-                old.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+                old.unlink(missing_ok=True)  # a rename does nothing if both names are links to one file
         raise
-    for old in aside.values():
+    for old in backups.values():
         old.unlink(missing_ok=True)
 
 
-def _put_aside(path: Path, old: Path) -> None:
-    """Gives a file a second name; the only one where the file system has no hard links."""
+def _back_up(path: Path, old: Path) -> None:
+    """Add a hard link `old` to a file. Rename the file to `old` if the file system has no hard links."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     try:
@@ -146,23 +150,23 @@ def _put_aside(path: Path, old: Path) -> None:
         path.rename(old)
 
 
-def name_new(hidden: Path, path: Path) -> None:
-    """Renames, but never onto another file, also one that somebody makes at this moment."""
+def rename_without_replacing(temporary: Path, path: Path) -> None:
+    """Rename a file, but never replace another file, not even a file that another process creates at this moment."""
     try:
-        os.link(hidden, path)
+        os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
         if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(hidden), None, str(path)) from None
-        hidden.rename(path)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(temporary), None, str(path)) from None
+        temporary.rename(path)
         return
-    hidden.unlink()
+    temporary.unlink()
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keeps others who do so out of a folder, so that the files of two runs are not mixed."""
+    """Lock a folder against other processes that use this lock, so that the files of two runs are not mixed."""
     if not locks.AVAILABLE:
         yield
         return
@@ -175,39 +179,42 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _flush(path: Path) -> None:
-    """To the disk itself: a file whose name got there before its content would be empty after a power failure."""
-    with path.open("rb+") as file:  # Windows flushes only what is open for writing
+    """Flush a file to the disk. If the rename reached the disk first, a power failure would leave an empty file."""
+    with path.open("rb+") as file:  # Windows flushes only files that are open for writing
         os.fsync(file.fileno())
 
 
-def open_beside(path: Path) -> tuple[int, Path]:
-    """A new file with a hidden name beside `path`, to be renamed when it may be seen: its handle and its path.
+def open_temporary(path: Path) -> tuple[int, Path]:
+    """Create a temporary file in the folder of `path`.
 
-    It has the permissions of any new file. The system applies the umask, which a process cannot read without changing
-    it for all of its threads.
+    The file has the usual permissions of a new file. The operating system applies the umask. A process cannot read its
+    umask without changing it for all of its threads.
+
+    Returns:
+        Open handle of the file, and its path.
     """
     while True:
-        hidden = _hidden_name(path)
+        temporary = _temporary_path(path)
         try:
-            return os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), hidden
+            return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), temporary
         except FileExistsError:
             continue
 
 
 def remove_unfinished(path: Path) -> None:
-    """Removes what a process that was killed had begun to write in the place of `path`."""
-    begin = glob.escape(_hidden_begin(path))
-    for temporary in path.parent.glob(f"{begin}*{glob.escape(path.suffix)}"):
+    """Remove temporary files for `path` that a killed process left behind."""
+    prefix = glob.escape(_temporary_prefix(path))
+    for temporary in path.parent.glob(f"{prefix}*{glob.escape(path.suffix)}"):
         temporary.unlink(missing_ok=True)
 
 
-def _hidden_name(path: Path) -> Path:
-    """A hidden name beside `path` that nobody else has, with the same suffix."""
-    return path.with_name(_hidden_begin(path) + secrets.token_hex(RANDOM_LETTERS // 2) + path.suffix)
+def _temporary_path(path: Path) -> Path:
+    """Return an unused, hidden path in the folder of `path`, with the same suffix."""
+    return path.with_name(_temporary_prefix(path) + secrets.token_hex(RANDOM_LETTERS // 2) + path.suffix)
 
 
-def _hidden_begin(path: Path) -> str:
-    """What all hidden names for `path` begin with. A long name is cut, and a digest stands for the rest."""
+def _temporary_prefix(path: Path) -> str:
+    """Return the prefix of all temporary names for `path`. A long name is cut, and a digest replaces the rest."""
     longest = max(SHORT_NAME, len(os.fsencode(path.name)))
     room = longest - len(os.fsencode(path.suffix)) - RANDOM_LETTERS - len("..")
     if len(os.fsencode(path.stem)) <= room:
@@ -219,7 +226,7 @@ def _hidden_begin(path: Path) -> str:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Makes a folder and those above it, all or none; returns the ones that were not there."""
+    """Create a folder and its parent folders, all or none. Return the folders that did not exist."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,7 +237,7 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def remove_empty(made: list[Path]) -> None:
-    """Removes folders that `make_folder` made or was to make, unless there is something in them."""
+    """Remove empty folders that `make_folder` created, or failed to create. Folders with content stay."""
     for folder in reversed(made):
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""Recordings that ffmpeg's libraries decode, through PyAV: MP3, M4A, the audio tracks of videos, and many more."""
+"""Recordings that ffmpeg's libraries decode through PyAV: MP3, M4A, the audio tracks of videos, and many more."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from separator.io import mp3_header
 from separator.io.audio import DEFAULT_SUBTYPE
 from separator.io.recording import BLOCK, MAX_GAP, TIME_TOLERANCE, UNTIMED, Note, Recording
 
-# No packet of audio is as long as this.
+# A longer packet duration is wrong.
 MAX_PACKET_SECONDS = 10.0
-# Packets in a row that cannot be decoded, after which decoding ends.
+# Decoding ends after this number of undecodable packets in a row.
 MAX_ERRORS = 200
 # ffmpeg's names of lossless codecs begin with these.
 LOSSLESS = ("pcm_", "flac", "alac", "ape", "tta", "wavpack", "wmalossless", "mlp", "truehd", "shorten", "tak")
 # ffmpeg's name of a sample format, without the p of planar ones -> libsndfile's. libsndfile has no 64-bit integers.
 LOSSLESS_SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_24", "s64": "DOUBLE", "flt": "FLOAT", "dbl": "DOUBLE"}
-# Up to so many samples after the counted ones are the padding of an MP3 encoder.
+# Longest padding of an MP3 encoder after the samples that the header counts, in samples.
 MAX_PADDING = 3 * 1152
-# AV_DISPOSITION_ATTACHED_PIC: a cover, not a film.
+# AV_DISPOSITION_ATTACHED_PIC: a cover image, not a video.
 ATTACHED_PICTURE = 0x400
-# Packets with one of these are headers of a joined file, not sound.
+# A packet that contains one of these is a header of a joined file, not audio.
 HEADERS = (b"Xing", b"Info", b"LAME", b"ID3", b"TAG")
 
 
@@ -36,11 +36,11 @@ class AvRecording(Recording):
     Args:
         path: the file.
         pipe: if `path` is a pipe, a temporary file with its content.
-        audio_track: which audio track, from 1 on; None for the one that ffmpeg thinks best.
-        sample_rate: Hz to which it is resampled; None for its own.
+        audio_track: number of the audio track, counted from 1. None (default) for the track that ffmpeg ranks best.
+        sample_rate: resample to this rate, in Hz. None (default) for the track's own rate.
 
     Raises:
-        AudioError: if there is no such track, or one that cannot be decoded.
+        AudioError: if there is no such track, or the track cannot be decoded.
         av.error.FFmpegError: if ffmpeg cannot read the file.
     """
 
@@ -50,14 +50,14 @@ class AvRecording(Recording):
         super().__init__(path, pipe)
         if pipe is not None:
             pipe.seek(0)
-        # Text in containers is of any encoding.
+        # Metadata in containers may have any text encoding.
         self._container = container = av.open(pipe or str(path), metadata_errors="replace")
         try:
             self._track = self._choose(container.streams, audio_track)
             codec = self._track.codec_context
             if codec.format is None or not codec.channels:
                 raise AudioError(
-                    f"{path}: its audio track cannot be decoded ({codec.name}); expected one that ffmpeg knows"
+                    f"{path}: its audio track cannot be decoded ({codec.name}); expected a codec that ffmpeg knows"
                 )
         except BaseException:
             container.close()
@@ -68,7 +68,7 @@ class AvRecording(Recording):
         self._may_pause = container.format.name.startswith("matroska")
         lossless = codec.name.startswith(LOSSLESS)
         self.subtype = LOSSLESS_SUBTYPES[codec.format.packed.name] if lossless else DEFAULT_SUBTYPE
-        # Whether the promise is that of the whole file, which a picture that outlasts the sound keeps as well.
+        # Whether `promised` is the length of the whole file. A video track may last longer than the audio.
         self._promise_of_file = False
         seconds = self._promised_seconds()
         self.promised = None if seconds is None else round(seconds * self.sample_rate)
@@ -88,11 +88,11 @@ class AvRecording(Recording):
             )
         if len(tracks) > 1:
             fact = f"it has {len(tracks)} audio tracks: {_listed(tracks)}; only {tracks.index(chosen) + 1} was read"
-            self.notes.append(Note(fact, "--track N or --track all chooses"))
+            self.notes.append(Note(fact, "choose with --track N or --track all"))
         return chosen
 
     def _promised_seconds(self) -> float | None:
-        """Length that the file states for the track."""
+        """Return the length of the track in seconds that the file states, or None if it states no length."""
         container, track = self._container, self._track
         if container.format.name == "mp3":
             header = self._mp3_header()
@@ -117,20 +117,23 @@ class AvRecording(Recording):
             self._pipe.seek(place)
 
     def count(self) -> int:
-        """Samples that the packets hold, without decoding them: up to some thousands too many. Ends the recording."""
+        """Count the samples in the packets without decoding them. The result may be some thousands too high.
+
+        This reads the file to its end. The recording cannot be decoded afterwards.
+        """
         base = float(self._track.time_base)
         lengths = (base * (packet.duration or 0) for packet in self._container.demux(self._track))
-        # ffmpeg gives packets at the end of an Ogg file durations of days.
+        # For packets at the end of an Ogg file, ffmpeg reports durations of days.
         return round(sum(seconds for seconds in lengths if 0 < seconds < MAX_PACKET_SECONDS) * self.sample_rate)
 
-    def after(self, done: int, damage: str) -> Iterator[np.ndarray]:
-        """Decodes what comes after `done` samples.
+    def decode_after(self, done: int, damage: str) -> Iterator[np.ndarray]:
+        """Decode the recording and skip the first `done` samples.
 
         Args:
-            done: samples that are known.
-            damage: why the first decoder ended there; empty if that was its regular end.
+            done: number of samples that the first decoder returned.
+            damage: why the first decoder stopped there. Empty if it reached its regular end.
         """
-        # Noise that resembles audio is not audio.
+        # Reject packets with a wrong CRC, because damaged data may look like valid audio.
         self._track.codec_context.options = {"err_detect": "crccheck+explode"}
         self.damage = damage
         for portion in self._decode():
@@ -142,25 +145,25 @@ class AvRecording(Recording):
         return self._without_padding(portions) if self._container.format.name == "mp3" else portions
 
     def _without_padding(self, portions: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Drops the encoder's padding: the few samples after those that an MP3 header counts."""
+        """Drop the encoder's padding: the few samples after those that an MP3 header counts."""
         done = 0
-        behind: list[np.ndarray] = []
+        padding: list[np.ndarray] = []
         for portion in portions:
             missing = portion.shape[1] if self.promised is None else max(0, self.promised - done)
             done += portion.shape[1]
             if portion[:, :missing].size:
                 yield portion[:, :missing]
-            behind.append(portion[:, missing:])
-            if done - (self.promised or 0) > MAX_PADDING:  # then it counts too few
-                yield from behind
-                behind.clear()
+            padding.append(portion[:, missing:])
+            if done - (self.promised or 0) > MAX_PADDING:  # too long for padding: the header counts too few samples
+                yield from padding
+                padding.clear()
         if self.damage:
-            yield from behind
+            yield from padding
 
     def _decode_all(self) -> Iterator[np.ndarray]:
-        """Replaces what cannot be decoded with silence, as long as the next packet's time says."""
+        """Decode the track, with silence in place of damaged parts. The next packet's time gives its length."""
         layout = self._track.codec_context.layout
-        # Also for files whose rate or channels change in the middle.
+        # The sample rate or the channels of a file may change in the middle.
         to_float = av.AudioResampler(format="fltp", layout=layout, rate=self.sample_rate)
         begin: float | None = None
         done = 0
@@ -170,13 +173,13 @@ class AvRecording(Recording):
                     begin = self._begin(frame.time)
                 gap = frame.time - begin - done / self.sample_rate
                 if done == 0 and gap > 0:
-                    # The sound begins after the picture. Stems that are laid under the picture stay in step.
+                    # The sound begins after the picture. Silence keeps the stems in sync with the video.
                     done += round(gap * self.sample_rate)
                     if self.promised is not None and not self._promise_of_file:
                         self.promised += done
                     yield from self._silence(done)
                 elif (TIME_TOLERANCE / 10 if self.damage else TIME_TOLERANCE) < gap < MAX_GAP:
-                    # WebM may leave silence out. In other containers something was lost.
+                    # WebM may leave out silence. In other containers, a gap means that data was lost.
                     self.damage = self.damage or ("" if self._may_pause else "a part of it is missing")
                     missing = round(gap * self.sample_rate)
                     self.filled += missing
@@ -189,7 +192,7 @@ class AvRecording(Recording):
             yield piece.to_ndarray()
 
     def _begin(self, first: float) -> float:
-        """Time of the file's first sample: its beginning if it has a picture, else that of its sound."""
+        """Return the time of sample 0: the start of the file if it has a video track, else the first audio frame."""
         start = self._container.start_time
         pictures = [stream for stream in self._container.streams.video if not stream.disposition & ATTACHED_PICTURE]
         if not pictures or start is None:
@@ -202,7 +205,7 @@ class AvRecording(Recording):
             yield np.zeros((self.file_channels, min(BLOCK, count - start)), np.float32)
 
     def _frames(self) -> Iterator[Any]:
-        """Decodes the track frame by frame. Sets `damage` if a packet cannot be decoded."""
+        """Decode the track frame by frame. Set `damage` if a packet cannot be decoded."""
         errors, last = 0, 0.0
         packets = self._container.demux()
         while errors < MAX_ERRORS:
@@ -230,17 +233,17 @@ class AvRecording(Recording):
 
 
 def count_tracks(path: Path) -> int:
-    """Number of audio tracks of a file that ffmpeg reads."""
+    """Return the number of audio tracks in a file that ffmpeg can read."""
     with av.open(str(path), metadata_errors="replace") as container:
         return len(container.streams.audio)
 
 
 def av_reason(error: Exception) -> str:
-    """What ffmpeg says of an error."""
+    """Return ffmpeg's text for an error."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def _listed(tracks: list[Any]) -> str:
-    """Numbers of audio tracks, with their titles or languages."""
+    """List the numbers of audio tracks with their titles or languages."""
     names = [track.metadata.get("title") or track.metadata.get("language", "").replace("und", "") for track in tracks]
     return ", ".join(f"{number}{name and f' ({name})'}" for number, name in enumerate(names, 1))

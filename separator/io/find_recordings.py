@@ -1,4 +1,4 @@
-"""What is to be separated: files, folders, patterns and lists -> recordings, each with the name of its track."""
+"""Find the recordings to separate, from files, folders, patterns and lists. Each recording gets a track name."""
 
 from __future__ import annotations
 
@@ -13,27 +13,18 @@ from itertools import dropwhile
 from pathlib import Path
 
 from separator.errors import AudioError, ConfigError, reason
-
-# What libsndfile reads, and corpora are in.
-AUDIO_SUFFIXES = {
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64", ".rf64"),
-}
-# What is taken from a folder; a file that is named is taken whatever its name.
-SUFFIXES = AUDIO_SUFFIXES | {
-    *(".m4a", ".m4b", ".aac", ".ac3", ".eac3", ".dts", ".wma", ".amr", ".ape", ".tta", ".wv", ".mka"),
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".wmv", ".avi", ".3gp", ".flv", ".ogv", ".mpg", ".mpeg", ".ts", ".mts"),
-}
+from separator.io.formats import SUFFIXES
 
 
 @dataclass(frozen=True)
 class Item:
-    """What is separated at a time: a recording or a part of it.
+    """A recording, or a part of a recording, that is separated on its own.
 
     Attributes:
-        path: the recording; a string if it is a URL.
-        track: name that its stems are filed under.
-        audio_track: which of its audio tracks, from 1 on; None for the best one.
-        channels: numbers of its channels, from 1 on; None for all.
+        path: the recording. A string if it is a URL.
+        track: name for the files of its stems.
+        audio_track: number of the audio track, counted from 1. None (default) for the best track.
+        channels: numbers of the channels, counted from 1. None (default) for all channels.
     """
 
     path: Path | str
@@ -44,37 +35,39 @@ class Item:
 
 @dataclass(frozen=True)
 class _Found:
-    """An item, and whether a list gave it its track."""
+    """An item, and whether its track name came from a list."""
 
     item: Item
-    is_given: bool = False
+    has_given_track: bool = False
 
 
 def find(names: Sequence[str], lists: Sequence[Path] = (), out: Path | None = None) -> list[Item]:
-    """The recordings that are meant, each once, in a fixed order; more than once where lists give it several tracks.
+    """Find recordings, in a fixed order.
+
+    Each recording is returned once. If lists give it several track names, it is returned once for each of them.
 
     Args:
-        names: files; folders, of which everything is taken at any depth; patterns such as `calls/**/*.wav`.
-        lists: files with names of recordings and folders, relative to their own folder. One name in a line, perhaps in
-            quotes, with comments behind `#`; CSV or TSV with a column `path` and, if you like, `track`; or JSONL with
-            these fields.
-        out: a folder that is left out, since there the stems are.
+        names: files, folders, or patterns such as `calls/**/*.wav`. Folders are searched at any depth.
+        lists: files with the names of recordings and folders, relative to the folder of the list. A list is one of:
+            a text file with one name per line, optionally in quotes, where lines that begin with `#` are comments; a
+            CSV or TSV file with a column `path` and optionally `track`; a JSONL file with these fields.
+        out: folder of the stems. Files in it are skipped.
 
     Raises:
-        AudioError: for a folder or pattern with nothing in it.
-        ConfigError: for a list that cannot be read, or two recordings whose stems would have the same names.
+        AudioError: if a folder contains no recordings, or no file matches a pattern.
+        ConfigError: if a list cannot be read, or two recordings would have stems with the same names.
     """
-    found = [_Found(item) for name in names for item in _named(name, out)]
-    found += [one for path in lists for one in _listed(path, out)]
-    return told_apart(_each_once(found))
+    found = [_Found(item) for name in names for item in _from_name(name, out)]
+    found += [entry for path in lists for entry in _from_list(path, out)]
+    return make_tracks_unique(_each_once(found))
 
 
 def _each_once(found: Iterable[_Found]) -> list[Item]:
-    """Each recording once, or once for each track that lists give it."""
+    """Return each recording once, or once for each track name that lists give it."""
     recordings: dict[str, dict[str | None, Item]] = defaultdict(dict)
-    for one in found:
-        place = os.path.abspath(one.item.path)  # noqa: PTH100 - no links followed
-        recordings[place][one.item.track if one.is_given else None] = one.item
+    for entry in found:
+        place = os.path.abspath(entry.item.path)  # noqa: PTH100 - does not follow links
+        recordings[place][entry.item.track if entry.has_given_track else None] = entry.item
     return [
         item
         for tracks in recordings.values()
@@ -83,22 +76,22 @@ def _each_once(found: Iterable[_Found]) -> list[Item]:
     ]
 
 
-def _named(name: str, out: Path | None) -> Iterator[Item]:
+def _from_name(name: str, out: Path | None) -> Iterator[Item]:
     path = Path(name)
-    # os.path answers no where a name is impossible; opening it will say why.
+    # For an impossible name, os.path.isdir returns False. Opening the file later gives the reason.
     if os.path.isdir(path):  # noqa: PTH112
         if out is not None and out.resolve() == path.resolve():
             raise ConfigError(
-                f"{path}: the stems would lie among the recordings and be separated themselves the next time; "
+                f"{path}: the stems would be written among the recordings, and the next run would separate them; "
                 f"choose another --out, such as {path / 'stems'}"
             )
-        found = _in_folder(path, _below(path), out)
-        yield from some(found, name)
+        found = _in_folder(path, _walk(path), out)
+        yield from require_any(found, name)
     elif glob.has_magic(name) and not os.path.exists(path):  # noqa: PTH110
-        fixed = Path(*_until_magic(path.parts))
+        fixed = Path(*_fixed_parts(path.parts))
         found = _in_folder(fixed, fixed.glob(str(path.relative_to(fixed))), out, any_suffix=True)
         if not found:
-            raise AudioError(f"{name}: no file has such a name")
+            raise AudioError(f"{name}: no file matches this pattern; check the folder and the pattern")
         yield from found
     else:
         yield Item(path, path.stem or "recording")
@@ -106,7 +99,7 @@ def _named(name: str, out: Path | None) -> Iterator[Item]:
 
 def _in_folder(folder: Path, paths: Iterable[Path], out: Path | None, any_suffix: bool = False) -> list[Item]:
     own, root = None if out is None else out.resolve(), folder.resolve()
-    # Where the recordings lie in the folder for stems, that is no reason to leave them out.
+    # If the folder itself is inside the folder of the stems, its recordings are not skipped.
     is_around = own is None or own == root or own in root.parents
     items = []
     for path in sorted(paths):
@@ -118,8 +111,8 @@ def _in_folder(folder: Path, paths: Iterable[Path], out: Path | None, any_suffix
     return items
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """Files at any depth, also behind links to folders. Each folder is taken once, so that links may form circles."""
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield files at any depth, also through links to folders. Each folder is read once, so links may form cycles."""
     seen: set[str] = set()
     links = deque([str(folder)])
     while links:
@@ -132,14 +125,14 @@ def _below(folder: Path) -> Iterator[Path]:
             seen.add(place)
 
 
-def _until_magic(parts: Sequence[str]) -> Iterator[str]:
+def _fixed_parts(parts: Sequence[str]) -> Iterator[str]:
     for part in parts[:-1]:
         if glob.has_magic(part):
             return
         yield part
 
 
-def _listed(path: Path, out: Path | None) -> Iterator[_Found]:
+def _from_list(path: Path, out: Path | None) -> Iterator[_Found]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(_rows(path, file))
@@ -153,15 +146,17 @@ def _listed(path: Path, out: Path | None) -> Iterator[_Found]:
     for row in rows:
         name, track = row.get("path"), str(row.get("track") or "")
         if not isinstance(name, str) or not name:
-            raise ConfigError(f"{path}: a row without a path: {row}; expected the columns path and perhaps track")
+            raise ConfigError(f"{path}: a row without a path: {row}; expected a column path, and optionally track")
         if None in row:
             raise ConfigError(f"{path}: the row of {name} has more fields than the header; put quotes around commas")
         recording = path.parent / name
         if os.path.isdir(recording):  # noqa: PTH112 - also of impossible names
-            for item in _named(str(recording), out):
-                yield _Found(replace(item, track=f"{track}/{item.track}") if track else item, is_given=bool(track))
+            for item in _from_name(str(recording), out):
+                yield _Found(
+                    replace(item, track=f"{track}/{item.track}") if track else item, has_given_track=bool(track)
+                )
         else:
-            yield _Found(Item(recording, track or recording.stem), is_given=bool(track))
+            yield _Found(Item(recording, track or recording.stem), has_given_track=bool(track))
 
 
 def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
@@ -173,7 +168,7 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
             try:
                 row = json.loads(line) if line.strip() else None
             except json.JSONDecodeError as error:
-                raise ConfigError(f"{path}: line {number} is no JSON ({error.msg})") from error
+                raise ConfigError(f"{path}: line {number} is not valid JSON ({error.msg})") from error
             if row is not None:
                 yield row if isinstance(row, dict) else {"path": row}
     else:
@@ -182,7 +177,10 @@ def _rows(path: Path, file: Iterable[str]) -> Iterator[dict]:
 
 
 def _name_in(line: str, folder: Path) -> str:
-    """The name in a line of a list, without the quotes around it; nothing for a comment. Files come first."""
+    """Return the name in a line of a list, without quotes, or "" for a comment.
+
+    If a file with exactly this name exists, the line is its name, even if it looks like a comment or has quotes.
+    """
     if not line or os.path.exists(folder / line):  # noqa: PTH110 - also of impossible names
         return line
     if line.startswith("#"):
@@ -190,29 +188,33 @@ def _name_in(line: str, folder: Path) -> str:
     return line[1:-1] if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'" else line
 
 
-def some(items: list[Item], place: str) -> list[Item]:
-    """What was found in a folder or at a URL. Raises `AudioError` if that is nothing."""
+def require_any(items: list[Item], place: str) -> list[Item]:
+    """Return the items that were found in a folder or at a URL. Raise `AudioError` if there are none."""
     if not items:
-        raise AudioError(f"{place}: holds no recordings; expected files such as .wav, .flac, .mp3, .m4a, .mp4")
+        raise AudioError(f"{place}: contains no recordings; expected files such as .wav, .flac, .mp3, .m4a, .mp4")
     return items
 
 
-def told_apart(items: list[Item]) -> list[Item]:
-    """Recordings of one name and different formats keep their suffix in their track."""
+def make_tracks_unique(items: list[Item]) -> list[Item]:
+    """Add the file suffix to the track names of recordings that would otherwise have the same track name.
+
+    Raises:
+        ConfigError: if two track names are still the same.
+    """
     tracks = defaultdict(list)
     for item in items:
         tracks[item.track].append(item)
-    told = [
+    unique = [
         item if len(tracks[item.track]) == 1 else replace(item, track=item.track + Path(item.path).suffix)
         for item in items
     ]
     seen: dict[str, Path | str] = {}
-    for item in told:
+    for item in unique:
         name = os.path.normcase(item.track)
         if name in seen:
             raise ConfigError(
-                f"{seen[name]} and {item.path}: their stems would have the same names; give their common folder, "
-                "or separate them to different places with --out"
+                f"{seen[name]} and {item.path}: their stems would have the same names; name their common folder "
+                "instead, or separate them into different folders with --out"
             )
         seen[name] = item.path
-    return told
+    return unique

@@ -1,4 +1,4 @@
-"""Locks between processes. The system takes them away when a process ends, however it does."""
+"""File locks between processes. The operating system releases a lock when its process ends, even after a crash."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-# Whether this system has locks; only then folders can be opened for one.
+# Whether this system has file locks. Without them, a folder cannot be opened to lock it.
 AVAILABLE = fcntl is not None
 
 
 def lock(file: IO[bytes] | int, wait: bool = True) -> None:
-    """Locks a file, open for writing, until it is closed.
+    """Lock a file until it is closed.
 
-    Where there are no locks (Windows, some network file systems) it does nothing: nobody is kept out there.
+    On systems without locks (Windows, some network file systems) this does nothing, so other processes are not kept
+    out.
 
     Args:
-        file: any open file, or the handle of a folder; NFS locks only those that are open for writing.
-        wait: whether to wait for another process that has the lock.
+        file: an open file, or the handle of a folder. NFS locks only files that are open for writing.
+        wait: whether to wait while another process holds the lock (default: True).
 
     Raises:
-        BlockingIOError: if another process has the lock and `wait` is False.
+        BlockingIOError: if another process holds the lock and `wait` is False.
     """
     if fcntl is None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        # Others, such as ENOSYS, ENOLCK and EOPNOTSUPP, are of a file system without locks.
+        # Other errors, such as ENOSYS, ENOLCK and EOPNOTSUPP, come from file systems without locks.
         if isinstance(error, BlockingIOError):
             raise

@@ -1,4 +1,4 @@
-"""The length of an MP3 file, which the Xing header in its first frame states.
+"""Length of an MP3 file, from the Xing header in its first frame.
 
 http://gabriel.mp3-tech.org/mp3infotag.html
 """
@@ -9,36 +9,36 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-# Bytes between the header's name and the delays that LAME and others write, if all of its fields are there.
+# Offset in bytes from the header's name to the encoder delays (written by LAME and others) if all fields are present.
 DELAYS = 141
-# Hz from which on a frame has 1152 samples; below it 576.
+# From this sample rate on, in Hz, a frame has 1152 samples. Below it, a frame has 576 samples.
 LONG_FRAMES_HZ = 32000
 
 
 @dataclass(frozen=True)
 class Mp3Header:
-    """What the header states.
+    """Content of the header.
 
     Attributes:
         frames: number of frames.
-        silence: samples that the encoder added before and behind the recording.
+        silence: samples of silence that the encoder added before and after the recording.
     """
 
     frames: int
     silence: int
 
     def num_samples(self, sample_rate: int) -> int:
-        """Samples of the recording at `sample_rate` Hz, the file's own."""
+        """Return the length of the recording in samples. `sample_rate` is the file's rate in Hz."""
         return max(0, self.frames * (1152 if sample_rate >= LONG_FRAMES_HZ else 576) - self.silence)
 
 
 def read(file: BinaryIO) -> Mp3Header | None:
-    """Reads it from an open file; None if it has none."""
+    """Read the header of an open file. Return None if the file has no such header."""
     file.seek(0)
     head = file.read(10)
     start = 0
     if head.startswith(b"ID3"):
-        for byte in head[6:10]:  # seven bits of each
+        for byte in head[6:10]:  # 7 bits per byte
             start = start << 7 | byte & 0x7F
         start += 10
     file.seek(start)

@@ -1,4 +1,4 @@
-"""An open recording: where it is, its format, and its samples in blocks."""
+"""An open recording: its path, its format, and its samples in blocks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from separator.io import audio
 
 # Samples in a block.
 BLOCK = 65536
-# A header that states more samples than this was written before their number was known.
+# A header that states more samples than this was written before the length was known.
 MAX_PROMISED = 2**40
-# Formats without an index, by ffmpeg's names. What ffmpeg calls their duration is a guess from the first bit rate.
+# Formats without an index, by ffmpeg's names. For these, ffmpeg guesses the duration from the first bit rate.
 UNTIMED = ("aac", "ac3", "eac3", "amr", "dts", "loas", "mp3", "mpeg", "truehd")
-# Seconds by which times in a container may be wrong, and the longest gap that is filled with silence.
+# Error of the times in a container, and the longest gap that is filled with silence, in seconds.
 TIME_TOLERANCE, MAX_GAP = 0.1, 60.0
 
 
 @dataclass(frozen=True)
 class Note:
-    """What a user should know of a recording though nothing is missing.
+    """Something a user should know about a recording, although nothing is missing.
 
     Attributes:
         fact: what was found.
-        advice: what to do on the command line if something else is wanted; may be empty.
+        advice: which command-line option changes it. May be empty.
     """
 
     fact: str
@@ -41,20 +41,20 @@ class Note:
 
 
 class Recording(ABC):
-    """A recording that is open. Use it as a context manager.
+    """An open recording. Use it as a context manager.
 
     Args:
         path: the file.
-        pipe: if `path` is a pipe, a temporary file with its content. It is closed with the recording.
+        pipe: if `path` is a pipe, a temporary file with its content. It is closed together with the recording.
 
     Attributes:
         path: the file.
         sample_rate: Hz.
-        file_channels: number of channels of the file.
-        subtype: sample format in libsndfile's words, such as "PCM_24".
-        promised: samples of each channel that the header states; None if it states no length.
-        damage: after the last block: what is missing or could not be decoded; empty if nothing is.
-        notes: after the last block: what a user should know of the file though nothing is missing.
+        file_channels: number of channels in the file.
+        subtype: libsndfile's name of the sample format, such as "PCM_24".
+        promised: length that the header states, in samples per channel. None if it states no length.
+        damage: what is missing or could not be decoded, known after the last block. Empty if nothing is missing.
+        notes: what else a user should know about the file, known after the last block.
     """
 
     path: Path
@@ -63,11 +63,11 @@ class Recording(ABC):
     subtype: str
     promised: int | None = None
     damage: str = ""
-    # Seconds by which `promised` may be wrong.
+    # Error of `promised`, in seconds.
     tolerance = 0.0
-    # Samples of silence that replace what could not be decoded.
+    # Samples of silence in place of audio that could not be decoded.
     filled = 0
-    # What `damage` says if the recording is shorter than promised.
+    # Text of `damage` if the recording is shorter than its header states.
     too_short = "it ends early"
 
     def __init__(self, path: Path, pipe: Any) -> None:
@@ -86,17 +86,17 @@ class Recording(ABC):
 
     @property
     def channels(self) -> int:
-        """Number of channels of the blocks."""
+        """Number of channels in each block."""
         return self.file_channels if self._chosen is None else len(self._chosen)
 
     def choose_channels(self, numbers: Sequence[int]) -> None:
-        """Makes `blocks` give only these channels, in this order.
+        """Restrict `blocks` to these channels, in this order.
 
         Args:
-            numbers: from 1 on.
+            numbers: channel numbers, counted from 1.
 
         Raises:
-            AudioError: if there is no such channel.
+            AudioError: if the file has no such channel.
         """
         for number in numbers:
             if not 1 <= number <= self.file_channels:
@@ -106,13 +106,13 @@ class Recording(ABC):
         self._chosen = [number - 1 for number in numbers]
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Decodes the file block by block.
+        """Decode the file block by block.
 
         Yields:
-            float32 `[channel, time]`, until the end or until nothing more can be decoded; see `damage`.
+            float32 `[channel, time]`, until the end or until nothing more can be decoded. See `damage`.
 
         Raises:
-            AudioError: if there is no sample, or one that is not finite.
+            AudioError: if the file has no samples, or a sample that is not finite.
         """
         done = 0
         for block in _joined(self._decode()):
@@ -121,12 +121,12 @@ class Recording(ABC):
             yield block if self._chosen is None else block[self._chosen]
         if done == 0:
             raise AudioError(
-                f"{self.path}: holds no samples{self.damage and f' ({self.damage})'}; expected at least one"
+                f"{self.path}: contains no samples{self.damage and f' ({self.damage})'}; expected at least one"
             )
-        self._compare_with_promise(done)
+        self._compare_with_header(done)
 
-    def _compare_with_promise(self, done: int) -> None:
-        """Compares the number of decoded samples with the header's."""
+    def _compare_with_header(self, done: int) -> None:
+        """Compare the number of decoded samples with the length in the header."""
         promised, slack = self.promised or 0, self.tolerance * self.sample_rate
         if not self.damage and done < promised - slack:
             self.damage = self.too_short
@@ -135,22 +135,24 @@ class Recording(ABC):
             self.damage = f"{read:.1f} s of {whole:.1f} s could be read: {self.damage}"
         elif self.promised is not None and done > promised + slack:
             stated, held = promised / self.sample_rate, done / self.sample_rate
-            self.notes.append(Note(f"its header states {stated:.1f} s, but it holds {held:.1f} s; all of it was read"))
+            self.notes.append(
+                Note(f"its header states {stated:.1f} s, but it contains {held:.1f} s; all of it was read")
+            )
 
     @abstractmethod
     def _decode(self) -> Iterator[np.ndarray]:
-        """Portions `[channel, time]`. Sets `damage` if something cannot be decoded."""
+        """Yield decoded samples `[channel, time]`. Set `damage` if something cannot be decoded."""
 
 
 def _joined(portions: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Joins portions to blocks of at least `BLOCK` samples. The last may be shorter."""
-    waiting: list[np.ndarray] = []
+    """Join portions into blocks of at least `BLOCK` samples. The last block may be shorter."""
+    buffer: list[np.ndarray] = []
     count = 0
     for portion in portions:
-        waiting.append(portion)
+        buffer.append(portion)
         count += portion.shape[-1]
         if count >= BLOCK:
-            yield np.ascontiguousarray(np.concatenate(waiting, axis=-1))
-            waiting, count = [], 0
+            yield np.ascontiguousarray(np.concatenate(buffer, axis=-1))
+            buffer, count = [], 0
     if count:
-        yield np.ascontiguousarray(np.concatenate(waiting, axis=-1))
+        yield np.ascontiguousarray(np.concatenate(buffer, axis=-1))

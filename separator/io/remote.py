@@ -1,4 +1,4 @@
-"""Files in remote storage, such as `s3://bucket/calls`, by fsspec."""
+"""Access to remote storage, such as `s3://bucket/calls`, through fsspec."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any
 from separator.errors import AudioError, ConfigError, reason
 from separator.io import find_recordings
 from separator.io.find_recordings import Item
+from separator.io.formats import SUFFIXES
 
 
 def is_url(name: str) -> bool:
-    """Whether a name is a URL for fsspec, and not a path."""
+    """Return whether a name is a URL for fsspec, and not a path."""
     return "://" in name
 
 
 def find(url: str) -> list[Item]:
-    """The recording at a URL, or all recordings below it.
+    """Find the recording at a URL, or all recordings below it.
 
     Raises:
-        AudioError: if the storage cannot be listed, or there is no recording.
-        ConfigError: if no package opens URLs of this kind.
+        AudioError: if the storage cannot be listed, or contains no recording.
+        ConfigError: if no installed package can open URLs of this kind.
     """
     filesystem = _filesystem(url)
     try:
@@ -35,13 +36,13 @@ def find(url: str) -> list[Item]:
     items = [
         Item(filesystem.unstrip_protocol(name), name[len(root) + 1 :].rpartition(".")[0])
         for name in found
-        if Path(name).suffix.lower() in find_recordings.SUFFIXES
+        if Path(name).suffix.lower() in SUFFIXES
     ]
-    return find_recordings.some(items, url)
+    return find_recordings.require_any(items, url)
 
 
 def existing(out: str) -> Callable[[str], bool]:
-    """A function that tells whether a name exists. All names below a URL are listed once."""
+    """Return a function that checks whether a name exists. For a URL, all names below it are listed once, now."""
     if not is_url(out):
         return os.path.exists
     filesystem = _filesystem(out)
@@ -53,19 +54,19 @@ def existing(out: str) -> Callable[[str], bool]:
 
 
 def download(url: str, local: Path) -> None:
-    """Copies a file from remote storage."""
+    """Copy a file from remote storage."""
     _filesystem(url).get(url, str(local))
 
 
 def upload(local: Path, url: str) -> None:
-    """Copies a file to remote storage and creates the folders above it."""
+    """Copy a file to remote storage and create its parent folders."""
     filesystem = _filesystem(url)
     filesystem.makedirs(filesystem._parent(url), exist_ok=True)
     filesystem.put(str(local), url)
 
 
 def remove(path: str) -> None:
-    """Removes a local or remote file if it exists."""
+    """Remove a local or remote file if it exists."""
     if not is_url(path):
         Path(path).unlink(missing_ok=True)
     elif _filesystem(path).exists(path):
@@ -76,7 +77,9 @@ def _filesystem(url: str) -> Any:
     try:
         import fsspec
     except ImportError as error:
-        raise ConfigError(f"{url}: needs the package fsspec; install it with: pip install 'separator[ray]'") from error
+        raise ConfigError(
+            f"{url}: URLs need the package fsspec; install it with: pip install 'separator[ray]'"
+        ) from error
     try:
         return fsspec.core.url_to_fs(url)[0]
     except (ImportError, ValueError, OSError) as error:

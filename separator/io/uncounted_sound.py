@@ -1,7 +1,8 @@
-"""Sound that the header of a WAV, AIFF or FLAC file does not count.
+"""Find audio that the header of a WAV, AIFF or FLAC file does not count.
 
-A recorder that was killed leaves a size of 0 or of the last update in the header, and `cat a.wav b.wav` puts one file
-behind another. libsndfile stops where the first header says. WAV: RIFF, RF64 (EBU Tech 3306); AIFF: FORM.
+If a recorder was killed, the size in the header is 0 or the size at its last update. `cat a.wav b.wav` appends one
+file to another. In both cases libsndfile stops at the length that the first header states. A WAV file is a RIFF or an
+RF64 file (EBU Tech 3306). An AIFF file is a FORM file.
 """
 
 from __future__ import annotations
@@ -15,27 +16,29 @@ from typing import BinaryIO
 # First four bytes of a file -> byte order of its sizes.
 BYTE_ORDERS = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}
 FORMS = (b"WAVE", b"AIFF", b"AIFC")
-# Chunks that hold samples -> bytes between their header and the first sample.
+# Chunks that contain samples -> bytes between the chunk's header and the first sample.
 SAMPLES = {b"data": 0, b"SSND": 8}
-# A FLAC file begins with one of these: its name, and the header of the 34 bytes of STREAMINFO, last block or not.
+# A FLAC file begins with one of these: the marker, and the header of the STREAMINFO block (34 bytes). The first bit of
+# that header says whether it is the last metadata block.
 FLAC_HEADERS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
-# A size from here on was written before the length was known.
+# A size of at least this was written before the length was known.
 UNKNOWN_SIZE = 2**31 - 2**20
-# What other programs put behind a WAV file, and bytes that are too few to be sound.
+# Data that begins with one of these tags, which other programs append to WAV files, or that is shorter than MIN_BYTES,
+# is not audio.
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LIST")
 MIN_BYTES = 512
-# Bytes that are read at a time.
+# Bytes per read.
 BLOCK = 2**20
 
 
 @dataclass(frozen=True)
-class Rest:
-    """Sound behind the samples that the first header counts.
+class ExtraAudio:
+    """Audio after the samples that the first header counts.
 
     Attributes:
-        start: byte at which it begins.
-        end: byte behind its last one.
-        is_file: whether it is another file with a header; otherwise samples in the format of those before.
+        start: position of its first byte.
+        end: position after its last byte.
+        is_file: whether it is another file with a header. Otherwise it is samples in the format of the samples before.
     """
 
     start: int
@@ -44,32 +47,32 @@ class Rest:
 
 
 class Window(io.RawIOBase):
-    """The bytes of an open file from `start` to `end`, as a file for libsndfile."""
+    """Part of an open file, from byte `start` up to, but not including, byte `end`, as a file for libsndfile."""
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         super().__init__()
         self._file, self._start, self._size, self._place = file, start, end - start, 0
 
     def readable(self) -> bool:
-        """Always true."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Always true."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Bytes from the start of the window."""
+        """Return the position in bytes from the start of the window."""
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Goes to a byte of the window."""
+        """Move to a position in the window and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         self._place = max(0, base + offset)
         return self._place
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fills a buffer; returns the number of bytes."""
+        """Read into a buffer and return the number of bytes."""
         self._file.seek(self._start + self._place)
         data = self._file.read(max(0, min(len(buffer), self._size - self._place)))
         buffer[: len(data)] = data
@@ -77,8 +80,8 @@ class Window(io.RawIOBase):
         return len(data)
 
 
-def flac_rests(file: BinaryIO) -> list[Rest]:
-    """Finds FLAC files that were joined to a FLAC file. Reads all of it."""
+def find_extra_flac(file: BinaryIO) -> list[ExtraAudio]:
+    """Find FLAC files that were appended to a FLAC file. This reads the whole file."""
     file.seek(0)
     place, tail, starts = 0, b"", []
     while data := file.read(BLOCK):
@@ -91,23 +94,29 @@ def flac_rests(file: BinaryIO) -> list[Rest]:
         place += len(data)
         tail = searched[-7:]
     starts.sort()
-    return [Rest(start, end, is_file=True) for start, end in zip(starts, [*starts[1:], place], strict=True) if start]
+    return [
+        ExtraAudio(start, end, is_file=True) for start, end in zip(starts, [*starts[1:], place], strict=True) if start
+    ]
 
 
-def riff_rests(file: BinaryIO) -> list[Rest]:
-    """Finds sound behind the samples that a WAV or AIFF header counts. Empty for a file that is as its header says."""
+def find_extra_riff(file: BinaryIO) -> list[ExtraAudio]:
+    """Find audio after the samples that a WAV or AIFF header counts. Empty if the header is correct."""
     end = file.seek(0, os.SEEK_END)
-    found: list[Rest] = []
+    found: list[ExtraAudio] = []
     start, uncounted = _follow(file, 0, end)
     while start is not None:
         following, uncounted = _follow(file, start, end)
-        found.append(Rest(start, end if following is None else following, is_file=True))
+        found.append(ExtraAudio(start, end if following is None else following, is_file=True))
         start = following
     return [*found, uncounted] if uncounted is not None else found
 
 
-def _follow(file: BinaryIO, start: int, end: int) -> tuple[int | None, Rest | None]:
-    """Goes through the chunks of one file. Returns where another file begins, and samples that were not counted."""
+def _follow(file: BinaryIO, start: int, end: int) -> tuple[int | None, ExtraAudio | None]:
+    """Read the chunks of one file.
+
+    Returns:
+        Position of an appended file, and the audio that is not counted. None for what does not exist.
+    """
     order = BYTE_ORDERS.get(_bytes(file, start, 4))
     if order is None or _bytes(file, start + 8, 4) not in FORMS:
         return None, None
@@ -129,19 +138,19 @@ def _follow(file: BinaryIO, start: int, end: int) -> tuple[int | None, Rest | No
             first = place + 8 + SAMPLES[name]
             if size >= UNKNOWN_SIZE and place + 8 + size > end:
                 return None, None  # libsndfile reads to the end of the file
-            behind = _next_chunk(file, order, place + 8 + size, end)
-            if behind is None:
+            following = _next_chunk(file, order, place + 8 + size, end)
+            if following is None:
                 counted = max(0, place + 8 + size - first)
                 return None, _uncounted(file, first + counted // frame * frame, end)
-            place = behind
+            place = following
             continue
         place += 8 + size + size % 2
     return None, None
 
 
 def _next_chunk(file: BinaryIO, order: str, place: int, end: int) -> int | None:
-    """Where the chunk behind the samples begins, or the end of the file; None if there is something else."""
-    for at in (place, place + 1):  # some programs forget the byte that makes a size even
+    """Return the position of the chunk after the samples, or the end of the file. None if other data is found."""
+    for at in (place, place + 1):  # some programs omit the padding byte after an odd size
         if at >= end:
             return end
         name, size = struct.unpack(f"{order}4sI", _bytes(file, at, 8).ljust(8, b"\0"))
@@ -150,14 +159,14 @@ def _next_chunk(file: BinaryIO, order: str, place: int, end: int) -> int | None:
     return None
 
 
-def _uncounted(file: BinaryIO, start: int, end: int) -> Rest | None:
-    """What is behind the counted samples, unless that is a tag, zeros, or too short to be sound."""
+def _uncounted(file: BinaryIO, start: int, end: int) -> ExtraAudio | None:
+    """Return the data after the counted samples, unless it is a tag, all zeros, or too short to be audio."""
     if end - start < MIN_BYTES or _bytes(file, start, 8).startswith(TAGS):
         return None
     file.seek(start)
     if not any(map(any, iter(lambda: file.read(65536), b""))):
         return None
-    return Rest(start, end, is_file=False)
+    return ExtraAudio(start, end, is_file=False)
 
 
 def _is_file(file: BinaryIO, place: int) -> bool:

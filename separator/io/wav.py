@@ -1,6 +1,6 @@
-"""WAV: its header, and samples as they stand in it.
+"""Header and sample encoding of WAV files.
 
-libsndfile writes the time into the headers of floating-point files; these are the same whenever they are written.
+libsndfile writes the current time into the headers of floating-point files. The files written here are reproducible.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ import numpy as np
 
 from separator.io.audio import FLOAT_SUBTYPES, KEPT_SUBTYPES, quantize
 
-MAX_SIZE = 2**32 - 1  # in a header; in a pipe it stands for "until the end", in RF64 for "see ds64"
+# Largest size in a header. In a pipe it means "until the end", in an RF64 file "see the ds64 chunk".
+MAX_SIZE = 2**32 - 1
 
 
 def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, room: bool = False) -> bytes:
-    """The header of a WAV file whose samples take `data_size` bytes.
+    """Return the header of a WAV file.
 
-    With `room` it has a chunk that holds the sizes where they pass 32 bits, and else means nothing.
+    Args:
+        sample_rate: Hz.
+        channels: number of channels.
+        subtype: libsndfile's name of the sample format, one of `KEPT_SUBTYPES`.
+        data_size: bytes of all samples.
+        room: whether to reserve a chunk for sizes above 32 bits (default: False). The header is then RF64 if the file
+            needs it. Otherwise the chunk has no meaning.
     """
     width, code = KEPT_SUBTYPES[subtype], 3 if subtype in FLOAT_SUBTYPES else 1
     frame = channels * width
-    rate = min(sample_rate * frame, MAX_SIZE)  # bytes a second, which nobody needs
+    rate = min(sample_rate * frame, MAX_SIZE)  # bytes per second, which readers ignore
     layout = struct.pack("<HHIIHH", code, channels, sample_rate, rate, frame, 8 * width)
     start = b"WAVE" + b"JUNK" * room + struct.pack("<I", 28) * room + bytes(28) * room
     end = b"fmt " + struct.pack("<I", len(layout)) + layout + b"data"
@@ -33,7 +40,7 @@ def wav_header(sample_rate: int, channels: int, subtype: str, data_size: int, ro
 
 
 def encode(samples: np.ndarray, subtype: str) -> bytes:
-    """float32 `[channel, time]` as interleaved samples; integers are rounded and saturate at full scale."""
+    """Encode float32 `[channel, time]` as interleaved samples. Integers are rounded and clipped at full scale."""
     width = KEPT_SUBTYPES[subtype]
     if subtype in FLOAT_SUBTYPES:
         return samples.T.astype(f"<f{width}").tobytes()
@@ -42,7 +49,7 @@ def encode(samples: np.ndarray, subtype: str) -> bytes:
         top = np.ascontiguousarray(whole, "<i4").view(np.uint8).reshape(*whole.shape, 4)
         return top[..., 1:].tobytes()
     if subtype == "PCM_U8":
-        whole = whole ^ np.int32(-(2**31))  # silence is at 128
+        whole = whole ^ np.int32(-(2**31))  # silence is 128
     return (whole >> (32 - 8 * width)).astype(f"<i{width}").tobytes()
 
 

@@ -1,7 +1,7 @@
 """Conv-TasNet: encode, estimate one mask for each source, decode.
 
 Y. Luo and N. Mesgarani, "Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech
-Separation", IEEE/ACM TASLP 2019, arXiv:1809.07454. Argument names carry the paper's letters.
+Separation", IEEE/ACM TASLP 2019, arXiv:1809.07454. The argument descriptions give the paper's letters.
 """
 
 from __future__ import annotations
@@ -25,68 +25,71 @@ from separator.models.state import State
 from separator.models.tcn import SeparableStack, StackConfig
 
 
-# Functions with a name, since a network with lambdas cannot be pickled.
-def _over_sources(scores: Tensor) -> Tensor:
+# Named functions, because a network with lambdas cannot be pickled.
+def _softmax_over_sources(scores: Tensor) -> Tensor:
     return torch.softmax(scores, dim=1)
 
 
-def _as_they_are(coefficients: Tensor) -> Tensor:
+def _identity(coefficients: Tensor) -> Tensor:
     return coefficients
 
 
-MASKS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "softmax": _over_sources}
-ENCODER_ACTIVATIONS = {"linear": _as_they_are, "relu": torch.relu}
+MASKS = {"relu": torch.relu, "sigmoid": torch.sigmoid, "softmax": _softmax_over_sources}
+ENCODER_ACTIVATIONS = {"linear": _identity, "relu": torch.relu}
 ENCODER_INITS = {"random": "learned from noise", "fourier": "windowed cosine and sine pairs"}
 
 
 class ConvTasNet(nn.Module):
-    """Separates `[batch, time]` into `[batch, source, time]`, for any number of samples.
+    """Separate a mixture `[batch, time]` of any length into `[batch, source, time]`.
 
-    With several channels it is `[batch, channel, time]` into `[batch, source, channel, time]`: the filters are the
-    same for all, the masks come from all and are each channel's own.
+    With several channels, `[batch, channel, time]` becomes `[batch, source, channel, time]`. All channels share the
+    filters. The masks are computed from all channels, and each channel has its own masks.
 
     Args:
-        num_sources: sources to estimate (C).
-        sample_rate: Hz; the rate of the waveforms it is trained on and must be given.
+        num_sources: number of sources to estimate (C).
+        sample_rate: rate of the waveforms in Hz, in training and in use.
         num_filters: filters of the encoder (N).
         filter_length: length of a filter in samples (L).
-        stride: samples from frame to frame; half of `decoder_length` if None.
-        decoder_length: length of the decoder's filters in samples, `filter_length` if None. Shorter ones make
-            a stream's latency shorter and leave the encoder its long look back (arXiv:2106.11794).
+        stride: hop from frame to frame in samples. Half of `decoder_length` if None.
+        decoder_length: length of the decoder's filters in samples, `filter_length` if None. Shorter filters lower the
+            latency of a stream, while the encoder keeps its long window (arXiv:2106.11794).
         bottleneck_channels: features between blocks (B).
-        skip_channels: features of the skip outputs (Sc); 0 for none, the masks then come from the
-            last block's features.
+        skip_channels: features of the skip outputs (Sc). With 0, the masks come from the last block's features.
         hidden_channels: features inside a block (H).
         kernel_size: taps of the temporal convolution (P).
-        num_blocks: blocks in a repeat, with dilations 1, 2, 4, ... (X); a list has a number for each repeat.
+        num_blocks: blocks in a repeat, with dilations 1, 2, 4, ... (X). A list has one number for each repeat.
         num_repeats: repeats (R).
         norm: "global" (gLN), "cumulative" (the paper's cLN) or "channel" (each frame by itself).
         mask: "relu", "sigmoid" or "softmax" (over sources).
         temporal: the convolution inside a block: "depthwise" (the paper's), "gated", "light", "dynamic",
-            "talk" or "span_dynamic"; see `separator.models.temporal`.
-        temporal_options: further arguments of its class, such as `{"gate": "tanh"}`.
-        causal: look only at the past. Needs a causal norm.
+            "talk" or "span_dynamic". See `separator.models.temporal`.
+        temporal_options: further arguments of the convolution's class, such as `{"gate": "tanh"}`.
+        causal: use only past samples. Needs a causal norm.
         encoder_init: "random", or "fourier" for windowed cosine and sine pairs that reconstruct exactly.
-        magnitude_input: give the separator the log-magnitude of each filter pair (k, k + N/2) beside
-            the coefficients.
-        mixture_consistency: add to every estimate an equal share of what they lack of the mixture,
-            so that they sum to it.
-        sources: names of the outputs. Those called speaker1, speaker2, ... are interchangeable: training takes them in
-            their best order. Every other name is a kind of its own (vocals, background) with a fixed place behind
-            the speakers. speaker1, speaker2, ... if None.
-        num_channels: channels of the mixture and of every source: 2 for stereo.
+        magnitude_input: also give the separator the log-magnitude of each filter pair (k, k + N/2).
+        mixture_consistency: give each estimate an equal share of the difference between the mixture and the sum of the
+            estimates, so that they sum to the mixture.
+        sources: names of the outputs, by default speaker1, speaker2, ... Sources with such names are interchangeable:
+            training uses their best order. Any other source (vocals, background) has a fixed place after the speakers.
+        num_channels: channels of the mixture and of every source, such as 2 for stereo.
         encoder_activation: "linear", or "relu" for coefficients that are not negative.
-        input_norm: norm of the coefficients; as `norm` if None.
-        repeat_rates: for each repeat how many frames one of its frames stands for, such as [1, 4, 4, 1] for two
-            repeats at a quarter of the frame rate between two at the full one; all 1 if None. Needs skip_channels=0.
-        low_rate_bottleneck_channels: B in repeats at a lower rate; as in the others if None.
-        low_rate_hidden_channels: H in repeats at a lower rate; as in the others if None.
-        attention: after every repeat at a lower rate, self-attention over the whole recording. Not causal.
-        framing: how frames lie on the recording, "full", "inside" or "mirrored": see `separator.models.filterbank`.
-            Others than "full" are there for networks of other projects, and cannot stream.
+        input_norm: norm of the coefficients. Same as `norm` if None.
+        repeat_rates: for each repeat, how many frames are grouped into one. For example, [1, 4, 4, 1] runs the two
+            middle repeats at a quarter of the frame rate. All 1 if None. Needs skip_channels=0.
+        low_rate_bottleneck_channels: B in repeats at a lower rate. Same as in the others if None.
+        low_rate_hidden_channels: H in repeats at a lower rate. Same as in the others if None.
+        attention: add self-attention over the whole recording after each repeat at a lower rate. Not causal.
+        framing: how frames lie on the recording: "full", "inside" or "mirrored" (see `separator.models.filterbank`).
+            The last two are for networks of other projects. They cannot stream.
 
     Raises:
-        ConfigError: for values that contradict each other or are out of range.
+        ConfigError: if values contradict each other or are out of range.
+
+    Example:
+        >>> from separator import ConvTasNet
+        >>> net = ConvTasNet(num_filters=16, bottleneck_channels=8, skip_channels=8, hidden_channels=16, num_blocks=2)
+        >>> net(torch.zeros(1, 1000)).shape
+        torch.Size([1, 2, 1000])
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class ConvTasNet(nn.Module):
         low_rate_hidden_channels: int | None = None,
         attention: bool = False,
     ) -> None:
-        # What a checkpoint stores to build the same network again.
+        # A checkpoint stores these to build the same network again.
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         _check_sizes(self.arguments)
@@ -132,12 +135,12 @@ class ConvTasNet(nn.Module):
         num_speakers = sum(name in speakers for name in sources)
         self.arguments |= {"stride": stride, "decoder_length": decoder_length, "sources": sources}
         self.arguments["temporal_options"] = dict(temporal_options or {})
-        for name in ("num_blocks", "repeat_rates"):  # as they are in a file
+        for name in ("num_blocks", "repeat_rates"):  # lists, as in a file
             if isinstance(self.arguments[name], Sequence):
                 self.arguments[name] = list(self.arguments[name])
         _check(self.arguments)
         self.sources, self.sample_rate = tuple(sources), sample_rate
-        # How many of the first sources are alike, so that only the estimates' best order says which is which.
+        # How many of the first sources are interchangeable: only the best order of the estimates tells them apart.
         self.num_interchangeable = num_speakers if num_speakers > 1 else 0
         self.num_sources, self.num_channels, self.causal = num_sources, num_channels, causal
         self.magnitude_input, self.mixture_consistency = magnitude_input, mixture_consistency
@@ -157,30 +160,30 @@ class ConvTasNet(nn.Module):
         choose("encoder_init", encoder_init, ENCODER_INITS)
         if encoder_init == "fourier":
             check_fourier(num_filters, filter_length)
-            if not self.encoder.weight.is_meta:  # where nothing has a value
+            if not self.encoder.weight.is_meta:  # a network without weights has no values to set
                 analysis, synthesis = fourier_pair(num_filters, filter_length, stride, decoder_length)
                 self.encoder.weight.data.copy_(analysis)
                 self.decoder.weight.data.copy_(synthesis)
 
     def forward(self, mixture: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, time]` -> `[batch, source, time]`; with several channels, `[batch, channel, time]` likewise.
+        """Separate `[batch, time]` into `[batch, source, time]`. Several channels: see the class.
 
-        With a state the mixture is the next block of a stream, some strides long, and the output that of the
-        `decoder.delay` samples before; `stream` takes blocks of any length.
+        With a state, the mixture is the next block of a stream, a multiple of the stride long. The output then belongs
+        to the samples `decoder.delay` earlier. For blocks of any length, use `stream`.
         """
         _check_waveform(mixture, self.num_channels)
-        rows = mixture.flatten(0, -2)  # filters know of no channels: [batch x channel, time]
+        rows = mixture.flatten(0, -2)  # the filters treat channels as batch: [batch x channel, time]
         coefficients = self.rectify(self.encoder(rows, state))
         masks = self.estimate_masks(coefficients, state)
         estimates = self.decode(masks, coefficients, rows, state)
         return estimates if mixture.ndim == 2 else estimates.unflatten(0, mixture.shape[:2]).transpose(1, 2)
 
     def estimate_masks(self, coefficients: Tensor, state: State | None = None) -> Tensor:
-        """`[batch x channel, frame, filter]` -> `[batch x channel, source, frame, filter]`."""
+        """Estimate masks: `[batch x channel, frame, filter]` -> `[batch x channel, source, frame, filter]`."""
         features = self.norm(self._side_by_side(coefficients), state)
         if self.magnitude_norm is not None:
-            # The filters learn from the coefficients alone: the gradient through the logarithm of a quiet one is
-            # huge, and all noise.
+            # Detached: the gradient through the logarithm of a quiet coefficient is huge and only noise. So the
+            # filters learn from the coefficients alone.
             magnitudes = self._side_by_side(log_magnitude(coefficients.detach()))
             features = torch.cat([features, self.magnitude_norm(magnitudes, state)], dim=-1)
         features = self.stack(self.bottleneck(features), state)
@@ -194,13 +197,13 @@ class ConvTasNet(nn.Module):
         return coefficients.unflatten(0, (-1, self.num_channels)).transpose(1, 2).flatten(2)
 
     def decode(self, masks: Tensor, coefficients: Tensor, mixture: Tensor, state: State | None = None) -> Tensor:
-        """Masked coefficients of `mixture` `[batch, time]` -> `[batch, source, time]`."""
+        """Decode masked coefficients of `mixture` `[batch, time]` -> `[batch, source, time]`."""
         time = mixture.shape[-1]
         estimates = self.decoder(masks.to(coefficients.dtype) * coefficients.unsqueeze(1), time, state)
         return self.consistent(estimates, mixture, state)
 
     def consistent(self, estimates: Tensor, mixture: Tensor, state: State | None = None) -> Tensor:
-        """Estimates `[batch, source, time]` that sum to `mixture` `[batch, time]`, if the network promises that."""
+        """Make estimates `[batch, source, time]` sum to `mixture` `[batch, time]`, if `mixture_consistency` is on."""
         if not self.mixture_consistency:
             return estimates
         if state is not None:
@@ -208,16 +211,16 @@ class ConvTasNet(nn.Module):
         return objectives.mixture_consistency(estimates, mixture)
 
     def separate_channels(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, time]` -> `[batch, channel, source, time]`, with masks that are the same for all channels.
+        """Separate every channel with the same masks: `[batch, channel, time]` -> `[batch, channel, source, time]`.
 
-        They come from the sum of the channels, each times its weight in `[batch, channel]`. A network of several
-        channels takes as many, and has its own masks for each.
+        The masks come from a downmix: the sum of the channels, each times its weight in `[batch, channel]`. A network
+        with several channels must be given that number of channels, and computes separate masks for each.
         """
         rows = mixture.flatten(0, 1)
         encoded = self.encoder(rows, state)
         coefficients = heard = self.rectify(encoded)
         if self.num_channels == 1:
-            # The encoder is linear: the downmix can as well be made of its output.
+            # The encoder is linear, so the downmix can be computed from its output.
             heard = self.rectify((encoded.unflatten(0, weights.shape) * weights[..., None, None]).sum(1))
         masks = self.estimate_masks(heard, state)
         if self.num_channels == 1 and len(masks) > 1:
@@ -225,47 +228,55 @@ class ConvTasNet(nn.Module):
         return self.decode(masks, coefficients, rows, state).unflatten(0, weights.shape)
 
     def stream(self, step: Step | None = None) -> NetworkStream:
-        """A stream through this network, with a memory of its own; `step` in the place of `forward` if given.
+        """Open a stream through this network, with its own memory. `step`, if given, replaces `forward`.
 
-        Short blocks go about twice as fast after `net.eval().requires_grad_(False)`.
+        Short blocks run about twice as fast after `net.eval().requires_grad_(False)`.
 
-        Raises `StreamError` if the network is not causal, or its framing is not "full".
+        Raises `StreamError` if the network is not causal or its framing is not "full".
+
+        Example:
+            >>> from separator import ConvTasNet
+            >>> net = ConvTasNet(num_filters=16, num_blocks=2, num_repeats=1, causal=True, norm="channel").eval()
+            >>> stream = net.stream()
+            >>> blocks = [stream.push(torch.zeros(1, 300)), stream.push(torch.zeros(1, 500)), stream.flush()]
+            >>> torch.cat(blocks, dim=-1).shape  # as long as the input
+            torch.Size([1, 2, 800])
         """
         return NetworkStream(self, step)
 
     def fast(self, dtype: torch.dtype = torch.float32) -> FastConvTasNet:
-        """The same function for whole recordings on a processor, in half of the time and less; bfloat16 is faster yet.
+        """Build an equivalent for whole recordings on a CPU. It takes at most half the time, with bfloat16 even less.
 
-        Raises `ConfigError` if the network is of a kind that has no such form, see `models.runtime.cpu_network`.
+        Raises `ConfigError` if this kind of network has no such form, see `models.runtime.cpu_network`.
         """
         return FastConvTasNet(self, dtype)
 
     @property
     def interchangeable(self) -> bool:
-        """Whether some of the sources are alike; `num_interchangeable` says how many of the first."""
+        """Whether some sources are interchangeable. `num_interchangeable` says how many of the first."""
         return self.num_interchangeable > 0
 
     @property
     def can_stream(self) -> bool:
-        """Whether `stream` takes it: causal, and with frames that do not depend on where the recording ends."""
+        """Whether `stream` works: the network is causal, and its frames do not depend on the end of the recording."""
         return self.causal and self.encoder.framing == "full"
 
     @property
     def receptive_field(self) -> ReceptiveField:
-        """What one sample of the output sees of the mixture through filters and convolutions, exactly.
+        """How much of the mixture one output sample depends on through filters and convolutions, exactly.
 
-        Norms are left out: a global one lets every sample see the whole recording, a cumulative one all before.
-        For temporal="talk", whose reach is predicted, the most that it can see.
+        Norms are not counted. With a global norm every sample depends on the whole recording, with a cumulative norm
+        on everything before it. For temporal="talk", whose reach is predicted, this is the maximum.
         """
         stride, length = self.encoder.stride, self.encoder.filter_length
-        # A sample lies in the windows of so many frames at most, each of which sees frames around it.
+        # An output sample lies in at most this many frames. Each of them depends on the frames around it.
         frames = self.stack.reach(-(-self.decoder.filter_length // stride))
         samples = (frames - 1) * stride + length
         return ReceptiveField(self.stack.receptive_field, samples, samples / self.sample_rate)
 
 
 class ReceptiveField(NamedTuple):
-    """Frames that a frame's masks depend on; samples, and their seconds, that a sample of the output depends on."""
+    """Context of the network: frames for the masks of one frame, samples and seconds for one output sample."""
 
     frames: int
     samples: int
@@ -298,22 +309,22 @@ def _checked_sources(sources: Sequence[str], num_sources: int) -> list[str]:
     wanted = [f"speaker{number + 1}" for number in range(len(speakers))]
     if list(sources[: len(speakers)]) != wanted:
         raise ConfigError(
-            f"sources={list(sources)}: speakers are interchangeable, and come first as {', '.join(wanted)}; write "
-            f"[{', '.join([*wanted, *(name for name in sources if name not in speakers)])}], or give them other names"
+            f"sources={list(sources)}: speakers are interchangeable and must come first, as {', '.join(wanted)}; write "
+            f"[{', '.join([*wanted, *(name for name in sources if name not in speakers)])}], or use other names"
         )
     return list(sources)
 
 
 def _check(arguments: dict) -> None:
-    """Raises `ConfigError` for what no network can be built from; unknown names are refused where they are used."""
+    """Raise `ConfigError` for arguments that contradict each other. Unknown names are refused where they are used."""
     if not arguments["stride"] <= arguments["decoder_length"] <= arguments["filter_length"]:
         raise ConfigError(
-            f"stride={arguments['stride']} must not be longer than decoder_length={arguments['decoder_length']}, nor "
-            f"that longer than filter_length={arguments['filter_length']}: samples would be lost"
+            f"stride={arguments['stride']}, decoder_length={arguments['decoder_length']}, filter_length="
+            f"{arguments['filter_length']}: samples would be lost; use stride <= decoder_length <= filter_length"
         )
     if arguments["framing"] != "full" and arguments["decoder_length"] != arguments["filter_length"]:
         raise ConfigError(
-            f"framing={arguments['framing']!r} goes with a decoder_length that is filter_length="
+            f"framing={arguments['framing']!r} needs decoder_length equal to filter_length="
             f"{arguments['filter_length']}, got {arguments['decoder_length']}"
         )
     if arguments["causal"] and "global" in (arguments["norm"], arguments["input_norm"]):
@@ -323,8 +334,8 @@ def _check(arguments: dict) -> None:
         )
     if arguments["causal"] and arguments["num_channels"] > 1:
         raise ConfigError(
-            f"causal=True goes with num_channels=1, got {arguments['num_channels']}: a stream's masks are for all "
-            "channels alike"
+            f"causal=True needs num_channels=1, got {arguments['num_channels']}: a stream uses the same masks for all "
+            "channels"
         )
     if arguments["magnitude_input"] and arguments["num_filters"] % 2:
         raise ConfigError(
@@ -332,6 +343,6 @@ def _check(arguments: dict) -> None:
         )
     if arguments["num_sources"] == 1 and (arguments["mixture_consistency"] or arguments["mask"] == "softmax"):
         raise ConfigError(
-            "mixture_consistency=True and mask='softmax' share the mixture out between sources: with num_sources=1 "
-            "the only one would be all of it"
+            "mixture_consistency=True and mask='softmax' split the mixture between sources: with num_sources=1 "
+            "the only source would be the whole mixture"
         )

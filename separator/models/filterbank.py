@@ -1,7 +1,7 @@
 """The learned encoder and decoder: waveform <-> coefficients `[batch, frame, filter]`.
 
-Both are bias-free linear maps, so that silence stays silence and scaling a recording scales its stems.
-They compute in the precision of their weights even under autocast: what they lose, no mask brings back.
+Both are bias-free linear maps. So silence stays silence, and scaling a recording scales its stems. They compute in
+the dtype of their weights even under autocast, because no mask can restore what they lose.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from torch import Tensor, nn
 from separator.errors import ConfigError, choose
 from separator.models.state import State
 
-# Magnitudes below this (about -90 dB of full scale) all look alike to the network.
+# The network cannot tell magnitudes below this (about -90 dB of full scale) apart.
 MAGNITUDE_FLOOR = 1e-5
 
 
-# How frames lie on a recording whose length is known. A stream's lie as in "full".
+# How frames lie on a recording of known length. A stream always uses "full".
 FRAMINGS = {
-    "full": "every sample lies in all the frames that it can lie in",
-    "inside": "whole frames of the recording; what fills none comes out as silence (asteroid, SpeechBrain's recipes)",
-    "mirrored": "as inside, of the recording with half a frame mirrored at both ends, by which the output comes late "
+    "full": "padded at both ends, so that every sample lies in as many frames as possible",
+    "inside": "only whole frames; samples after the last whole frame become silence (asteroid, SpeechBrain's recipes)",
+    "mirrored": "as inside, after half a frame was mirrored at both ends, which also delays the output by that much "
     "(SpeechBrain's own Conv-TasNet)",
 }
 
 
 def num_frames(num_samples: int, filter_length: int, stride: int) -> int:
-    """How many frames cover `num_samples` so that every sample lies in all the frames it can lie in."""
+    """Count the frames that cover `num_samples`, so that every sample lies in as many frames as possible."""
     return (num_samples - 1 + filter_length - stride) // stride + 1
 
 
 class Encoder(nn.Module):
     """Linear analysis: `num_filters` filters of `filter_length` samples, every `stride` samples.
 
-    The signal is padded so that its first frame ends with its first `stride` samples: frame k needs
-    no sample from `(k + 1) * stride` on. The last is the last frame that a decoder with filters of
-    `decoder_length` samples (as long as these if None) adds to the signal. Luo & Mesgarani 2019, eq. 2.
-    Other `framing`s than this one, "full", are those of `FRAMINGS`.
+    With the default framing "full", the signal is padded so that its first frame ends with its first `stride` samples:
+    frame k needs no sample from `(k + 1) * stride` on. The last frame is the last one in which a decoder with filters
+    of `decoder_length` samples (`filter_length` if None) adds to the signal. Luo & Mesgarani 2019, eq. 2.
+    `FRAMINGS` describes the other values of `framing`.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Encoder(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, waveform: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, time]` -> `[batch, frame, filter]`. With a state, time is a multiple of the stride."""
+        """Encode `[batch, time]` -> `[batch, frame, filter]`. With a state, time is a multiple of the stride."""
         if state is None:
             padded = self._framed(waveform)
         elif waveform.shape[-1] % self.stride:
             raise ValueError(
-                f"expected blocks of whole strides of {self.stride} samples, got {waveform.shape[-1]} samples; "
-                "net.stream() takes any"
+                f"expected a block whose length is a multiple of the stride of {self.stride} samples, got "
+                f"{waveform.shape[-1]} samples; net.stream() takes any length"
             )
         else:
             padded = state.with_past(self, waveform, self.filter_length - self.stride)
@@ -73,7 +73,7 @@ class Encoder(nn.Module):
             return F.linear(windows, self.weight)
 
     def _framed(self, waveform: Tensor) -> Tensor:
-        """A whole recording, with what frames hold beyond its ends."""
+        """Pad a whole recording, so that its frames can be cut out."""
         time = waveform.shape[-1]
         if self.framing == "full":
             frames = num_frames(time, self.decoder_length, self.stride)
@@ -85,9 +85,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Linear synthesis by overlap-add, the transpose of `Encoder` with weights of its own.
+    """Linear synthesis by overlap-add: the transpose of `Encoder`, with its own weights.
 
-    With filters shorter than the encoder's, each frame writes the end of the window that it was taken from.
+    If its filters are shorter than the encoder's, each frame writes the end of the window that it was taken from.
     """
 
     def __init__(self, num_filters: int, filter_length: int, stride: int, framing: str = "full") -> None:
@@ -98,13 +98,13 @@ class Decoder(nn.Module):
 
     @property
     def delay(self) -> int:
-        """Samples for which later frames must be awaited: a stream gives its output so much later."""
+        """Delay of a stream's output in samples, because each sample needs later frames."""
         return self.filter_length - self.stride
 
     def forward(self, coefficients: Tensor, time: int, state: State | None = None) -> Tensor:
-        """`[..., frame, filter]` -> `[..., time]`: the samples that `Encoder` was given.
+        """Decode `[..., frame, filter]` -> `[..., time]`, the samples that were given to `Encoder`.
 
-        With a state, those `delay` samples before them, and `time` is all that the frames hold.
+        With a state, the output starts `delay` samples earlier, and `time` is the number of frames times the stride.
         """
         with torch.autocast(coefficients.device.type, enabled=False):
             windows = F.linear(coefficients, self.weight.T)
@@ -118,30 +118,30 @@ class Decoder(nn.Module):
         return samples[..., :time]
 
     def place(self, windows: Tensor, time: int) -> Tensor:
-        """Windows `[..., frame, sample]` of a whole recording -> `[..., time]`."""
+        """Overlap-add the windows `[..., frame, sample]` of a whole recording -> `[..., time]`."""
         samples = overlap_add(windows, self.stride)
         if self.framing == "full":
             return samples[..., self.delay : self.delay + time]
-        return F.pad(samples, (0, time - samples.shape[-1]))  # which cuts off what is too much
+        return F.pad(samples, (0, time - samples.shape[-1]))  # a negative padding cuts samples off
 
 
 def log_magnitude(coefficients: Tensor) -> Tensor:
-    """`[batch, frame, filter]` -> `[batch, frame, filter / 2]`: log of the length of each pair (k, k + N/2)."""
+    """Log-magnitude of each filter pair (k, k + N/2): `[batch, frame, filter]` -> `[batch, frame, filter / 2]`."""
     cosine, sine = coefficients.chunk(2, dim=-1)
     return 0.5 * torch.log(cosine.square() + sine.square() + MAGNITUDE_FLOOR**2)
 
 
 def overlap_add(windows: Tensor, stride: int) -> Tensor:
-    """`[..., frame, sample]` -> `[..., time]`: windows placed every `stride` samples and added."""
+    """Add windows placed every `stride` samples: `[..., frame, sample]` -> `[..., time]`."""
     overlap = -(-windows.shape[-1] // stride)
     pieces = F.pad(windows, (0, overlap * stride - windows.shape[-1])).unflatten(-1, (overlap, stride))
-    # Piece k of a window lies k strides after its start; so shifted, pieces of one place add up.
+    # Piece k of a window starts k strides after the window. Shifted by k, the pieces of one place add up.
     shifted = [F.pad(pieces[..., k, :], (0, 0, k, overlap - 1 - k)) for k in range(overlap)]
     return torch.stack(shifted).sum(0).flatten(-2)
 
 
 def check_fourier(num_filters: int, filter_length: int) -> None:
-    """Raises `ConfigError` if there is no `fourier_pair` of such sizes."""
+    """Raise `ConfigError` if there is no `fourier_pair` with these sizes."""
     if num_filters % 2 or num_filters < filter_length:
         raise ConfigError(
             f"encoder_init='fourier' needs an even num_filters of at least filter_length={filter_length}, "
@@ -152,15 +152,15 @@ def check_fourier(num_filters: int, filter_length: int) -> None:
 def fourier_pair(
     num_filters: int, filter_length: int, stride: int, decoder_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Analysis and synthesis filters `[filter, sample]` that reconstruct exactly, as a start for learning.
+    """Make analysis and synthesis filters `[filter, sample]` that reconstruct exactly, as initial weights.
 
-    Of sizes that `check_fourier` lets pass.
+    The sizes must pass `check_fourier`.
 
-    Filters 0 to K - 1 (K = `num_filters` / 2) are cosines and K to 2K - 1 the sines of the same K
-    frequencies, (k + 1/2) / 2K cycles a sample: a tight frame, since they are orthogonal over 2K samples.
-    The analysis window rises and falls like the square root of a Hann window; its fall, and the synthesis
-    window, are those of `decoder_length` samples. The product of both windows, overlapped, is 1.
-    (Encoders that start so: Pariente et al. 2020, arXiv:1910.10400; windows: Mauler & Martin 2007.)
+    Filters 0 to K - 1 (K = `num_filters` / 2) are cosines. Filters K to 2K - 1 are sines at the same K frequencies,
+    (k + 1/2) / 2K cycles per sample. They are orthogonal over 2K samples, so they form a tight frame. The analysis
+    window rises and falls like the square root of a Hann window. Its fall and the synthesis window have the length that
+    goes with `decoder_length`. The product of both windows, overlapped, is 1.
+    (Encoders initialized like this: Pariente et al. 2020, arXiv:1910.10400. Windows: Mauler & Martin 2007.)
     """
     half = num_filters // 2
     length = decoder_length or filter_length
@@ -176,7 +176,7 @@ def fourier_pair(
 
 
 def _root_hann(rise: int, fall: int) -> Tensor:
-    """A quarter of a sine over `rise` samples, a quarter of a cosine over `fall`."""
+    """A quarter of a sine over `rise` samples, then a quarter of a cosine over `fall` samples."""
     up = torch.sin(0.5 * math.pi * (torch.arange(rise, dtype=torch.float64) + 0.5) / rise)
     down = torch.cos(0.5 * math.pi * (torch.arange(fall, dtype=torch.float64) + 0.5) / max(1, fall))
     return torch.cat([up, down])

@@ -1,8 +1,8 @@
-"""Which of a network's stems come upside down.
+"""Find the stems that a network outputs with inverted polarity.
 
-SI-SNR ignores the sign of an estimate. So a network that learns by it from random filters, and that does not promise
-that its stems add up to the mixture, may settle on either sign (known of other projects' networks as well). The mixture
-tells: a stem is a part of it, and so their product is positive.
+SI-SNR ignores the sign of an estimate. So a network may settle on either sign if it starts from random filters, is
+trained with SI-SNR and has no mixture consistency. (This is known from other projects' networks as well.) The mixture
+shows the right sign: a stem is a part of the mixture, so their product is positive.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 PROBE_SECONDS, PROBE_PEAK = 2.0, 0.5
-# Pitch in Hz and syllables a second of the probe's two voices.
+# Pitch in Hz and syllables per second of the two voices in the probe.
 PROBE_VOICES = ((120.0, 3.0), (215.0, 4.3))
 
 
 @torch.inference_mode()
 def polarity(net: Any) -> Tensor:
-    """1 or -1 for each source `[source]`, by which the network's stems have the sign that they have in the mixture.
+    """Return 1 or -1 for each source, `[source]`: the factor that gives the stems their sign in the mixture.
 
-    Found on a mixture of two voice-like sounds. All 1 for networks whose stems add up to the mixture.
+    It is measured on a mixture of two voice-like sounds. It is 1 for every source of a network with mixture
+    consistency.
     """
     weight: Tensor = net.encoder.weight
     if net.mixture_consistency:
@@ -33,7 +34,7 @@ def polarity(net: Any) -> Tensor:
 
 
 def signs(stems: Tensor, mixture: Tensor) -> Tensor:
-    """-1 for each of the stems `[source, time]` whose product with the mixture `[time]` is negative, else 1."""
+    """Return -1 for each of the stems `[source, time]` whose product with the mixture `[time]` is negative, else 1."""
     products = stems.double() @ mixture.double()
     return torch.where(products < 0, -1.0, 1.0).to(stems)
 

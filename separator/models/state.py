@@ -1,4 +1,4 @@
-"""What causal layers remember between the blocks of a stream."""
+"""The memory of causal layers between the blocks of a stream."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-# Bytes of a block that the end of it, which a layer keeps, may hold back with it; of larger ones it is copied.
+# Largest block in bytes of which a layer may keep a view. From a larger block the kept part is copied, so that the
+# rest can be freed.
 MAX_HELD = 2**16
 
 
 class State:
-    """The memory of one stream, made by whoever runs it and handed to every `forward` along the way.
+    """The memory of one stream. The caller creates it and passes it to every `forward`.
 
-    Each layer keeps its own memory in it, under itself, tensors only; nothing is stored in the network, so that
-    any number of streams can share one. A layer that is given no state takes its input for the whole recording.
+    Each layer stores its own tensors in it, with the layer as the key. The network stores nothing, so any number of
+    streams can share it. A layer without a state treats its input as the whole recording.
     """
 
     def __init__(self) -> None:
         self._memory: dict[nn.Module, tuple[Tensor, ...]] = {}
 
     def recall(self, layer: nn.Module) -> tuple[Tensor, ...] | None:
-        """What `layer` kept at the block before; None at the first."""
+        """Return what `layer` stored at the previous block, None at the first block."""
         return self._memory.get(layer)
 
     def keep(self, layer: nn.Module, *memory: Tensor) -> None:
-        """Stores what `layer` must know at the next block."""
+        """Store what `layer` needs at the next block."""
         self._memory[layer] = tuple(
             tensor.clone() if tensor.untyped_storage().nbytes() > MAX_HELD else tensor for tensor in memory
         )
 
     def with_past(self, layer: nn.Module, block: Tensor, length: int) -> Tensor:
-        """`[batch, frame, ...]` -> `[batch, length + frame, ...]`: the block after the `length` frames before it.
+        """Prepend the previous `length` frames: `[batch, frame, ...]` -> `[batch, length + frame, ...]`.
 
         Before the first frame there is silence.
         """
@@ -43,16 +44,16 @@ class State:
         return extended
 
     def tensors(self) -> list[Tensor]:
-        """Everything in it, in an order that stays."""
+        """Return all tensors, always in the same order."""
         return [tensor for memory in self._memory.values() for tensor in memory]
 
     def replace(self, tensors: Sequence[Tensor]) -> None:
-        """Puts others, in the order of `tensors`, in the place of everything in it."""
+        """Replace all tensors by `tensors`, in the order of `tensors()`."""
         given = iter(tensors)
         self._memory = {layer: tuple(next(given) for _ in memory) for layer, memory in self._memory.items()}
 
     def copy(self) -> State:
-        """Another with the same memory."""
+        """Return another state with the same memory."""
         other = State()
         other._memory = dict(self._memory)
         return other

@@ -1,9 +1,9 @@
-"""Temporal convolutional networks: the separator's body, and the generic one of Bai, Kolter & Koltun.
+"""Temporal convolutional networks: the separator's body, and the generic TCN of Bai, Kolter & Koltun.
 
-The body is repeated stacks of dilated depthwise-separable blocks, `[batch, frame, channel]`.
+The body is a stack of repeats of dilated depthwise-separable blocks, `[batch, frame, channel]`.
 
-Channels are innermost, so that a 1x1 convolution is a matrix product (`nn.Linear`) and nothing is ever
-transposed in memory. Compiled for a CPU that is twice as fast as `[batch, channel, frame]`.
+Channels are innermost, so that a 1x1 convolution is a matrix product (`nn.Linear`) and nothing has to be transposed
+in memory. Compiled for a CPU, this is twice as fast as `[batch, channel, frame]`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from separator.models.temporal import make_temporal
 
 @dataclass(frozen=True)
 class StackConfig:
-    """What a `SeparableStack` is made of; the names are those of `ConvTasNet`'s arguments."""
+    """Sizes and options of a `SeparableStack`. The names are those of `ConvTasNet`'s arguments."""
 
     bottleneck_channels: int
     hidden_channels: int
@@ -46,17 +46,17 @@ class StackConfig:
 
     @property
     def rates(self) -> list[int]:
-        """How many frames a frame of each repeat stands for."""
+        """Frames that are grouped into one, for each repeat."""
         return [1] * self.num_repeats if self.repeat_rates is None else list(self.repeat_rates)
 
     @property
     def depths(self) -> list[int]:
-        """Blocks in each repeat."""
+        """Number of blocks in each repeat."""
         return list(self.num_blocks) if isinstance(self.num_blocks, Sequence) else [self.num_blocks] * self.num_repeats
 
     @property
     def at_low_rate(self) -> StackConfig:
-        """The same with the channels of repeats at a lower frame rate."""
+        """The same configuration with the channels of repeats at a lower frame rate."""
         return replace(
             self,
             bottleneck_channels=self.low_rate_bottleneck_channels or self.bottleneck_channels,
@@ -64,14 +64,14 @@ class StackConfig:
         )
 
     def check(self) -> None:
-        """Raises `ConfigError` for what no stack can be built from."""
+        """Raise `ConfigError` if no stack can be built from this configuration."""
         check_whole("num_repeats", self.num_repeats)
         for depth in self.depths:
             check_whole("num_blocks", depth)
         if len(self.depths) != self.num_repeats:
             raise ConfigError(
-                f"num_blocks={self.depths} has {len(self.depths)} entries, one number or one for each repeat is "
-                f"wanted: num_repeats={self.num_repeats}"
+                f"num_blocks={self.depths} has {len(self.depths)} entries; use one number, or one for each repeat "
+                f"(num_repeats={self.num_repeats})"
             )
         for name in ("low_rate_bottleneck_channels", "low_rate_hidden_channels"):
             if getattr(self, name) is not None:
@@ -82,9 +82,8 @@ class StackConfig:
 class SeparableBlock(nn.Module):
     """1x1 convolution, PReLU, norm, temporal convolution, PReLU, norm, then 1x1 residual and skip outputs.
 
-    Luo & Mesgarani 2019, figure 1C. `forward` returns `(features + residual, skip)`; an output that
-    nobody reads is not computed and has no weights: skip is None where `skip_channels` is 0, and the
-    residual is left out where `residual` is False.
+    Luo & Mesgarani 2019, figure 1C. `forward` returns `(features + residual, skip)`. An unused output is not computed
+    and has no weights: skip is None if `skip_channels` is 0, and the residual is left out if `residual` is False.
     """
 
     def __init__(self, config: StackConfig, dilation: int, residual: bool = True) -> None:
@@ -102,7 +101,7 @@ class SeparableBlock(nn.Module):
         self.skip = nn.Linear(hidden, config.skip_channels) if config.skip_channels else None
 
     def forward(self, features: Tensor, state: State | None = None) -> tuple[Tensor, Tensor | None]:
-        """`[batch, frame, channel]` -> the same shape, and `[batch, frame, skip channel]` or None."""
+        """Transform `[batch, frame, channel]` -> the same shape, and `[batch, frame, skip channel]` or None."""
         hidden = self.norm1(self.prelu1(self.expand(features)), state)
         hidden = self.norm2(self.prelu2(self.temporal(hidden.mT, state).mT), state)
         if self.residual is not None:
@@ -111,13 +110,13 @@ class SeparableBlock(nn.Module):
 
 
 class Stage(NamedTuple):
-    """Repeats that follow each other at one frame rate.
+    """Consecutive repeats at one frame rate.
 
     Attributes:
-        number: of the stage among those at a lower rate.
-        rate: how many frames one of its frames stands for.
-        repeats: first block of each repeat, and the block behind its last.
-        first_attention: number of the attention behind the first repeat.
+        number: index among the stages at a lower rate.
+        rate: frames that are grouped into one.
+        repeats: for each repeat, index of its first block and of the block after its last.
+        first_attention: index of the attention after the first repeat.
     """
 
     number: int
@@ -127,15 +126,15 @@ class Stage(NamedTuple):
 
 
 class SeparableStack(nn.Module):
-    """Repeats of blocks with dilations 1, 2, 4, ...; Luo & Mesgarani 2019, figure 1B.
+    """Repeats of blocks with dilations 1, 2, 4, ... (Luo & Mesgarani 2019, figure 1B).
 
-    The output is the sum of all skip outputs, or the last block's features where `skip_channels` is 0. Repeats at a
-    lower frame rate have channels of their own, and what they find is added to the features; see
+    The output is the sum of all skip outputs, or the last block's features if `skip_channels` is 0. Repeats at a lower
+    frame rate have their own number of channels, and their result is added to the features. See
     `separator.models.low_rate`.
 
     Attributes:
-        recompute: whether training keeps only what is between the blocks and computes the rest again for the
-            gradient: less memory, more time.
+        recompute: gradient checkpointing. Training keeps only the features between the blocks, and computes the rest
+            again for the gradient. This needs less memory and more time. Default: False.
     """
 
     recompute = False
@@ -150,7 +149,7 @@ class SeparableStack(nn.Module):
         for rate, depth in zip(config.rates, config.depths, strict=True):
             own = config if rate == 1 else config.at_low_rate
             for level in range(depth):
-                # With skip outputs nobody reads the last block's features.
+                # With skip outputs, the last block's features are not used.
                 residual = len(blocks) < last or not config.skip_channels
                 blocks.append(SeparableBlock(own, 2**level, residual))
         self.blocks = nn.ModuleList(blocks)
@@ -164,13 +163,13 @@ class SeparableStack(nn.Module):
         )
 
     def span(self, first: int, last: int) -> tuple[int, int]:
-        """The frames of input that frames `first` to `last` of the output see through the convolutions."""
+        """Frames of the input that frames `first` to `last` of the output depend on through the convolutions."""
         for stage in reversed(self.stages):
             if stage.rate > 1:
                 low: Any = self.low_rates[stage.number]
                 low_first, low_last = (first - low.delay) // stage.rate, (last - low.delay) // stage.rate
                 seen = self._seen(stage, low_first, low_last)
-                # Features also pass by.
+                # The features also bypass the low-rate stage.
                 first = min(first, seen[0] * stage.rate)
                 last = max(last, (seen[1] + 1) * stage.rate - 1)
             else:
@@ -185,26 +184,29 @@ class SeparableStack(nn.Module):
         return first, last
 
     def reach(self, frames: int = 1) -> int:
-        """Frames of input that `frames` frames of output in a row see through the convolutions, at most.
+        """Count the input frames that `frames` consecutive output frames depend on through the convolutions, at most.
 
-        Norms and attention may add all others. For `talk`, whose reach is predicted, the most that it can see.
+        Norms and attention may add all other frames. For `talk`, whose reach is predicted, this is the maximum.
         """
         spans = [self.span(first, first + frames - 1) for first in range(math.lcm(*self.config.rates))]
         return max(last - first + 1 for first, last in spans)
 
     @property
     def receptive_field(self) -> int:
-        """Frames of input that one frame of output sees; see `reach`."""
+        """Input frames that one output frame depends on. See `reach`."""
         return self.reach()
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, frame, channel]` -> `[batch, frame, skip channel]`, or the same shape without skip outputs."""
+        """Run all repeats: `[batch, frame, channel]` -> `[batch, frame, skip channel]`.
+
+        Without skip outputs, the output has the shape of the input.
+        """
         total = None
         for stage in self.stages:
             if stage.rate > 1:
                 low: Any = self.low_rates[stage.number]
                 groups = low.down(features, state)
-                # In a stream a group may not be complete yet; the first time every layer makes its memory.
+                # In a stream, a group may not be complete yet. At the first block every layer still creates its memory.
                 if groups.shape[1] or (state is not None and state.recall(low.spread) is None):
                     groups, _ = self._through(stage, groups, state)
                 features = features + low.up(groups, features, state)
@@ -215,7 +217,7 @@ class SeparableStack(nn.Module):
         return features if total is None else total
 
     def _through(self, stage: Stage, features: Tensor, state: State | None) -> tuple[Tensor, list[Tensor]]:
-        """The repeats of a stage, and their skip outputs."""
+        """Run the repeats of a stage. Return the features and the skip outputs."""
         skips = []
         for number, (start, end) in enumerate(stage.repeats):
             for block in self.blocks[start:end]:
@@ -231,7 +233,7 @@ class SeparableStack(nn.Module):
 
 
 def _stages(config: StackConfig) -> list[Stage]:
-    """The repeats, those in a row at one rate together."""
+    """Group consecutive repeats at the same rate."""
     stages: list[Stage] = []
     start = number = attentions = 0
     for rate, depth in zip(config.rates, config.depths, strict=True):
@@ -247,7 +249,7 @@ def _stages(config: StackConfig) -> list[Stage]:
 
 
 class CausalConv(nn.Module):
-    """A dilated convolution over this and earlier frames, with weight norm, `[batch, channel, frame]`."""
+    """Dilated convolution over this and earlier frames, with weight norm, `[batch, channel, frame]`."""
 
     def __init__(self, num_inputs: int, num_outputs: int, kernel_size: int, dilation: int) -> None:
         super().__init__()
@@ -257,14 +259,14 @@ class CausalConv(nn.Module):
         self.conv = weight_norm(conv)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> `[batch, output channel, frame]`."""
+        """Convolve `[batch, channel, frame]` -> `[batch, output channel, frame]`."""
         if state is None:
             return self.conv(F.pad(features, (self.left, 0)))
         return self.conv(state.with_past(self, features.mT, self.left).mT)
 
 
 class TCNBlock(nn.Module):
-    """Two causal convolutions, each with weight norm, ReLU and dropout, beside a residual connection."""
+    """Two causal convolutions, each with weight norm, ReLU and dropout, and a residual connection around them."""
 
     def __init__(self, num_inputs: int, num_outputs: int, kernel_size: int, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -274,27 +276,36 @@ class TCNBlock(nn.Module):
         self.residual = nn.Conv1d(num_inputs, num_outputs, 1) if num_inputs != num_outputs else nn.Identity()
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> `[batch, output channel, frame]`."""
+        """Transform `[batch, channel, frame]` -> `[batch, output channel, frame]`."""
         hidden = self.dropout(F.relu(self.conv1(features, state)))
         hidden = self.dropout(F.relu(self.conv2(hidden, state)))
         return F.relu(hidden + self.residual(features))
 
 
 class TCN(nn.Module):
-    """The generic temporal convolutional network: blocks with dilations 1, 2, 4, ..., each output causal.
+    """The generic temporal convolutional network: causal blocks with dilations 1, 2, 4, ...
 
     S. Bai, J. Z. Kolter and V. Koltun, "An Empirical Evaluation of Generic Convolutional and Recurrent
     Networks for Sequence Modeling", 2018, arXiv:1803.01271, figure 1.
 
     Args:
         num_inputs: channels of the input.
-        channels: channels of each block's output; as many blocks as there are entries.
+        channels: output channels of each block. The length is the number of blocks.
         kernel_size: taps of each convolution.
-        dropout: probability with which a value is dropped in training, after each convolution (single values, as
-            in the authors' code; the paper speaks of whole channels).
+        dropout: probability of dropping a value after each convolution in training. Single values are dropped, as in
+            the authors' code. The paper describes dropping whole channels.
 
     Raises:
         ConfigError: if there is no block or a size is below 1.
+
+    Example:
+        >>> import torch
+        >>> from separator.models import TCN
+        >>> net = TCN(num_inputs=1, channels=[8, 8, 4], kernel_size=3)
+        >>> net(torch.zeros(2, 1, 100)).shape
+        torch.Size([2, 4, 100])
+        >>> net.receptive_field
+        29
     """
 
     def __init__(self, num_inputs: int, channels: Sequence[int], kernel_size: int = 2, dropout: float = 0.2) -> None:
@@ -310,13 +321,13 @@ class TCN(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Frames of input that one frame of output sees."""
+        """Input frames that one output frame depends on."""
         blocks: list[Any] = list(self.blocks)
         return 1 + sum(block.conv1.left + block.conv2.left for block in blocks)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> `[batch, output channel, frame]`."""
-        if not features.shape[-1]:  # an empty block of a stream, which a convolution would refuse
+        """Transform `[batch, channel, frame]` -> `[batch, output channel, frame]`."""
+        if not features.shape[-1]:  # an empty block of a stream: a convolution would refuse it
             return features.new_zeros(features.shape[0], self.num_outputs, 0)
         for block in self.blocks:
             features = block(features, state)

@@ -1,12 +1,12 @@
 """The convolution along time inside a block: `[batch, channel, frame]` -> the same shape.
 
-Each class takes `(num_channels, kernel_size, dilation, causal)` and looks `left` frames back and `right` frames
-ahead: a centred one equally far to both sides, a causal one only back. A causal one also takes the recording
-block by block, with a `State`.
+Each class takes `(num_channels, kernel_size, dilation, causal)`. It uses `left` frames before and `right` frames after
+the current one. A centred convolution uses equally many on both sides, a causal one only earlier frames. A causal
+convolution can also process a recording block by block, with a `State`.
 
-Channels are innermost in memory, as in the blocks. None builds anything larger than its input times its kernel
-size: a sum over taps, each a shifted view of the input, costs no more than a convolution routine for the short
-kernels of a TCN, and a compiler fuses it with the activations around it.
+Channels are innermost in memory, as in the blocks. No class builds anything larger than its input times its kernel
+size. Each one sums over taps, and each tap is a shifted view of the input. For the short kernels of a TCN this costs
+no more than a convolution routine, and a compiler fuses it with the activations around it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from separator.models.state import State
 
 
 class Temporal(nn.Module):
-    """What they share: how far they look, and the frames around a block.
+    """Base class of the temporal convolutions: their reach, and the frames around a block.
 
     Raises:
-        ConfigError: for a centred convolution with an even kernel, or sizes below 1.
+        ConfigError: for a centred convolution with an even kernel, or for sizes below 1.
     """
 
     def __init__(self, num_channels: int, kernel_size: int, dilation: int, causal: bool) -> None:
@@ -38,37 +38,40 @@ class Temporal(nn.Module):
             check_whole(f"a temporal convolution's {name}", value)
         if not causal and kernel_size % 2 == 0:
             raise ConfigError(
-                f"a centred convolution needs an odd kernel_size, got {kernel_size}; use another or causal=True"
+                f"a centred convolution needs an odd kernel_size, got {kernel_size}; use an odd one or causal=True"
             )
         self.num_channels, self.kernel_size, self.dilation, self.causal = num_channels, kernel_size, dilation, causal
         reach = (kernel_size - 1) * dilation
         self.left, self.right = (reach, 0) if causal else (reach // 2, reach // 2)
 
-    def surrounded(self, features: Tensor, state: State | None) -> Tensor:
-        """`[batch, channel, frame]` -> `[batch, left + frame + right, channel]`, zeros where the recording ends."""
+    def with_context(self, features: Tensor, state: State | None) -> Tensor:
+        """Add the frames around a block: `[batch, channel, frame]` -> `[batch, left + frame + right, channel]`.
+
+        Beyond the ends of the recording, the frames are zero.
+        """
         if features.ndim != 3 or features.shape[1] != self.num_channels:
             raise ValueError(f"expected features [batch, {self.num_channels}, frame], got {list(features.shape)}")
         if state is None:
             return self.padded(features)
         if self.right:
-            raise ConfigError("a centred convolution needs frames to come; only a causal one can stream")
+            raise ConfigError("a centred convolution needs later frames; only a causal one can stream")
         return state.with_past(self, features.mT, self.left)
 
     def padded(self, features: Tensor) -> Tensor:
-        """`[batch, channel, frame]` of a whole recording -> `[batch, left + frame + right, channel]`."""
+        """Pad a whole recording: `[batch, channel, frame]` -> `[batch, left + frame + right, channel]`."""
         return F.pad(features.mT, (0, 0, self.left, self.right))
 
-    def taps(self, surrounded: Tensor) -> list[Tensor]:
-        """The `kernel_size` shifted views `[batch, frame, channel]`, the earliest frames first."""
-        frames = surrounded.shape[1] - self.left - self.right
-        return [surrounded.narrow(1, tap * self.dilation, frames) for tap in range(self.kernel_size)]
+    def taps(self, context: Tensor) -> list[Tensor]:
+        """Return the `kernel_size` shifted views `[batch, frame, channel]`, the earliest frames first."""
+        frames = context.shape[1] - self.left - self.right
+        return [context.narrow(1, tap * self.dilation, frames) for tap in range(self.kernel_size)]
 
 
 class DepthwiseConv(Temporal):
     """One kernel for each channel: the dilated depthwise convolution of Luo & Mesgarani 2019, section II-C.
 
-    Beyond the ends of the recording there are zeros or, with `padding="reflect"` (SpeechBrain's), the frames mirrored;
-    zeros still where there are too few of them.
+    Frames beyond the ends of the recording are zero. With `padding="reflect"` (SpeechBrain's) they are mirrored, unless
+    the recording has too few frames.
     """
 
     def __init__(
@@ -82,32 +85,32 @@ class DepthwiseConv(Temporal):
         super().__init__(num_channels, kernel_size, dilation, causal)
         self.padding = choose("padding", padding, {"zeros": "zeros", "reflect": "reflect"})
         if causal and padding == "reflect":
-            raise ConfigError("padding='reflect' mirrors frames to come; causal=True goes with padding='zeros'")
+            raise ConfigError("padding='reflect' mirrors later frames; with causal=True use padding='zeros'")
         self.weight = nn.Parameter(torch.empty(kernel_size, num_channels))
         self.bias = nn.Parameter(torch.empty(num_channels))
-        # torch's own start for a convolution with kernel_size inputs to an output.
+        # torch's own initialization for a convolution with kernel_size inputs per output.
         for parameter in (self.weight, self.bias):
             nn.init.uniform_(parameter, -1 / math.sqrt(kernel_size), 1 / math.sqrt(kernel_size))
 
     def padded(self, features: Tensor) -> Tensor:
-        """`[batch, channel, frame]` of a whole recording -> `[batch, left + frame + right, channel]`."""
+        """Pad a whole recording: `[batch, channel, frame]` -> `[batch, left + frame + right, channel]`."""
         if self.padding == "reflect" and self.left < features.shape[-1]:
             return F.pad(features, (self.left, self.right), mode="reflect").mT
         return super().padded(features)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> the same shape."""
+        """Convolve `[batch, channel, frame]` -> the same shape."""
         kernel = self.weight.to(features.dtype)
         output = self.bias.to(features.dtype)
-        for weight, tap in zip(kernel, self.taps(self.surrounded(features, state)), strict=True):
+        for weight, tap in zip(kernel, self.taps(self.with_context(features, state)), strict=True):
             output = torch.addcmul(output, weight, tap)
         return output.mT
 
 
 class GatedConv(nn.Module):
-    """Two depthwise convolutions, one of them the gate of the other.
+    """Two depthwise convolutions, of which one is the gate of the other.
 
-    `gate="linear"` is A * sigmoid(B) (Dauphin et al. 2017, arXiv:1612.08083), `gate="tanh"` is
+    `gate="linear"` is A * sigmoid(B) (Dauphin et al. 2017, arXiv:1612.08083). `gate="tanh"` is
     tanh(A) * sigmoid(B) (van den Oord et al. 2016, arXiv:1609.03499).
     """
 
@@ -121,15 +124,15 @@ class GatedConv(nn.Module):
         self.left, self.right = self.content.left, self.content.right
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> the same shape."""
+        """Convolve `[batch, channel, frame]` -> the same shape."""
         return self.activate(self.content(features, state)) * torch.sigmoid(self.gate(features, state))
 
 
 class HeadedConv(Temporal):
-    """Base of those whose kernels are shared by the channels of a head and sum to one.
+    """Base class of convolutions whose kernels are shared by the channels of a head and sum to one.
 
-    `num_heads` must divide `num_channels`; None takes 8, or the most of their common factors. In training each
-    weight is dropped with probability `drop_connect` after the softmax (DropConnect, Wan et al. 2013).
+    `num_heads` must divide `num_channels`. None means the greatest common divisor of `num_channels` and 8. In training,
+    each weight is dropped with probability `drop_connect` after the softmax (DropConnect, Wan et al. 2013).
     """
 
     def __init__(
@@ -144,14 +147,14 @@ class HeadedConv(Temporal):
         super().__init__(num_channels, kernel_size, dilation, causal)
         self.num_heads = _heads(num_channels, num_heads)
         if not isinstance(drop_connect, (int, float)) or not 0 <= drop_connect < 1:
-            raise ConfigError(f"drop_connect is a probability from 0 to under 1, got {drop_connect!r}")
+            raise ConfigError(f"drop_connect must be a probability of at least 0 and below 1, got {drop_connect!r}")
         self.drop_connect = drop_connect
 
-    def convolve(self, scores: Tensor, surrounded: Tensor) -> Tensor:
-        """Kernels from `scores` `[..., head * tap]`, for every frame or for all alike, applied at each frame."""
+    def convolve(self, scores: Tensor, context: Tensor) -> Tensor:
+        """Apply kernels from `scores` `[..., head * tap]`, either one for each frame or the same for all frames."""
         scores = at_least_float32(scores).unflatten(-1, (self.num_heads, self.kernel_size))
-        kernels = F.dropout(torch.softmax(scores, dim=-1), self.drop_connect, self.training).to(surrounded.dtype)
-        by_head = [tap.unflatten(-1, (self.num_heads, -1)) for tap in self.taps(surrounded)]
+        kernels = F.dropout(torch.softmax(scores, dim=-1), self.drop_connect, self.training).to(context.dtype)
+        by_head = [tap.unflatten(-1, (self.num_heads, -1)) for tap in self.taps(context)]
         weights = kernels.unsqueeze(-2).unbind(-1)
         output = weights[0] * by_head[0]
         for weight, tap in zip(weights[1:], by_head[1:], strict=True):
@@ -176,8 +179,8 @@ class LightConv(HeadedConv):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> the same shape."""
-        return self.convolve(self.weight.flatten(), self.surrounded(features, state))
+        """Convolve `[batch, channel, frame]` -> the same shape."""
+        return self.convolve(self.weight.flatten(), self.with_context(features, state))
 
 
 class DynamicConv(HeadedConv):
@@ -196,18 +199,18 @@ class DynamicConv(HeadedConv):
         self.to_kernel = nn.Linear(num_channels, self.num_heads * kernel_size, bias=False)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> the same shape."""
-        surrounded = self.surrounded(features, state)
-        return self.convolve(self.to_kernel(features.mT), surrounded)
+        """Convolve `[batch, channel, frame]` -> the same shape."""
+        context = self.with_context(features, state)
+        return self.convolve(self.to_kernel(features.mT), context)
 
 
 class SpanDynamicConv(HeadedConv):
-    """Span-based dynamic convolution: the kernel comes from a query times a key that knows the frame's span.
+    """Span-based dynamic convolution: the kernel comes from a query times a key that depends on the frame's span.
 
-    Jiang et al. 2020 (ConvBERT), arXiv:2008.02496, section 4.1: the query is a projection of the frame, the
-    key a depthwise-separable convolution of the frames that the kernel reaches; their product is projected to
-    the kernel. `key_channels` of both: None for a quarter of `num_channels`. The paper's value is a projection
-    too: here it is the features themselves, which in a block come from a 1x1 convolution. DropConnect is LightConv's.
+    Jiang et al. 2020 (ConvBERT), arXiv:2008.02496, section 4.1. The query is a projection of the frame. The key is a
+    depthwise-separable convolution of the frames that the kernel reaches. Their product is projected to the kernel.
+    Both have `key_channels` channels, a quarter of `num_channels` if None. In the paper the value is also a projection.
+    Here it is the features themselves, which in a block come from a 1x1 convolution. DropConnect works as in LightConv.
     """
 
     def __init__(
@@ -229,23 +232,23 @@ class SpanDynamicConv(HeadedConv):
         self.to_kernel = nn.Linear(key_channels, self.num_heads * kernel_size)
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> the same shape."""
+        """Convolve `[batch, channel, frame]` -> the same shape."""
         key = self.to_key(self.span(features, state).mT)
         scores = self.to_kernel(self.to_query(features.mT) * key)
-        return self.convolve(scores, self.surrounded(features, state))
+        return self.convolve(scores, self.with_context(features, state))
 
 
 class TalkConv(Temporal):
     """TaLK convolution: the mean of a window whose reach each frame predicts for each head.
 
-    Lioutas & Guo 2020, arXiv:2002.03184: a sigmoid times the furthest reach, `left` and `right` frames, which
-    `kernel_size` and `dilation` set as for the others; a fraction of a frame counts as that fraction. The sum
-    over a window is the difference of a running sum at its two ends, so that its cost does not depend on how
-    far it reaches. The paper divides all sums by the widest window; here each is divided by its own width, in which
-    frames beyond the recording count as zeros. The paper's dropout of reaches is left out.
+    Lioutas & Guo 2020, arXiv:2002.03184. The reach is a sigmoid times the furthest reach, `left` and `right` frames,
+    which `kernel_size` and `dilation` set as in the other classes. Fractions of a frame count as fractions. The sum
+    over a window is the difference of a running sum at its two ends, so its cost does not depend on the reach. The
+    paper divides all sums by the widest window. Here each sum is divided by its own width, and frames beyond the
+    recording count as zeros. The paper's dropout of reaches is left out.
 
     Raises:
-        ConfigError: for a kernel of one tap, which reaches nothing.
+        ConfigError: for a kernel with one tap, which reaches no other frame.
     """
 
     def __init__(
@@ -263,9 +266,9 @@ class TalkConv(Temporal):
         self.to_reach = nn.Linear(num_channels, self.num_heads * (1 if causal else 2))
 
     def forward(self, features: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, frame]` -> the same shape."""
-        values = self.surrounded(features, state)
-        # Entry i is the sum of the first i values. In float64: a window is a small difference of large sums.
+        """Convolve `[batch, channel, frame]` -> the same shape."""
+        values = self.with_context(features, state)
+        # Entry i is the sum of the first i values. In float64, because a window is a small difference of large sums.
         sums = F.pad(values.to(sum_dtype(values)).cumsum(1), (0, 0, 1, 0))
         share = torch.sigmoid(at_least_float32(self.to_reach(features.mT))).unflatten(-1, (-1, self.num_heads))
         back = self.left * share[:, :, 0]
@@ -276,7 +279,7 @@ class TalkConv(Temporal):
         return mean.flatten(-2).to(features.dtype).mT
 
     def _running_sum(self, sums: Tensor, start: Tensor, offset: Tensor) -> Tensor:
-        """`sums` at `start + offset`, between its entries a straight line: `[batch, frame, head, channel of head]`."""
+        """Read `sums` at `start + offset`, linearly interpolated: `[batch, frame, head, channel of head]`."""
         whole = offset.detach().floor()
         below = (start + whole.long()).clamp(0, sums.shape[1] - 1)
         above = (below + 1).clamp_max(sums.shape[1] - 1)
@@ -311,17 +314,25 @@ def make_temporal(
     causal: bool,
     options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """The temporal convolution called `name`, with the further arguments of its class in `options`.
+    """Make the temporal convolution called `name`. `options` are the further arguments of its class.
 
     Raises:
         ConfigError: for an unknown name or option, or an impossible value.
+
+    Example:
+        >>> from separator.models.temporal import make_temporal
+        >>> conv = make_temporal("gated", num_channels=8, kernel_size=3, dilation=4, causal=True)
+        >>> conv.left, conv.right  # frames before and after the current one
+        (8, 0)
+        >>> conv(torch.zeros(1, 8, 50)).shape
+        torch.Size([1, 8, 50])
     """
     kind = choose("temporal", name, TEMPORAL)
     known = list(inspect.signature(kind).parameters)[4:]
     for key in options or {}:
         if key not in known:
-            there_are = ", ".join(known) or "none"
+            options_text = ", ".join(known) or "none"
             raise ConfigError(
-                f"temporal {name!r} has no option {key!r}; there are: {there_are}{suggestion(key, known)}"
+                f"temporal {name!r} has no option {key!r}; its options: {options_text}{suggestion(key, known)}"
             )
     return kind(num_channels, kernel_size, dilation, causal, **(options or {}))

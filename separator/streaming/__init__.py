@@ -1,1 +1,1 @@
-"""Runs causal networks on audio that is still arriving."""
+"""Run causal networks on audio that is still arriving."""

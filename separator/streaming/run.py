@@ -1,7 +1,6 @@
-"""`separate --stream`: audio is separated and written while it arrives.
+"""Run `separate --stream`: separate and write audio while it arrives.
 
-An interruption ends the stream between two blocks, so that what was separated by then is written and every file
-is closed.
+An interruption ends the stream between two blocks. The stems up to that point are written, and every file is closed.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from separator.streaming.audio_inputs import MicrophoneSource, Source
 from separator.streaming.audio_outputs import Sink
 from separator.streaming.stream import Stream
 
-# Seconds behind a microphone at which one is told.
-BEHIND_SECONDS = 1.0
+# Length of the queue, in seconds, at which the user is warned that the model is too slow for the microphone.
+MAX_DELAY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class LiveResult:
-    """What became of a stream.
+    """Result of a stream.
 
     Attributes:
-        seconds: that came.
-        work_seconds: that separating them took.
-        clipped: samples of the stems above full scale.
+        seconds: length of the audio, in seconds.
+        work_seconds: computing time of the separation, in seconds.
+        clipped: number of samples of the stems above full scale.
         gaps: how often samples of the microphone were lost.
-        interrupted: whether SIGINT or SIGTERM ended it.
+        interrupted: whether SIGINT or SIGTERM ended the stream.
     """
 
     seconds: float
@@ -47,16 +46,17 @@ class LiveResult:
 
 
 def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
-    """From the source through the stream to the sink until the source ends, or SIGINT or SIGTERM comes.
+    """Read from the source, separate, and write to the sink, until the source ends or SIGINT or SIGTERM arrives.
 
-    What came before is separated and written first, unless the sink itself failed, or a second signal comes.
+    At the end, the samples that were already read are separated and written, unless the sink failed. A second signal
+    stops the process at once.
 
     Raises:
         AudioError: if the source or the sink failed.
     """
     samples = clipped = 0
     work = 0.0
-    told_behind = False
+    has_warned = False
     failure: SeparatorError | None = None
     writable = True
     with _interruptible(source.stop) as interrupted:
@@ -64,7 +64,7 @@ def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
         def write(stems: np.ndarray) -> None:
             nonlocal clipped, writable
             clipped += int((np.abs(stems) > 1).sum())
-            # What follows a failure would stand at the wrong time.
+            # After a failed write, later samples would be at the wrong time.
             writable = False
             sink.write(stems)
             writable = True
@@ -76,9 +76,13 @@ def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
                 samples += block.shape[-1]
                 work += time.perf_counter() - started
                 write(stems)
-                if not told_behind and isinstance(source, MicrophoneSource) and source.waiting_seconds > BEHIND_SECONDS:
-                    told_behind = True
-                    print("this machine is too slow for the model: the stems come later and later", file=sys.stderr)
+                if (
+                    not has_warned
+                    and isinstance(source, MicrophoneSource)
+                    and source.queued_seconds > MAX_DELAY_SECONDS
+                ):
+                    has_warned = True
+                    print("this machine is too slow for the model: the delay of the stems grows", file=sys.stderr)
         except SeparatorError as error:
             failure = error
         if samples and writable:
@@ -87,7 +91,7 @@ def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
             except SeparatorError as error:
                 failure = failure or error
     if failure is None and not samples:
-        failure = AudioError("interrupted before a sample came")
+        failure = AudioError("interrupted before any samples arrived")
     if failure is not None:
         raise failure
     return LiveResult(samples / source.sample_rate, work, clipped, source.gaps, interrupted.is_set())
@@ -95,7 +99,7 @@ def run(stream: Stream, source: Source, sink: Sink) -> LiveResult:
 
 @contextlib.contextmanager
 def _interruptible(stop: threading.Event) -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set `stop`, and the event that is given, instead of breaking off; a second one breaks off."""
+    """Let SIGINT and SIGTERM set `stop` and the returned event. A second signal ends the process as usual."""
     interrupted = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,1 +1,1 @@
-"""`python -m separator.study task=copy`: measures what temporal convolutions remember."""
+"""`python -m separator.study task=copy`: measure how far temporal convolutions remember."""

@@ -1,7 +1,7 @@
-"""`python -m separator.study task=copy`: temporal convolutions on the tasks that show what they remember.
+"""`python -m separator.study task=copy`: train temporal convolutions on tasks that show how far they remember.
 
-Each run trains one small causal network and adds a row to the results of its folder, from which the table and
-the picture are drawn anew. With `-m` and lists of values, Hydra runs all combinations.
+Each run trains one small causal network and adds a row to the results in its output folder. The table and the plot are
+then drawn again from all rows. With `-m` and lists of values, Hydra runs all combinations.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MEASURED = ("receptive_field", "reach", "parameters", "score", "chance", "loss",
 class StackNetwork(nn.Module):
     """The body of our separator between two 1x1 convolutions, causal, with a norm for each frame by itself.
 
-    So that nothing but the convolutions can carry what a frame knows to another. One of `kernel_size`, `num_blocks`
-    and `num_repeats` may be None: it is then what makes the receptive field `receptive_field` frames.
+    So only the convolutions can carry information from frame to frame. One of `kernel_size`, `num_blocks` and
+    `num_repeats` may be None. It is then chosen so that the receptive field is `receptive_field` frames.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class StackNetwork(nn.Module):
         receptive_field: int | None = None,
     ) -> None:
         super().__init__()
-        kernel_size, num_blocks, num_repeats = hold(receptive_field, kernel_size, num_blocks, num_repeats)
+        kernel_size, num_blocks, num_repeats = resolve_sizes(receptive_field, kernel_size, num_blocks, num_repeats)
         self.sizes = {"kernel_size": kernel_size, "num_blocks": num_blocks, "num_repeats": num_repeats}
-        self.enter = nn.Linear(num_inputs, channels)
+        self.input_layer = nn.Linear(num_inputs, channels)
         self.stack = SeparableStack(
             StackConfig(
                 bottleneck_channels=channels,
@@ -65,16 +65,16 @@ class StackNetwork(nn.Module):
                 temporal_options=temporal_options,
             )
         )
-        self.leave = nn.Linear(channels, num_outputs)
+        self.output_layer = nn.Linear(channels, num_outputs)
         self.receptive_field = self.stack.receptive_field
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """`[batch, channel, frame]` -> `[batch, output, frame]`."""
-        return self.leave(self.stack(self.enter(sequence.mT))).mT
+        """Transform `[batch, channel, frame]` -> `[batch, output, frame]`."""
+        return self.output_layer(self.stack(self.input_layer(sequence.mT))).mT
 
 
 class TCNNetwork(nn.Module):
-    """The generic temporal convolutional network with a 1x1 convolution behind it.
+    """The generic temporal convolutional network, followed by a 1x1 convolution.
 
     With a `receptive_field`, one of `kernel_size` and `num_blocks` may be None, as in `StackNetwork`.
     """
@@ -91,34 +91,37 @@ class TCNNetwork(nn.Module):
     ) -> None:
         super().__init__()
         # A block has two convolutions.
-        kernel_size, num_blocks, _ = hold(receptive_field, kernel_size, num_blocks, 2)
+        kernel_size, num_blocks, _ = resolve_sizes(receptive_field, kernel_size, num_blocks, 2)
         self.sizes = {"kernel_size": kernel_size, "num_blocks": num_blocks}
         self.tcn = TCN(num_inputs, [channels] * num_blocks, kernel_size, dropout)
-        self.leave = nn.Linear(channels, num_outputs)
+        self.output_layer = nn.Linear(channels, num_outputs)
         self.receptive_field = self.tcn.receptive_field
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """`[batch, channel, frame]` -> `[batch, output, frame]`."""
-        return self.leave(self.tcn(sequence).mT).mT
+        """Transform `[batch, channel, frame]` -> `[batch, output, frame]`."""
+        return self.output_layer(self.tcn(sequence).mT).mT
 
 
-def hold(
+def resolve_sizes(
     receptive_field: int | None, kernel_size: int | None, num_blocks: int | None, num_repeats: int | None
 ) -> tuple[int, int, int]:
-    """Kernel size, blocks and repeats, the one that is None such that they see `receptive_field` frames.
+    """Complete the sizes: choose the one that is None so that the receptive field is `receptive_field` frames.
 
-    They see 1 + repeats * (kernel size - 1) * (2 ^ blocks - 1).
+    The receptive field is 1 + repeats * (kernel size - 1) * (2 ^ blocks - 1) frames.
+
+    Returns:
+        Kernel size, blocks and repeats.
 
     Raises:
-        ConfigError: unless one is None where there is a receptive field and none where there is not, or if no
-            whole number does it.
+        ConfigError: unless exactly one size is None with a receptive field, and no size is None without one. Also if
+            no whole number gives the receptive field.
     """
     sizes = {"kernel_size": kernel_size, "num_blocks": num_blocks, "num_repeats": num_repeats}
     missing = [name for name, size in sizes.items() if size is None]
     if len(missing) != (receptive_field is not None):
         raise ConfigError(
-            f"network.receptive_field={receptive_field} leaves {int(receptive_field is not None)} of the sizes to be "
-            f"found (null), got {', '.join(f'{name}={size}' for name, size in sizes.items())}"
+            f"network.receptive_field={receptive_field} needs {int(receptive_field is not None)} of the sizes to be "
+            f"null, got {', '.join(f'{name}={size}' for name, size in sizes.items())}"
         )
     if receptive_field is None:
         return kernel_size, num_blocks, num_repeats  # type: ignore[return-value]
@@ -127,11 +130,13 @@ def hold(
         if 1 + r * (k - 1) * (2**x - 1) == receptive_field:
             return k, x, r
     given = ", ".join(f"{name}={size}" for name, size in sizes.items() if size is not None)
-    raise ConfigError(f"no {missing[0]} gives a receptive field of {receptive_field} frames with {given}")
+    raise ConfigError(
+        f"no {missing[0]} gives a receptive field of {receptive_field} frames with {given}; choose another"
+    )
 
 
 def run(settings: dict[str, Any]) -> None:
-    """Trains and scores as configured, and brings the folder's results up to date."""
+    """Train and score one network as configured, and update the results in the output folder."""
     config.refuse_unknown(settings, SETTINGS, "")
     for name in ("steps", "batch_size", "score_examples"):
         check_whole(name, settings[name])
@@ -141,15 +146,19 @@ def run(settings: dict[str, Any]) -> None:
     torch.manual_seed(settings["seed"])
     task: Task = config.build(settings["task"], "task")
     net = config.build(settings["network"], "network", task.num_inputs, task.num_outputs)
-    row = {key: str(value) for key, value in flat(settings).items() if key not in ("out", "x", "line", "data.root")}
-    row |= {f"network.{name}": str(size) for name, size in net.sizes.items()}  # one of them may have been found
-    # One name for what is compared, whatever the network.
+    row = {
+        key: str(value)
+        for key, value in flatten_settings(settings).items()
+        if key not in ("out", "x", "line", "data.root")
+    }
+    row |= {f"network.{name}": str(size) for name, size in net.sizes.items()}  # one of them may have been computed
+    # The same column name for the compared property of every kind of network.
     row["kind"] = row.get("network.temporal", "TCN")
     row |= {"receptive_field": str(net.receptive_field), "reach": str(task.reach)}
     row["parameters"] = str(sum(parameter.numel() for parameter in net.parameters()))
     for role in ("x", "line"):
         if settings[role] is not None and settings[role] not in row:
-            raise ConfigError(f"{role}={settings[role]} is no setting of this study; there are {', '.join(row)}")
+            raise ConfigError(f"{role}={settings[role]} is not a setting of this study; use one of {', '.join(row)}")
     folder = Path(settings["out"])
     check_out(folder, row, settings["x"])
     started = time.monotonic()
@@ -162,23 +171,29 @@ def run(settings: dict[str, Any]) -> None:
         "seconds": f"{time.monotonic() - started:.1f}",
     }
     rows = merge(read_rows(folder / "results.csv"), row)
-    tell(folder, rows, task.score_name, settings["x"], settings["line"])
+    write_results(folder, rows, task.score_name, settings["x"], settings["line"])
     print(f"{task.score_name} {score:.4f} (chance {task.chance:.3f}), {folder / 'results.csv'}")
 
 
 def check_out(folder: Path, row: dict[str, str], x: str | None) -> None:
-    """Raises `ConfigError` if `row` cannot stand beside the results in `folder`, or `x` cannot be an axis."""
+    """Raise `ConfigError` if `row` does not fit the results in `folder`, or if `x` cannot be an axis."""
     for other in [*read_rows(folder / "results.csv"), row]:
         if other["task"] != row["task"]:
-            raise ConfigError(f"out={folder} holds results of {other['task']}; choose another for {row['task']}")
+            raise ConfigError(f"out={folder} holds results of {other['task']}; choose another folder for {row['task']}")
         try:
             float(other.get(x or "") or 0)
         except ValueError as error:
-            raise ConfigError(f"x={x} is {other[x or '']!r} in a row, and a plot's axis needs numbers") from error
+            raise ConfigError(
+                f"x={x} is {other[x or '']!r} in a row, but a plot's axis needs numbers; choose another"
+            ) from error
 
 
 def fit(net: nn.Module, task: Task, settings: dict[str, Any]) -> float:
-    """Trains with Adam, the rate falling to zero along half a cosine; returns the mean loss of the last tenth."""
+    """Train with Adam. The learning rate falls to zero along half a cosine.
+
+    Returns:
+        The mean loss of the last tenth of the steps.
+    """
     steps, generator = settings["steps"], torch.Generator().manual_seed(settings["seed"])
     optimizer = torch.optim.Adam(net.parameters(), lr=settings["lr"])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -200,27 +215,27 @@ def fit(net: nn.Module, task: Task, settings: dict[str, Any]) -> float:
 
 @torch.no_grad()
 def measure(net: nn.Module, task: Task, examples: int) -> float:
-    """The score on `examples` sequences that are the same in every study, or on as many as there are."""
+    """Score the network on `examples` sequences, the same in every study. A task with fewer sequences uses all."""
     net.eval()
     sequence, target = task.batch(examples, torch.Generator().manual_seed(1_000_003), training=False)
     return task.score(torch.cat([net(part) for part in sequence.split(64)]), target)
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name; a target by its class."""
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to dotted names. A target becomes the name of its class."""
     result: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "_target_":
             result[prefix.rstrip(".")] = str(value).rsplit(".", 1)[-1]
         elif isinstance(value, Mapping) and value:
-            result |= flat(value, f"{prefix}{key}.")
+            result |= flatten_settings(value, f"{prefix}{key}.")
         else:
             result[prefix + key] = value
     return result
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of an earlier study; none if there is no file."""
+    """Read the rows of an earlier study. Returns an empty list if there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -228,7 +243,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def merge(rows: list[dict[str, str]], row: dict[str, str]) -> list[dict[str, str]]:
-    """The rows with one more, in the place of that with the same settings if there is one."""
+    """Add a row, or replace the row with the same settings."""
 
     def settings(of: dict[str, str]) -> dict[str, str]:
         return {key: value for key, value in of.items() if key not in MEASURED and value}
@@ -236,14 +251,18 @@ def merge(rows: list[dict[str, str]], row: dict[str, str]) -> list[dict[str, str
     return [other for other in rows if settings(other) != settings(row)] + [row]
 
 
-def tell(folder: Path, rows: list[dict[str, str]], score_name: str, x: str | None, line: str | None) -> None:
-    """Writes results.csv, table.md (in two ways where `x` names a setting), and then plot.png."""
+def write_results(folder: Path, rows: list[dict[str, str]], score_name: str, x: str | None, line: str | None) -> None:
+    """Write results.csv, table.md and, if `x` names a setting, plot.png. With `x`, table.md has two tables."""
     columns = list(dict.fromkeys(key for row in rows for key in row if key not in MEASURED)) + list(MEASURED)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    table = as_table(rows, columns) if x is None else across(rows, x, line, score_name) + "\n" + as_table(rows, columns)
+    table = (
+        as_table(rows, columns)
+        if x is None
+        else scores_by_x(rows, x, line, score_name) + "\n" + as_table(rows, columns)
+    )
     writes: dict[Path, atomic.Write] = {
         folder / "results.csv": lambda path: path.write_text(text.getvalue()),
         folder / "table.md": lambda path: path.write_text(table),
@@ -257,7 +276,7 @@ def tell(folder: Path, rows: list[dict[str, str]], score_name: str, x: str | Non
 
 
 def as_table(rows: list[dict[str, str]], columns: list[str]) -> str:
-    """Markdown, with the settings that differ and what was measured."""
+    """Format rows as Markdown, with the settings that differ and the measured values."""
     shown = [
         key for key in columns if len({row.get(key, "") for row in rows}) > 1 or key in ("score", "receptive_field")
     ]
@@ -267,10 +286,10 @@ def as_table(rows: list[dict[str, str]], columns: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def across(rows: list[dict[str, str]], x: str, line: str | None, score_name: str) -> str:
-    """Markdown, the picture in numbers: a row for each of its lines, a column for each value of `x`.
+def scores_by_x(rows: list[dict[str, str]], x: str, line: str | None, score_name: str) -> str:
+    """Format the plot as Markdown: a row for each of its lines, a column for each value of `x`.
 
-    Where several runs fall into one place, such as those of several seeds: the lowest, the median and the highest.
+    If several runs share a cell, such as those of several seeds, it shows the lowest, the median and the highest score.
     """
     scores = figures.study_scores(rows, x, line)
     places = sorted({place for points in scores.values() for place in points})
@@ -290,5 +309,5 @@ def _cell(scores: list[float]) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     config.command(run, "study")

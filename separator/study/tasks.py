@@ -1,8 +1,9 @@
-"""The three tasks by which the literature judges temporal convolutions: adding, copying, digits pixel by pixel.
+"""The three tasks with which the literature tests temporal convolutions: adding, copying, digits pixel by pixel.
 
-As in Bai, Kolter & Koltun 2018 (arXiv:1803.01271), section 4, and their code, except that the symbols to be
-copied come as one channel each, not as a number, and the sign to say them comes once unless asked for. Each task
-draws batches `[batch, channel, frame]` with their targets and scores a network's output `[batch, output, frame]`.
+They follow Bai, Kolter & Koltun 2018 (arXiv:1803.01271), section 4, and their code. In the copying task two things
+differ: each symbol has its own channel instead of a number, and the sign that asks for them lasts one frame by default.
+Each task draws batches `[batch, channel, frame]` with their targets, and scores a network's output
+`[batch, output, frame]`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Task(ABC):
     Attributes:
         num_inputs: channels of the sequence.
         num_outputs: values for each frame of the output.
-        score_name: what `score` gives.
-        chance: the score of a network that has learned nothing about the input.
-        reach: frames that the output must see, its own included, so that the task can be solved.
+        score_name: name of what `score` returns.
+        chance: score of a network that has learned nothing about the input.
+        reach: frames that the output must depend on to solve the task, including its own.
     """
 
     num_inputs: int
@@ -39,21 +40,22 @@ class Task(ABC):
 
     @abstractmethod
     def batch(self, size: int, generator: torch.Generator, training: bool = True) -> tuple[Tensor, Tensor]:
-        """Sequences `[batch, channel, frame]` and their targets."""
+        """Draw sequences `[batch, channel, frame]` and their targets."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """What is minimized, from the output `[batch, output, frame]`."""
+        """Compute the loss to minimize, from the output `[batch, output, frame]`."""
 
     @abstractmethod
     def score(self, output: Tensor, target: Tensor) -> float:
-        """Higher is better for accuracies, lower for errors; see `score_name`."""
+        """Compute the score. For accuracies higher is better, for errors lower. See `score_name`."""
 
 
 class Adding(Task):
-    """The sum of the two marked numbers among `length` (after Hochreiter & Schmidhuber 1997), read at the last frame.
+    """Add the two marked numbers among `length` (after Hochreiter & Schmidhuber 1997). Read at the last frame.
 
-    Two channels: numbers from 0 to 1, and a 1 at any two frames. Always to say 1 has an error of 1/6.
+    There are two channels: numbers from 0 to 1, and a 1 at any two frames. A network that always outputs 1 has an
+    error of 1/6.
     """
 
     num_inputs, num_outputs, score_name, chance = 2, 1, "squared error", 1 / 6
@@ -63,7 +65,7 @@ class Adding(Task):
         self.length = self.reach = length
 
     def batch(self, size: int, generator: torch.Generator, training: bool = True) -> tuple[Tensor, Tensor]:
-        """`[batch, 2, frame]`, `[batch]`."""
+        """Draw `[batch, 2, frame]` and `[batch]`."""
         numbers = torch.rand(size, self.length, generator=generator)
         marked = torch.rand(size, self.length, generator=generator).topk(2, dim=1).indices
         marks = torch.zeros_like(numbers).scatter_(1, marked, 1.0)
@@ -74,17 +76,17 @@ class Adding(Task):
         return F.mse_loss(output[:, 0, -1], target)
 
     def score(self, output: Tensor, target: Tensor) -> float:
-        """The same."""
+        """Mean squared error at the last frame."""
         return float(self.loss(output, target))
 
 
 class Copying(Task):
-    """Copy memory: ten symbols of eight, blanks, and when a sign comes the symbols again.
+    """Copy memory: ten symbols of eight kinds, then blanks, then a sign, after which the symbols must be repeated.
 
-    Each symbol is to be said `gap` + 10 frames after it came, from the frame after the sign on. Ten channels: one for
-    each symbol, the blank and the sign. Guessing is right once in eight; a network that sees fewer than 11 frames does
-    not even know when to speak. With `lasting_sign` the sign stays to the end, as in Bai's code, which tells that, and
-    takes a network several times as long to learn.
+    Each symbol is due `gap` + 10 frames after its input, starting at the frame after the sign. There are ten channels:
+    one for each symbol, the blank and the sign. A guess is right in one of eight cases. A network that sees fewer than
+    11 frames does not even know when to start. With `lasting_sign` the sign stays until the end, as in Bai's code. It
+    then shows when to output symbols, and a network needs several times as long to learn.
     """
 
     num_inputs, num_outputs, score_name, chance = 10, 10, "accuracy", 1 / 8
@@ -96,7 +98,7 @@ class Copying(Task):
         self.reach = gap + self.SYMBOLS + 1
 
     def batch(self, size: int, generator: torch.Generator, training: bool = True) -> tuple[Tensor, Tensor]:
-        """`[batch, 10, frame]`, `[batch, frame]`."""
+        """Draw `[batch, 10, frame]` and `[batch, frame]`."""
         symbols = torch.randint(1, self.SIGN, (size, self.SYMBOLS), generator=generator)
         blank = torch.full((size, self.gap + self.SYMBOLS), self.BLANK)
         sequence = torch.cat([symbols, blank], dim=1)
@@ -115,10 +117,10 @@ class Copying(Task):
 
 
 class Digits(Task):
-    """Which digit it is, from its pixels one by one, read at the last of them.
+    """Recognize a digit from its pixels, one pixel per frame. Read at the last frame.
 
-    scikit-learn's 1,797 digits of 8 x 8, a fifth of them kept for the score; or MNIST's, from a folder with its
-    four IDX files as they are published, compressed or not.
+    By default these are scikit-learn's 1,797 digits of 8 x 8 pixels, of which a fifth is kept for the score. With
+    `root` they are MNIST's, from a folder with the four IDX files as published, compressed or not.
     """
 
     num_inputs, num_outputs, score_name, chance = 1, 10, "accuracy", 1 / 10
@@ -150,7 +152,7 @@ class Digits(Task):
         self.reach = self._train[0].shape[-1]
 
     def batch(self, size: int, generator: torch.Generator, training: bool = True) -> tuple[Tensor, Tensor]:
-        """`[batch, 1, frame]`, `[batch]`; those kept for the score in order, if there are so many."""
+        """Draw `[batch, 1, frame]` and `[batch]`. For the score: the first `size` test digits, or all if fewer."""
         images, labels = self._train if training else self._test
         if training:
             chosen = torch.randint(0, len(labels), (size,), generator=generator)
@@ -168,13 +170,13 @@ class Digits(Task):
 
 
 def read_idx(folder: Path, name: str) -> np.ndarray:
-    """An IDX file of unsigned bytes, `name` or `name`.gz. Raises `DataError` if it is missing or another kind of file.
+    """Read an IDX file of unsigned bytes, `name` or `name`.gz. Raise `DataError` if it is missing or not IDX.
 
     The format: two zero bytes, 8 for unsigned bytes, the number of axes, their sizes in 32 bits, the values.
     """
     path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
     if path is None:
-        raise DataError(f"{folder}: there is no {name} or {name}.gz; expected the four IDX files of MNIST")
+        raise DataError(f"{folder}: {name} and {name}.gz not found; expected the four IDX files of MNIST")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zeros, kind, axes = struct.unpack(">HBB", data[:4])
@@ -183,4 +185,4 @@ def read_idx(folder: Path, name: str) -> np.ndarray:
             raise ValueError(f"its first bytes are {data[:4].hex()}")
         return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
     except (OSError, EOFError, struct.error, ValueError) as error:
-        raise DataError(f"{path}: is not an IDX file of unsigned bytes ({error})") from error
+        raise DataError(f"{path}: not an IDX file of unsigned bytes ({error}); get the file again") from error

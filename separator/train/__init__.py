@@ -1,1 +1,1 @@
-"""`python -m separator.train +recipe=NAME`: trains a network on mixtures."""
+"""Train a network on mixtures: `python -m separator.train +recipe=NAME`."""

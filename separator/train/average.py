@@ -1,7 +1,10 @@
-"""`python -m separator.average MODEL MODEL [...] FILE.safetensors`: one model, whose weights are the mean of others'.
+"""Checkpoint averaging: write one model whose weights are the mean of several models' weights.
 
-Of rounds of training that went on from one another, the mean is often better than each of them, and costs nothing when
-it is used. Networks that were trained apart have nothing in common that a mean would keep.
+Usage: `python -m separator.average MODEL MODEL [...] FILE.safetensors`
+
+The models must come from the same training, for example from rounds that continue one another. The mean is then often
+better than each of them, and it is as fast as one model. The mean of networks that were trained independently is
+useless.
 (Izmailov et al. 2018, arXiv:1803.05407; Wortsman et al. 2022, arXiv:2203.05482.)
 """
 
@@ -20,22 +23,25 @@ from separator.zoo import checkpoint
 
 
 def average(models: Sequence[str | Path]) -> ConvTasNet:
-    """A network with the mean of the weights of several, on the CPU, in float32 and evaluation mode.
+    """Average the weights of several models.
 
     Args:
-        models: two or more, whatever `separator.load` takes; one that is named twice counts twice.
+        models: two or more models, each anything that `separator.load` takes. A model that is given twice counts twice.
+
+    Returns:
+        The network, on the CPU, in float32 and in evaluation mode.
 
     Raises:
-        ConfigError: if they are fewer or one is unknown, or they are not networks of the same arguments.
-        CheckpointError: for a model that cannot be used.
+        ConfigError: if there are fewer than two models, if one is unknown, or if their arguments differ.
+        CheckpointError: if a model cannot be used.
     """
     return _average(models)[0]
 
 
 def _average(models: Sequence[str | Path]) -> tuple[ConvTasNet, dict[str, Any]]:
-    """And what is known of the training of the last of them."""
+    """Average the weights, and return the network with the training facts of the last model."""
     if len(models) < 2:
-        raise ConfigError(f"a mean is of two or more models, got {', '.join(map(str, models)) or 'none'}")
+        raise ConfigError(f"got {', '.join(map(str, models)) or 'no models'}; give two or more models to average")
     first, *others = models
     net = zoo.load(first)
     sums = {name: value.double() for name, value in net.state_dict().items()}
@@ -46,30 +52,32 @@ def _average(models: Sequence[str | Path]) -> tuple[ConvTasNet, dict[str, Any]]:
             if other.arguments[name] != value:
                 raise ConfigError(
                     f"{first} and {model} are different networks ({name} is {value!r} and {other.arguments[name]!r}); "
-                    "the mean is of rounds of training of one"
+                    "give models from the training of one network"
                 )
         for name, value in other.state_dict().items():
             sums[name] += value
     net.load_state_dict({name: (total / len(models)).float() for name, total in sums.items()})
-    # What was measured was measured of the last alone.
+    # Scores are left out: they were measured with the last model alone.
     known = {name: fact for name, fact in training.items() if name not in ("valid_si_snri", "evaluation")}
     return net, known | {"average_of": [str(model) for model in models]}
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m separator.average", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+", metavar="MODEL", help="a model's name, checkpoint or training run")
-    parser.add_argument("file", type=Path, metavar="FILE.safetensors", help="where the mean is written")
-    parser.add_argument("-f", "--force", action="store_true", help="replace a file that is already there")
+    parser.add_argument("file", type=Path, metavar="FILE.safetensors", help="output file for the averaged model")
+    parser.add_argument("-f", "--force", action="store_true", help="replace the output file if it exists")
     options = parser.parse_args()
     try:
         if options.file.suffix != ".safetensors":
-            raise ConfigError(f"{options.file}: the last name is where the mean is written; end it in .safetensors")
+            raise ConfigError(
+                f"{options.file}: the last argument is the output file; its name must end in .safetensors"
+            )
         if options.file.exists() and not options.force:
-            raise ConfigError(f"{options.file}: already exists; use -f to replace it, or another name")
+            raise ConfigError(f"{options.file}: already exists; use -f to replace it, or give another name")
         net, training = _average(options.models)
         checkpoint.save(net, options.file, training)
     except SeparatorError as error:

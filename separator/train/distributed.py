@@ -1,4 +1,4 @@
-"""What a training run works with: devices, other processes, a compiler."""
+"""Devices, processes and compiler of a training run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from separator.errors import ConfigError
 from separator.train.trainer_settings import TrainerSettings
 
 log = logging.getLogger("separator.train")
-# On a machine without a GPU the compiler says that no CUDA runtime is found, which is no news.
+# On a machine without a GPU, the compiler warns that no CUDA runtime is found. That is expected.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def launch(trainer: TrainerSettings) -> Fabric:
-    """One device; or under torchrun one for each of its processes, on as many machines as it says.
+    """Start Fabric on one device. Under torchrun, each of its processes has one device, on one or more machines.
 
     Raises:
-        ConfigError: if there are no such devices.
+        ConfigError: if the devices are not available.
     """
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    # Not with its own mixed precision, which would round the waveforms too.
+    # Fabric's own mixed precision is not used: it would round the waveforms too.
     try:
         fabric = Fabric(
             accelerator=trainer.accelerator,
@@ -39,18 +39,19 @@ def launch(trainer: TrainerSettings) -> Fabric:
         fabric.launch()
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise ConfigError(
-            f"trainer.accelerator={trainer.accelerator} cannot be used here by {local} process"
+            f"trainer.accelerator={trainer.accelerator} cannot be used on this machine by {local} process"
             f"{'es' * (local > 1)} ({' '.join(str(error).split())})"
         ) from error
     return fabric
 
 
-def leave(fabric: Fabric) -> None:
-    """Ends what `launch` began, once all processes are done and their learners are gone.
+def shut_down(fabric: Fabric) -> None:
+    """End the process group that `launch` started.
 
-    Without it the threads that exchange gradients may outlive the interpreter, and abort a process that has done all it
-    had to (pytorch issue 190489); while a learner is there, it would be the one to end them, and wait for ever. Not
-    after an error in one process: this would wait for the others.
+    Call it after all processes have finished and their learners are deleted. Otherwise the threads that exchange
+    gradients can outlive the interpreter, and abort a process that has finished its work (pytorch issue 190489). If a
+    learner still exists, it ends these threads itself and waits forever. Do not call it after an error in one process:
+    it would wait for the others.
     """
     if fabric.world_size > 1:
         gc.collect()
@@ -58,8 +59,8 @@ def leave(fabric: Fabric) -> None:
         torch.distributed.destroy_process_group()
 
 
-def compiled(net: nn.Module, setting: str) -> nn.Module:
-    """The network as it is run, by `trainer.compile`."""
+def compile_network(net: nn.Module, setting: str) -> nn.Module:
+    """Compile the network, or return it unchanged, according to `trainer.compile`."""
     if setting == "off":
         return net
     if setting == "auto" and not any(shutil.which(name) for name in ("c++", "g++", "clang++")):

@@ -1,7 +1,7 @@
-"""Starting a training from another model's weights: of the same network, or of a smaller one that it was grown from.
+"""Start a training from another model's weights: from the same network, or from a smaller one that was grown.
 
-A grown network has more repeats at a lower frame rate, attention, or more sources behind those of the smaller one. What
-is added at a lower rate adds nothing at first, so training goes on from where the smaller network was.
+A grown network has more repeats at a lower frame rate, attention, or more sources after those of the smaller network.
+Repeats at a lower rate add nothing at first, so training continues where the smaller network ended.
 (Chen, Goodfellow and Shlens 2016, arXiv:1511.05641.)
 """
 
@@ -14,26 +14,26 @@ from separator import zoo
 from separator.errors import ConfigError
 from separator.models import ConvTasNet
 
-# Arguments in which a grown network may differ.
+# Arguments that may differ in a grown network.
 GROWN = (
     *("repeat_rates", "num_repeats", "num_blocks", "low_rate_bottleneck_channels", "low_rate_hidden_channels"),
     *("attention", "num_sources", "sources"),
 )
-# Weights of new sources' masks, beside those that a new network has, and their bias: nearly silent, but not so silent
-# that a ReLU passes no gradient.
+# For the masks of new sources: factor of the initial weights, and the bias. The masks are nearly silent, but large
+# enough that a ReLU still passes a gradient.
 NEW_MASK_SCALE, NEW_MASK_BIAS = 0.1, 0.05
 
 
 def start_from(net: ConvTasNet, model: str) -> None:
-    """Gives a network the weights of another model.
+    """Copy the weights of another model into a network.
 
     Args:
-        net: the network. It is the model's, or one that was grown from it.
-        model: whatever `separator.load` takes.
+        net: the network. It has the model's arguments, or it was grown from the model.
+        model: anything that `separator.load` takes.
 
     Raises:
-        ConfigError: naming the first argument in which the networks differ.
-        CheckpointError: if the model cannot be got or used.
+        ConfigError: if the networks differ in another argument. The message names the first one.
+        CheckpointError: if the model cannot be found or used.
     """
     other = zoo.load(model)
     if all(_same(net, other, name) for name in net.arguments if name != "sources"):
@@ -57,15 +57,15 @@ def start_from(net: ConvTasNet, model: str) -> None:
 
 
 def _check_grown(net: ConvTasNet, other: ConvTasNet, model: str) -> None:
-    """Raises `ConfigError` unless `net` is `other` and more."""
+    """Raise `ConfigError` unless `net` was grown from `other`."""
     if max(other.stack.config.rates) > 1:
         name = next(name for name in GROWN if not _same(net, other, name))
         raise _error(model, other, net, name)
     kept = [depth for depth, rate in zip(net.stack.config.depths, net.stack.config.rates, strict=True) if rate == 1]
     if kept != other.stack.config.depths:
         raise ConfigError(
-            f"start_from={model}: its repeats have {other.stack.config.depths} blocks, this run has {kept} at the full "
-            "frame rate; expected the same"
+            f"start_from={model}: its repeats have {other.stack.config.depths} blocks, but this run has {kept} at the "
+            "full frame rate; they must be the same"
         )
     if net.sources[: other.num_sources] != other.sources and len(net.sources) > other.num_sources:
         raise _error(model, other, net, "sources")
@@ -81,7 +81,7 @@ def _full_rate_blocks(net: ConvTasNet) -> list[int]:
 
 
 def _with_new_sources(own: Tensor, value: Tensor, net: ConvTasNet, other: ConvTasNet) -> Tensor:
-    """Weights or bias of the masks, `[channel x source x filter, ...]`, with those of the other network's sources."""
+    """Weights or bias of the masks, `[channel x source x filter, ...]`, with the other network's values copied in."""
     if net.num_sources == other.num_sources:
         return value
     grown = own.clone().unflatten(0, (net.num_channels, net.num_sources, -1))
@@ -96,7 +96,7 @@ def _same(net: ConvTasNet, other: ConvTasNet, name: str) -> bool:
 
 def _error(model: str, other: ConvTasNet, net: ConvTasNet, name: str) -> ConfigError:
     return ConfigError(
-        f"start_from={model}: it has model.{name}={other.arguments[name]}, this run has {net.arguments[name]}; "
-        "only a network of the same sizes, or one with more repeats at a lower frame rate or more sources, can take "
-        "its weights"
+        f"start_from={model}: it has model.{name}={other.arguments[name]}, but this run has {net.arguments[name]}; "
+        "only a network of the same size, or one with more repeats at a lower frame rate or more sources, can use its "
+        "weights"
     )

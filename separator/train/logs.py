@@ -1,4 +1,4 @@
-"""What a training run tells: rows in CSV files, TensorBoard, and a picture of the curves."""
+"""Logs of a training run: CSV files, TensorBoard, and a plot of the curves."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from separator.io import atomic
 
 
 class RunLog:
-    """Rows of `train.csv` and `valid.csv` in `folder`, mirrored to TensorBoard.
+    """Writer of `train.csv` and `valid.csv` in `folder`, and of the same values to TensorBoard.
 
-    Opened at step `from_step`, it forgets the rows that a killed run wrote after its last checkpoint.
+    Rows after step `from_step` are removed: a killed run wrote them after its last checkpoint.
     """
 
     def __init__(self, folder: Path, from_step: int) -> None:
         self.folder = folder
         for name in ("train", "valid"):
-            _forget_after(folder / f"{name}.csv", from_step)
-        self._thread_hook, threading.excepthook = threading.excepthook, self._met_in_thread
+            _remove_rows_after(folder / f"{name}.csv", from_step)
+        self._thread_hook, threading.excepthook = threading.excepthook, self._on_thread_error
         self._board = SummaryWriter(folder / "tensorboard", purge_step=from_step + 1)
 
     def add(self, name: str, step: int, values: dict[str, float]) -> None:
-        """Appends a row to `name`.csv ("train" or "valid"); the values of a file are always the same ones."""
+        """Append a row to `name`.csv ("train" or "valid"). Every row of a file must have the same columns."""
         path = self.folder / f"{name}.csv"
         is_new = not path.exists()
         with path.open("a", newline="") as file:
@@ -40,34 +40,34 @@ class RunLog:
             self._board.add_scalar(f"{name}/{key}", value, step)
 
     def add_mixture(self, name: str, step: int, waveforms: dict[str, Tensor], sample_rate: int) -> None:
-        """Gives TensorBoard waveforms `[..., time]` to play, as mono, and their spectrograms to show."""
+        """Write waveforms `[..., time]` to TensorBoard, as mono audio and as spectrograms."""
         mono = {part: waveform.reshape(-1, waveform.shape[-1]).mean(0) for part, waveform in waveforms.items()}
         for part, waveform in mono.items():
-            # An estimate's level may be open, and then means nothing.
+            # Some objectives leave the level of an estimate undefined, so it is limited to a peak of 1.
             self._board.add_audio(f"{name}/{part}", waveform / max(1.0, float(waveform.abs().max())), step, sample_rate)
         pictures = {part: waveform.numpy() for part, waveform in mono.items()}
         self._board.add_figure(f"{name}/spectrograms", figures.spectrograms(pictures, sample_rate), step)
 
     def draw(self) -> None:
-        """Brings `curves.png` up to date."""
+        """Update `curves.png`."""
         figures.draw_curves(self.folder)
 
     def close(self) -> None:
-        """Writes out what TensorBoard still holds."""
+        """Flush and close TensorBoard."""
         try:
             self._board.close()
         finally:
             threading.excepthook = self._thread_hook
 
-    def _met_in_thread(self, met: threading.ExceptHookArgs) -> None:
-        """Says nothing of what TensorBoard's thread could not write: the next call in ours raises that again."""
-        if type(met.thread).__name__ != "_AsyncWriterThread" or not isinstance(met.exc_value, OSError):
-            self._thread_hook(met)
+    def _on_thread_error(self, args: threading.ExceptHookArgs) -> None:
+        """Ignore a write error in TensorBoard's thread: the next call in the main thread raises it again."""
+        if type(args.thread).__name__ != "_AsyncWriterThread" or not isinstance(args.exc_value, OSError):
+            self._thread_hook(args)
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Leaves out the rows after a step. Whoever is killed meanwhile still has all of them."""
-    if step == 0:  # not even the columns' names may have been written whole
+def _remove_rows_after(path: Path, step: int) -> None:
+    """Remove the rows after a step. The file stays complete if the process is killed meanwhile."""
+    if step == 0:  # even the header may be incomplete
         path.unlink(missing_ok=True)
     if not path.exists():
         return

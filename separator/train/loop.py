@@ -1,8 +1,8 @@
-"""`python -m separator.train +recipe=NAME`: from a configuration to a checkpoint.
+"""The training loop: `python -m separator.train +recipe=NAME`.
 
-A run lives in one folder. Started again with the same command it goes on from its last checkpoint, and since
-every example follows from the seed and its number, as if it had never stopped. Under `torchrun` it is shared out among
-processes, which changes nothing but the time it takes.
+A run has one folder. The same command continues it from its last checkpoint. Every example depends only on the seed and
+its number, so the result is the same as without the interruption. Under `torchrun` a run is divided among processes.
+This changes only the time that it takes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from separator import config
 from separator.data import Mixture, MixtureData, check_shares, load_batches
 from separator.errors import ConfigError, TrainingError, check_whole
 from separator.models import ConvTasNet
-from separator.train.distributed import compiled, launch, leave
+from separator.train.distributed import compile_network, launch, shut_down
 from separator.train.growth import start_from
 from separator.train.logs import RunLog
 from separator.train.run_folder import RunFolder
@@ -33,14 +33,14 @@ from separator.train.training_step import Learner, Objective, Step, seed_step
 log = logging.getLogger("separator.train")
 
 SETTINGS = ("name", "run", "seed", "start_from", "objective", "model", "data", "optimizer", "schedule", "trainer")
-# Share of the examples that may meet a recording that cannot be read, once there were enough examples to tell.
+# Largest share of recordings that cannot be read, relative to the examples. It applies from MIN_EXAMPLES examples on.
 MAX_SKIPPED_RECORDINGS = 0.1
-EXAMPLES_TO_TELL = 200
+MIN_EXAMPLES = 200
 
 
 @dataclass
 class Progress:
-    """How far a run has come; part of its checkpoint. Scores are in dB."""
+    """Progress of a run, saved in its checkpoint. Scores are in dB."""
 
     step: int = 0
     best_score: float = -math.inf
@@ -54,14 +54,14 @@ class Progress:
 
 
 class Run:
-    """One training run, from the resolved configuration `settings`."""
+    """One training run. `settings` is the resolved configuration."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         config.refuse_unknown(settings, SETTINGS, "")
         self.settings = settings
         name = Path(str(settings["name"]))
         if name.is_absolute() or ".." in name.parts:
-            raise ConfigError(f"name must be that of a folder in runs/, got {name}; for another place use run=")
+            raise ConfigError(f"name={name}: must be the name of a folder in runs/; use run=DIR for another folder")
         self.folder = RunFolder(Path(settings["run"]))
         self.trainer: TrainerSettings = config.build(settings["trainer"], "trainer")
         check_whole("seed", settings["seed"], least=0)
@@ -81,30 +81,31 @@ class Run:
         self.fabric = launch(self.trainer)
         check_shares(self.trainer.batch_size, self.fabric.world_size, self.trainer.accumulate)
         self.learner = Learner(
-            self.fabric, self.net, compiled(self.net, self.trainer.compile), self.optimizer, objective, self.trainer
+            *(self.fabric, self.net, compile_network(self.net, self.trainer.compile)),
+            *(self.optimizer, objective, self.trainer),
         )
         self._is_writer = self.fabric.is_global_zero
         self._run_log: RunLog | None = None
         self._skipped: list[str] = list(getattr(self.train_set, "skipped", ()))
         parameters = sum(parameter.numel() for parameter in self.net.parameters())
-        self._tell(
+        self._log(
             "%s: %.2f million parameters on %s in %s, %d process%s; training on %s, validating on %d mixtures",
             *(settings["name"], parameters / 1e6, self.fabric.device.type, self.learner.precision),
             *(self.fabric.world_size, "es" * (self.fabric.world_size > 1), self.train_set, len(self.valid_set)),
         )
 
     def fit(self) -> None:
-        """Trains up to `max_steps`, or until validations no longer improve.
+        """Train up to `max_steps`, or until validations no longer improve (early stopping).
 
         Raises:
-            ConfigError: if the run's folder holds a run with other settings, or cannot be written.
-            TrainingError: if steps no longer have a finite loss, too many recordings cannot be read, or the disk is
-                full.
+            ConfigError: if the folder contains a run with other settings, or cannot be written.
+            TrainingError: if the loss is not finite for too many steps, if too many recordings cannot be read, or if
+                the disk is full.
         """
         try:
             self._resume()
             if self.progress.is_complete:
-                self._tell("%s is complete: best SI-SNRi %.2f dB", self.folder.path, self.progress.best_si_snri)
+                self._log("%s is complete: best SI-SNRi %.2f dB", self.folder.path, self.progress.best_si_snri)
             else:
                 self._train()
         finally:
@@ -122,13 +123,13 @@ class Run:
         )
         try:
             if self._is_writer:
-                with self.folder.told():
+                with self.folder.explain_write_errors():
                     self._run_log = RunLog(self.folder.path, self.progress.step)
             self._loop(bar)
         finally:
             bar.close()
             if self._run_log is not None:
-                with self.folder.told():
+                with self.folder.explain_write_errors():
                     self._run_log.close()
 
     def _loop(self, bar: tqdm) -> None:
@@ -167,21 +168,21 @@ class Run:
                 saved = time.monotonic()
             if not progress.is_complete and self._is_time_up(started):
                 self._save()
-                self._tell("stopped after %g minutes; the same command goes on", trainer.max_minutes)
+                self._log("stopped after %g minutes; run the same command to continue", trainer.max_minutes)
                 return
 
     def _count(self, step: Step, parts: list[Mixture]) -> None:
-        """Keeps count of what was skipped. Raises `TrainingError` if too many recordings cannot be read."""
+        """Count skipped steps and recordings. Raises `TrainingError` if too many recordings cannot be read."""
         progress = self.progress
         progress.skipped_steps += step.is_skipped
         progress.skipped_recordings += step.skipped_recordings
         self._skipped += [text for part in parts for text in part.skipped]
         examples = progress.step * self.trainer.batch_size
-        if examples >= EXAMPLES_TO_TELL and progress.skipped_recordings > MAX_SKIPPED_RECORDINGS * examples:
+        if examples >= MIN_EXAMPLES and progress.skipped_recordings > MAX_SKIPPED_RECORDINGS * examples:
             self._list_skipped()
             raise TrainingError(
-                f"{progress.skipped_recordings} times a recording could not be used in {examples} examples; they are "
-                f"listed in {self.folder.path / 'skipped.txt'}: repair or remove them"
+                f"recordings could not be used {progress.skipped_recordings} times in {examples} examples; repair or "
+                f"remove the files listed in {self.folder.path / 'skipped.txt'}"
             )
 
     def _log_step(self, step: Step, rate: float, seconds: float, waited: float) -> None:
@@ -206,7 +207,7 @@ class Run:
             score, si_snri = self.learner.score(self.valid_set)
             if not math.isfinite(score):
                 raise TrainingError(
-                    f"step {progress.step}: validation gives {score}; lower optimizer.lr or use "
+                    f"step {progress.step}: the validation score is {score}; lower optimizer.lr or use "
                     "trainer.precision=float32"
                 )
             is_best = score > progress.best_score
@@ -223,33 +224,33 @@ class Run:
         progress.is_complete = progress.is_complete or is_stale
         if not self._is_writer:
             return
-        told = [f"step {progress.step}: validation SI-SNRi {si_snri:.2f} dB"]
+        messages = [f"step {progress.step}: validation SI-SNRi {si_snri:.2f} dB"]
         if not is_best:
-            told[0] += f" (best {progress.best_si_snri:.2f} at step {progress.best_step})"
+            messages[0] += f" (best {progress.best_si_snri:.2f} at step {progress.best_step})"
         if is_stale:
-            told.append(f"no better for {stale} validations: the end")
+            messages.append(f"stopping early: no improvement for {stale} validations")
         if progress.skipped_steps:
-            told.append(f"{progress.skipped_steps} steps skipped")
+            messages.append(f"{progress.skipped_steps} steps skipped")
         if progress.skipped_recordings:
-            told.append(f"{progress.skipped_recordings} recordings left out, see skipped.txt")
-        bar.write("; ".join(told))
+            messages.append(f"{progress.skipped_recordings} recordings skipped, see skipped.txt")
+        bar.write("; ".join(messages))
         assert self._run_log is not None
-        with self.folder.told():
+        with self.folder.explain_write_errors():
             self._run_log.draw()
 
     def _show_mixtures(self) -> None:
-        """Gives TensorBoard the first validation mixtures, what they are made of and how they are separated."""
+        """Write the first validation mixtures to TensorBoard, with their references and estimates."""
         assert self._run_log is not None
         for index in range(min(self.trainer.log_mixtures, len(self.valid_set))):  # type: ignore[arg-type]
             item = self.valid_set[index]
             parts = {"mixture": item.mixture}
             for name, source, stem in zip(self.net.sources, item.sources, self.learner.separate(item), strict=True):
                 parts |= {f"{name} estimate": stem, f"{name} reference": source}
-            with self.folder.told():
+            with self.folder.explain_write_errors():
                 self._run_log.add_mixture(f"mixture {index + 1}", self.progress.step, parts, item.sample_rate)
 
     def _batches(self) -> Iterator[list[Mixture]]:
-        """This process's parts of each batch, from the next step's to the last one's."""
+        """This process's parts of each batch, from the next step to the last step."""
         return load_batches(
             self.train_set,
             self.trainer.batch_size,
@@ -269,7 +270,7 @@ class Run:
         }
 
     def _save(self) -> None:
-        """Only the writer comes here with something to do: nothing in it may wait for other processes."""
+        """Save a checkpoint. Only the writer process does it, so nothing here may wait for other processes."""
         if not self._is_writer:
             return
         with self.learner.best_weights():
@@ -278,8 +279,8 @@ class Run:
         self.folder.save_state(self.learner.state() | state, self.settings)
 
     def _resume(self) -> None:
-        """Takes up the run in the folder, if there is one."""
-        # One process looks: the others may be on machines that do not see the folder.
+        """Continue the run in the folder, if there is one."""
+        # Only one process reads the folder: the others may be on machines without access to it.
         state = self.folder.open(self.settings) if self._is_writer else None
         state = self.fabric.broadcast(state)
         if state is None:
@@ -287,54 +288,54 @@ class Run:
         self.learner.restore(state)
         vars(self.schedule).update(state["schedule"])
         self.progress = Progress(**state["progress"])
-        self._tell("continuing %s at step %d", self.folder.path, self.progress.step)
+        self._log("continuing %s at step %d", self.folder.path, self.progress.step)
 
     def _list_skipped(self) -> None:
-        """Writes down which recordings could not be used, those of all processes."""
+        """Add the recordings that could not be used to `skipped.txt`, from all processes."""
         texts, self._skipped = self.learner.gather(self._skipped), []
         if self._is_writer and texts:
-            with self.folder.told():
+            with self.folder.explain_write_errors():
                 self.folder.list_skipped(texts)
 
     def _write(self, name: str, values: dict[str, float]) -> None:
         if self._run_log is not None:
-            with self.folder.told():
+            with self.folder.explain_write_errors():
                 self._run_log.add(name, self.progress.step, values)
 
     def _is_time_up(self, started: float) -> bool:
         if self.trainer.max_minutes is None:
             return False
-        # The clocks of processes may differ; all stop at one step.
+        # The clocks of the processes may differ, but all must stop at the same step.
         return self.fabric.broadcast(time.monotonic() - started > 60 * self.trainer.max_minutes)
 
-    def _tell(self, message: str, *values: object) -> None:
+    def _log(self, message: str, *values: object) -> None:
         if self._is_writer:
             log.info(message, *values)
 
 
 def _check_fit(net: ConvTasNet, data: MixtureData, mixtures: Dataset) -> None:
-    """Raises `ConfigError` where the network separates something else than the data holds."""
+    """Raise `ConfigError` if the network does not fit the data."""
     if net.num_channels != (data.channels or 1):
         raise ConfigError(
             f"model.num_channels={net.num_channels}, but the mixtures have data.channels={data.channels or 1}; "
             "they must be the same"
         )
-    mixtures[0]  # says now what would go wrong at every step
+    mixtures[0]  # an error in every mixture is then raised now
     if not net.interchangeable and getattr(mixtures, "num_voices", 1) > 1:
         raise ConfigError(
-            f"model.sources are {', '.join(net.sources)}, but the data draws several voices, none of which is one of "
-            "these: leave model.sources out, or let noise be a source (data.noise.is_source=true)"
+            f"model.sources are {', '.join(net.sources)}, but the data draws several voices, which are not among these "
+            "names: leave model.sources out, or make the noise a source (data.noise.is_source=true)"
         )
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
 
     def train(settings: dict[str, Any]) -> None:
         run = Run(settings)
         run.fit()
         fabric = run.fabric
         del run
-        leave(fabric)
+        shut_down(fabric)
 
     config.command(train)

@@ -1,4 +1,4 @@
-"""Muon: matrices take steps of one size in all directions, and everything else takes Adam's."""
+"""Muon: orthogonalized momentum for weight matrices, Adam for all other parameters."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from torch.optim import Optimizer
 
 from separator.devices import computes_bfloat16
 
-# Quintic Newton-Schulz iteration of Jordan 2024: five of them bring singular values to about 0.7 to 1.2.
+# Quintic Newton-Schulz iteration (Jordan 2024). Five iterations bring the singular values to about 0.7 to 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-# A step's root mean square is that of Adam's (Liu et al. 2025), so that one learning rate serves both.
+# RMS of a step, equal to that of Adam (Liu et al. 2025). So one learning rate works for both.
 STEP_RMS = 0.2
 
 
 class Muon(Optimizer):
-    """Momentum made orthogonal for weight matrices, Adam (Kingma & Ba 2015) for all other parameters.
+    """Orthogonalized momentum for weight matrices, Adam (Kingma & Ba 2015) for all other parameters.
 
-    K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; step sizes as in J. Liu et al.,
-    "Muon is Scalable for LLM Training", 2025, arXiv:2502.16982. The filters of encoder and decoder are no matrix but
-    vectors beside each other, and take Adam's steps.
+    K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. Step sizes as in J. Liu et al.,
+    "Muon is Scalable for LLM Training", 2025, arXiv:2502.16982. The filters of the encoder and the decoder are sets of
+    vectors rather than a matrix. They use Adam.
 
     Args:
-        parameters: of a network, with their names.
-        lr: learning rate, of both.
-        momentum: of the matrices, with Nesterov's look ahead.
-        betas: Adam's.
-        eps: Adam's.
-        weight_decay: of the matrices: times the learning rate, the part of each weight that a step takes away. Steps of
-            one size let weights grow without bounds, and with them the features, which bfloat16 then rounds.
-        adam_scale: Adam's part of the learning rate.
+        parameters: parameters of a network, with their names.
+        lr: learning rate of both (default: 0.002).
+        momentum: Nesterov momentum of the matrices (default: 0.95).
+        betas: Adam's betas (default: 0.9 and 0.999).
+        eps: Adam's epsilon (default: 1e-8).
+        weight_decay: weight decay of the matrices (default: 0). A step removes this times the learning rate from each
+            weight. Without decay, steps of constant size let the weights grow without bounds, and so the features,
+            which bfloat16 then rounds.
+        adam_scale: factor of the learning rate for Adam (default: 1).
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step, along the gradients that there are."""
+        """Take one step. Parameters without a gradient are skipped."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -67,26 +68,26 @@ class Muon(Optimizer):
         return loss
 
     def _step_matrices(self, group: dict[str, Any], matrices: list[Tensor]) -> None:
-        means = self._remembered(matrices, "mean")
+        means = self._buffers(matrices, "mean")
         gradients = _gradients(matrices)
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])
         if group["weight_decay"]:
             torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-        # Those of one shape at once: small products are all overhead.
+        # Matrices of the same shape are processed together: small products are mostly overhead.
         for shape in {value.shape for value in matrices}:
             chosen = [index for index, value in enumerate(matrices) if value.shape == shape]
-            steps = orthogonalized(torch.stack([ahead[index] for index in chosen]))
+            steps = orthogonalize(torch.stack([ahead[index] for index in chosen]))
             size = -group["lr"] * STEP_RMS * max(shape) ** 0.5
             torch._foreach_add_([matrices[index] for index in chosen], list(steps), alpha=size)
 
     def _step_others(self, group: dict[str, Any], others: list[Tensor]) -> None:
-        means, squares = self._remembered(others, "mean"), self._remembered(others, "square")
+        means, squares = self._buffers(others, "mean"), self._buffers(others, "square")
         gradients = _gradients(others)
         first, second = group["betas"]
-        steps = self._remembered(others, "step", scalar=True)
+        steps = self._buffers(others, "step", scalar=True)
         torch._foreach_add_(steps, 1)
-        # Each parameter's own: one that joins later has means that are as young as it is.
+        # Each parameter has its own count: the means of a parameter that joins later also start later.
         counts = [int(step) for step in steps]
         torch._foreach_lerp_(means, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
@@ -97,8 +98,8 @@ class Muon(Optimizer):
         rate = group["lr"] * group["adam_scale"]
         torch._foreach_addcdiv_(others, means, scale, [-rate / (1 - first**count) for count in counts])
 
-    def _remembered(self, parameters: list[Tensor], name: str, scalar: bool = False) -> list[Tensor]:
-        """What was kept of each parameter, zeros at first."""
+    def _buffers(self, parameters: list[Tensor], name: str, scalar: bool = False) -> list[Tensor]:
+        """Optimizer state `name` of each parameter, initially zero."""
         for value in parameters:
             if name not in self.state[value]:
                 self.state[value][name] = (
@@ -115,8 +116,8 @@ def _is_matrix(name: str, value: Tensor) -> bool:
     return value.ndim == 2 and min(value.shape) > 1 and not name.startswith(("encoder.", "decoder."))
 
 
-def orthogonalized(matrices: Tensor) -> Tensor:
-    """`[matrix, row, column]` -> the same with all singular values near 1; bfloat16 is exact enough."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Bring all singular values of `[matrix, row, column]` near 1. bfloat16 is accurate enough for this."""
     is_tall = matrices.shape[1] > matrices.shape[2]
     dtype = torch.bfloat16 if computes_bfloat16(matrices.device) else matrices.dtype
     result = (matrices.mT if is_tall else matrices).to(dtype).contiguous()

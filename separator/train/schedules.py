@@ -1,4 +1,4 @@
-"""The `schedule` groups of the configuration: how the learning rate moves. Each returns a factor on it."""
+"""The `schedule` groups of the configuration. A schedule gives a factor of the learning rate for each step."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from separator.errors import ConfigError, check_number, check_whole
 
 @dataclass
 class Halve:
-    """Rises linearly over `warmup_steps`, then halves after `patience` validations in a row without a new best score.
+    """Linear warm-up, then halve the learning rate when validation stops improving. It is the common recipe.
 
-    The common recipe of the field; `factor` is what "halves" multiplies by.
+    Attributes:
+        patience: validations in a row without a new best score before the rate is reduced (default: 3).
+        factor: factor of each reduction (0 to 1, default: 0.5).
+        warmup_steps: steps of the warm-up (default: 0).
     """
 
     patience: int = 3
@@ -26,19 +29,25 @@ class Halve:
         check_whole("schedule.warmup_steps", self.warmup_steps, least=0)
 
     def after_validation(self, is_best: bool) -> None:
-        """Counts a validation."""
+        """Count a validation."""
         self.stale = 0 if is_best else self.stale + 1
         if self.stale >= self.patience:
             self.scale, self.stale = self.scale * self.factor, 0
 
     def at(self, step: int) -> float:
-        """Factor for the step numbered `step` (from 1)."""
+        """Factor for step `step`, counted from 1."""
         return self.scale * _rise(step, self.warmup_steps)
 
 
 @dataclass
 class LinearDecay:
-    """Rises linearly over `warmup_steps`, stays, and falls linearly to zero over the last `decay_steps` of `steps`."""
+    """Linear warm-up, constant rate, then linear decay to zero.
+
+    Attributes:
+        steps: number of steps of the training.
+        warmup_steps: steps of the warm-up (default: 0).
+        decay_steps: steps of the decay, at the end of the training. null (default) for all steps.
+    """
 
     steps: int
     warmup_steps: int = 0
@@ -46,7 +55,7 @@ class LinearDecay:
 
     def __post_init__(self) -> None:
         self.decay_steps = self.steps if self.decay_steps is None else self.decay_steps
-        # A short trial of a recipe may well end within its warm-up.
+        # The warm-up may be longer than the training: a short trial of a recipe ends during its warm-up.
         if self.warmup_steps < 0 or not 0 < self.decay_steps <= self.steps:
             raise ConfigError(
                 f"schedule: expected warmup_steps of 0 or more and decay_steps from 1 to steps={self.steps}, "
@@ -54,10 +63,10 @@ class LinearDecay:
             )
 
     def after_validation(self, is_best: bool) -> None:
-        """Nothing: this schedule only counts steps."""
+        """Do nothing: this schedule depends only on the step."""
 
     def at(self, step: int) -> float:
-        """Factor for the step numbered `step` (from 1)."""
+        """Factor for step `step`, counted from 1."""
         fall = (self.steps + 1 - step) / (self.decay_steps or self.steps)
         return _rise(step, self.warmup_steps) * min(1.0, max(0.0, fall))
 

@@ -9,29 +9,35 @@ from separator.errors import check_number, check_whole, choose
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How a run is done.
+    """Settings of the training loop.
 
     Attributes:
-        max_steps: optimizer steps in all.
-        batch_size: mixtures in a step, over all processes.
-        accumulate: parts in which a process takes its share of a batch, one after the other, to save memory.
-        clip_norm: the gradient is scaled down to at most this norm.
-        ema_decay: of the moving average of the weights, which is validated and kept in their place; 0 for none.
-        validate_every: steps between validations.
-        early_stop: validations in a row without a new best score after which to end; null for never.
-        max_skips: steps in a row without a finite loss and gradient after which to give up; others are skipped.
-        log_every: steps between rows of `train.csv`.
-        log_mixtures: validation mixtures that TensorBoard plays and shows, separated, at every new best score.
-        checkpoint_minutes: minutes between checkpoints, beside the one after every validation.
-        keep_every: steps between checkpoints of the weights that are kept for good, as `step-NUMBER.safetensors`, for
-            means and for decays that branch off; null for none.
-        max_minutes: stop after so many minutes, with a checkpoint to continue from; null for never.
-        precision: "float32", "bfloat16" for the products (norms, filterbank and loss stay float32), or "auto":
-            bfloat16 where the processor computes it.
-        accelerator: "auto", "cpu", "cuda" or "mps".
-        compile: "auto" compiles the network if a compiler is there, "on" demands it, "off" does not.
-        recompute: keep only what is between blocks and compute the rest again for the gradient: for long segments.
-        num_workers: processes that draw mixtures, for each process that trains; 0 draws them between the steps.
+        max_steps: number of optimizer steps.
+        batch_size: mixtures in a step, over all processes (default: 8).
+        accumulate: gradient accumulation: number of parts of a process's share of a batch, to save memory (default: 1).
+        clip_norm: largest norm of the gradient. A larger gradient is scaled down (default: 5).
+        ema_decay: decay of the exponential moving average of the weights. The average is validated and saved instead of
+            the weights. 0 (default) for no average.
+        validate_every: steps between validations (default: 500).
+        early_stop: early stopping: validations in a row without a new best score before the run ends. null (default)
+            for no early stopping.
+        max_skips: steps in a row with a loss or gradient that is not finite before the run fails (default: 10). Such
+            steps are skipped.
+        log_every: steps between rows of `train.csv` (default: 20).
+        log_mixtures: number of validation mixtures written to TensorBoard, with their estimates, at every new best
+            score (default: 3).
+        checkpoint_minutes: minutes between checkpoints (default: 5). Every validation also saves a checkpoint.
+        keep_every: steps between the models that are kept as `step-NUMBER.safetensors`, for checkpoint averaging and to
+            branch off runs with a decay. null (default) for none.
+        max_minutes: stop after this many minutes and save a checkpoint to continue from. null (default) for no limit.
+        precision: mixed precision: "float32" (default), "bfloat16" for matrix products (norms, filterbank and loss stay
+            in float32), or "auto" for bfloat16 if the hardware supports it.
+        accelerator: "auto" (default), "cpu", "cuda" or "mps".
+        compile: torch.compile: "auto" (default) if a compiler is installed, "on" always, "off" never.
+        recompute: gradient checkpointing: save only the activations between blocks and recompute the rest for the
+            gradient. Useful for long segments (default: false).
+        num_workers: worker processes that load mixtures, for each training process (default: 1). 0 loads them between
+            the steps.
     """
 
     max_steps: int
@@ -54,7 +60,7 @@ class TrainerSettings:
     num_workers: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.compile, bool):  # as YAML reads "on" and "off"
+        if isinstance(self.compile, bool):  # YAML reads "on" and "off" as booleans
             object.__setattr__(self, "compile", "on" if self.compile else "off")
         choose("trainer.precision", self.precision, dict.fromkeys(("auto", "float32", "bfloat16")))
         choose("trainer.accelerator", self.accelerator, dict.fromkeys(("auto", "cpu", "cuda", "mps")))

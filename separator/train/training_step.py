@@ -1,4 +1,4 @@
-"""A network that learns: what is maximized, the steps of the optimizer, and the average of the weights."""
+"""One step of training: the objective, the optimizer step, and the average of the weights."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from separator.train.trainer_settings import TrainerSettings
 
 
 class Objective:
-    """A metric of estimates and sources, under the best permutation of the sources that are interchangeable.
+    """Metric that training maximizes, under the best permutation of the interchangeable sources.
 
-    Beside speakers, a source with a place of its own is a background. It is measured by its SNR: SI-SNR would ask for
-    the shape of a noise that nobody hears as urgently as for a voice.
+    If some sources are interchangeable speakers, the others are background. The background is measured by its SNR. The
+    SI-SNR would make the shape of an inaudible noise as important as a voice.
 
     Args:
         name: one of `separator.objectives.OBJECTIVES`.
-        num_interchangeable: how many of the first sources are; the others keep their place.
+        num_interchangeable: number of interchangeable sources, from the first. The others keep their order.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: if the name is unknown.
     """
 
     def __init__(self, name: str, num_interchangeable: int) -> None:
@@ -40,7 +40,7 @@ class Objective:
         self.num_interchangeable = num_interchangeable
 
     def __call__(self, estimate: Tensor, batch: Mixture) -> Tensor:
-        """`[batch, source, ..., time]` -> `[batch]` in dB."""
+        """Objective in dB, `[batch]`, of estimates `[batch, source, ..., time]`."""
         estimate, reference, mixture = _without_channels(estimate, batch)
         alike, count = self.num_interchangeable, reference.shape[1]
         metric = self._metric_for(mixture)
@@ -51,7 +51,7 @@ class Objective:
         return (alike * speakers + background.sum(1)) / count
 
     def improvement(self, estimate: Tensor, batch: Mixture) -> Tensor:
-        """SI-SNRi in dB `[mixture]` of those mixtures of the batch in which something is mixed."""
+        """SI-SNRi in dB, `[mixture]`, of the mixtures in the batch that are more than one of their sources alone."""
         estimate, reference, mixture = _without_channels(estimate, batch)
         gains = objectives.si_snr_improvement(
             estimate, reference, mixture, num_interchangeable=self.num_interchangeable
@@ -60,14 +60,14 @@ class Objective:
 
 
 def _without_channels(estimate: Tensor, batch: Mixture) -> tuple[Tensor, Tensor, Tensor]:
-    """Channels one after the other, so that each counts by its energy."""
+    """Concatenate the channels along time, so that each channel counts by its energy."""
     return estimate.flatten(2), batch.sources.flatten(2), batch.mixture.flatten(1)
 
 
 class WeightAverage:
     """Exponential moving average of a network's parameters, in float32 (Polyak & Juditsky 1992).
 
-    The first steps count for less than `decay` would have it, since the random weights they start from mean nothing.
+    At first the decay is smaller than `decay`, so that the average forgets the random initial weights sooner.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
@@ -76,15 +76,15 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
-        """Takes in the weights as they are now."""
+        """Add the network's current weights to the average."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = [(self.weights[name], value.detach()) for name, value in net.named_parameters()]
         torch._foreach_lerp_([mean for mean, _ in pairs], [value for _, value in pairs], 1 - decay)
 
     @contextlib.contextmanager
-    def inside(self, net: nn.Module) -> Iterator[None]:
-        """Within, `net` has the averaged weights."""
+    def applied_to(self, net: nn.Module) -> Iterator[None]:
+        """Context in which `net` has the averaged weights."""
         own = {name: value.detach().clone() for name, value in net.named_parameters()}
         _put(net, self.weights)
         try:
@@ -93,11 +93,11 @@ class WeightAverage:
             _put(net, own)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes."""
+        """State for `restore`."""
         return {"updates": self.updates, "weights": self.weights}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`."""
+        """Continue from a state that `state` returned."""
         self.updates = state["updates"]
         for name, value in self.weights.items():
             value.copy_(state["weights"][name])
@@ -110,16 +110,23 @@ def _put(net: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
-    """Seeds what a step draws, such as dropout, on every device of a process.
+    """Seed the random numbers of a step, such as dropout, on every device of a process.
 
-    It follows from the step's number, so that a continued run needs no generator's state: not of a GPU, and not of
-    other processes, of which each drops others.
+    The seed depends only on the run's seed, the step and the process. So a continued run does not need the state of the
+    random generators of any GPU or other process. Each process has different dropout.
     """
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
 
 
 class Step(NamedTuple):
-    """What a step came to, over all processes: loss, norm of the gradient before clipping, whether it was skipped."""
+    """Result of a step, over all processes.
+
+    Attributes:
+        loss: loss of the step.
+        norm: norm of the gradient before clipping.
+        is_skipped: whether the step was skipped because the loss or the gradient was not finite.
+        skipped_recordings: number of recordings that could not be used.
+    """
 
     loss: float
     norm: float
@@ -128,16 +135,17 @@ class Step(NamedTuple):
 
 
 class Learner:
-    """Steps of an optimizer on a network.
+    """Optimizer steps on a network.
 
-    A step sees the same mixtures however many processes and parts share it, and gives the same weights to rounding.
+    A step uses the same mixtures for any number of processes and parts. The resulting weights are the same up to
+    rounding.
 
     Args:
-        fabric: where it runs, and with how many others.
-        net: the network itself, whose weights are saved.
-        compiled: the same, as it is run.
-        optimizer: of its parameters.
-        objective: what to maximize.
+        fabric: device and processes.
+        net: the network. Its weights are saved.
+        compiled: the same network, possibly compiled. It is used in training steps.
+        optimizer: optimizer of the network's parameters.
+        objective: the objective to maximize.
         settings: the `trainer` group of the configuration.
     """
 
@@ -160,12 +168,14 @@ class Learner:
         self.skipped_in_a_row = 0
 
     def step(self, parts: Sequence[Mixture], rate: float) -> Step:
-        """One step at a learning rate, on this process's share of the batch, which comes in equal parts.
+        """Take one step. It is skipped if the loss or the gradient is not finite.
 
-        It is skipped if the loss or the gradient is not finite.
+        Args:
+            parts: this process's share of the batch, in equal parts.
+            rate: learning rate.
 
         Raises:
-            TrainingError: if too many steps in a row were, naming their last mixtures.
+            TrainingError: if too many steps in a row were skipped. The message names the mixtures of the last one.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -173,7 +183,7 @@ class Learner:
         loss = torch.zeros((), device=self.fabric.device)
         for number, part in enumerate(parts, 1):
             batch = part.to(self.fabric.device)
-            # The processes exchange gradients once, with the last part.
+            # The processes exchange gradients once, after the last part.
             with self.fabric.no_backward_sync(self._shared, enabled=number < len(parts)):
                 with self.autocast():
                     estimate = self._shared(batch.mixture)
@@ -196,7 +206,7 @@ class Learner:
 
     @torch.no_grad()
     def score(self, mixtures: Any) -> tuple[float, float]:
-        """Means of the objective and of SI-SNRi in dB over a set of mixtures, shared out among the processes."""
+        """Means of the objective and of the SI-SNRi in dB over a set of mixtures, divided among the processes."""
         self.net.eval()
         sums = torch.zeros(4, dtype=torch.float64)
         for index in range(self.fabric.global_rank, len(mixtures), self.fabric.world_size):
@@ -212,7 +222,7 @@ class Learner:
 
     @torch.no_grad()
     def separate(self, item: Mixture) -> Tensor:
-        """The network's estimates of one mixture, `[source, ..., time]`, as they are validated."""
+        """Separate one mixture in the same way as in validation, `[source, ..., time]`."""
         self.net.eval()
         with self.autocast():
             estimate = self.net(item.mixture[None].to(self.fabric.device))[0].float().cpu()
@@ -220,15 +230,15 @@ class Learner:
         return estimate
 
     def autocast(self) -> torch.autocast:
-        """The products' precision; norms, filterbank and loss stay float32."""
+        """Context for mixed precision of matrix products. Norms, filterbank and loss stay in float32."""
         return torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def best_weights(self) -> contextlib.AbstractContextManager[None]:
-        """Within, the network is what is validated and kept: the average, if there is one."""
-        return contextlib.nullcontext() if self.average is None else self.average.inside(self.net)
+        """Context in which the network has the weights to validate and save: the average, if there is one."""
+        return contextlib.nullcontext() if self.average is None else self.average.applied_to(self.net)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes."""
+        """State for `restore`."""
         return {
             "net": self.net.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -237,7 +247,7 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`."""
+        """Continue from a state that `state` returned."""
         self.net.load_state_dict(state["net"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -245,7 +255,7 @@ class Learner:
         self.skipped_in_a_row = state["skipped_in_a_row"]
 
     def gather(self, texts: Sequence[str]) -> list[str]:
-        """The texts of all processes, in all of them."""
+        """Collect the texts of all processes. Every process gets all of them."""
         if self.fabric.world_size == 1:
             return list(texts)
         found: list[Any] = [None] * self.fabric.world_size
@@ -262,6 +272,7 @@ class Learner:
         if self.skipped_in_a_row >= self.settings.max_skips:
             names = ", ".join(self.gather([part.name for part in parts]))
             raise TrainingError(
-                f"{self.skipped_in_a_row} steps in a row gave a loss of {step.loss:g} and a gradient of norm "
-                f"{step.norm:g}; lower optimizer.lr or use trainer.precision=float32. The last one's mixtures: {names}"
+                f"{self.skipped_in_a_row} steps in a row were not finite, the last with a loss of {step.loss:g} and a "
+                f"gradient norm of {step.norm:g}; lower optimizer.lr or use trainer.precision=float32. Mixtures of the "
+                f"last step: {names}"
             )

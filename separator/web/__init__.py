@@ -1,1 +1,1 @@
-"""`python -m separator.web`: a page in the browser where recordings are dropped, separated, seen and heard."""
+"""Web page for separating recordings (`python -m separator.web`): upload, separate, look at, play and save."""

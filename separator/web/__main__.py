@@ -1,4 +1,4 @@
-"""`python -m separator.web`: the page, on this machine."""
+"""Command line of the web page, which runs on this machine (`python -m separator.web`)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,32 @@ from separator.errors import ConfigError, SeparatorError, check_number, reason
 from separator.interrupts import ENDING, Terminated, handled, terminable
 from separator.web.store import Store
 
-# What a browser on this machine calls it.
+# Host names by which a browser on this machine reaches the server.
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m separator.web",
-        description="A page in the browser where recordings are separated, seen and heard.",
+        description="Serve a web page that separates recordings, shows the stems and plays them.",
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, for this machine only)")
-    add("--port", type=int, default=7860, help="(default: 7860)")
-    add("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("-m", "--model", action="append", default=[], type=Path, metavar="PATH", help="a checkpoint to choose, too")
-    add("--max-megabytes", type=float, default=2000, metavar="MB", help="of an upload (default: 2000)")
-    add("--max-minutes", type=float, default=180, metavar="MIN", help="of a recording (default: 180)")
-    add("--no-browser", action="store_true", help="only serve the page; do not open it")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    add("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    add("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
+    add(
+        "-m",
+        "--model",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="checkpoint to offer in addition to the named models; may be repeated",
+    )
+    add("--max-megabytes", type=float, default=2000, metavar="MB", help="maximum size of an upload (default: 2000)")
+    add("--max-minutes", type=float, default=180, metavar="MIN", help="maximum length of a recording (default: 180)")
+    add("--no-browser", action="store_true", help="do not open the page in a browser")
     options = parser.parse_args()
     try:
         with terminable():
@@ -43,17 +51,17 @@ def main() -> int:
     except SeparatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, Terminated):  # that is how it is ended
+    except (KeyboardInterrupt, Terminated):  # the usual way to stop the server
         pass
     return 0
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Serves the page until it is interrupted; what visitors left is removed then.
+    """Serve the page until it is interrupted. Then remove all files of visitors.
 
     Raises:
-        ConfigError: if Gradio is missing, the address cannot be listened at, or a limit is none.
-        CheckpointError: for a checkpoint that cannot be used.
+        ConfigError: if Gradio is missing, the address cannot be used, or a limit is out of range.
+        CheckpointError: if a checkpoint cannot be used.
     """
     check_number("--max-megabytes", options.max_megabytes, 1)
     check_number("--max-minutes", options.max_minutes, 0.1)
@@ -64,13 +72,13 @@ def serve(options: argparse.Namespace) -> None:
     find_device(options.device)
     models = choices(options.model)
     with contextlib.closing(Store()) as store:
-        # Before Gradio is imported, which is when it looks.
+        # Gradio reads these variables when it is imported.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(store.uploads)}
         try:
             import gradio
             import uvicorn
         except ImportError as error:
-            raise ConfigError("the page needs Gradio: pip install 'separator[web]'") from error
+            raise ConfigError("the page needs Gradio; install it with: pip install 'separator[web]'") from error
         from separator.html import player
         from separator.web.layout import HEAD, STYLE, make_page, theme
         from separator.web.server import make_app
@@ -90,31 +98,31 @@ def serve(options: argparse.Namespace) -> None:
             show_error=False,
         )
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        # Whoever has the page open in the end waits for what will not come: that is no error.
+        # An open page still waits for updates at shutdown. Uvicorn would log that as an error.
         logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
-        # From before the server starts, since an exception in the middle of that would tear it.
+        # Signals are handled from before the start: an exception during the start would leave it half done.
         with contextlib.closing(site.worker), handled((signal.SIGINT, *ENDING), server.handle_exit):
             address = f"http://{_authority(options.host, options.port)}/"
-            print(f"open {address} (Ctrl-C ends it)", flush=True)
+            print(f"open {address} (Ctrl-C stops the server)", flush=True)
             if not options.no_browser:
                 threading.Timer(1.0, webbrowser.open, [address]).start()
             server.run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket at an address, before anything else is done."""
+    """Return a socket bound to an address. It is bound first, so that a wrong address fails at once."""
     try:
         families = [info[0] for info in socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)]
         family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        advice = "it is taken by another program; choose one with --port" if taken else "choose with --host and --port"
-        raise ConfigError(f"{_authority(host, port)} cannot be listened at ({reason(error)}): {advice}") from error
+        is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        advice = "another program uses it; choose another --port" if is_taken else "choose another --host or --port"
+        raise ConfigError(f"{_authority(host, port)} cannot be listened on ({reason(error)}); {advice}") from error
 
 
 def _authority(host: str, port: int) -> str:
-    """Host and port as in an address; what has colons of its own stands in brackets (RFC 3986)."""
+    """Format host and port for a URL. A host with colons is put in brackets (RFC 3986)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -1,13 +1,14 @@
-// The tab "Live": the microphone's samples go to the server, the stems' levels and spectrograms come back.
+// The "Live" tab. It sends samples of the microphone to the server, and shows the levels and spectrograms it gets back.
 (() => {
   "use strict";
   const COLUMNS = 400;
   const HEIGHT = 80;
-  // A recording as it sounds: what browsers do for calls takes voices away.
-  const PLAIN = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  // The unprocessed microphone. The processing that browsers apply for calls removes voices.
+  const RAW_AUDIO = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   if (navigator.mediaDevices) {
-    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-    navigator.mediaDevices.getUserMedia = (wanted) => ask(wanted.audio ? { ...wanted, audio: { ...wanted.audio, ...PLAIN } } : wanted);
+    const request = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = (wanted) =>
+      request(wanted.audio ? { ...wanted, audio: { ...wanted.audio, ...RAW_AUDIO } } : wanted);
   }
   const WORKLET = `registerProcessor("samples", class extends AudioWorkletProcessor {
     constructor() { super(); this.kept = []; this.count = 0; }
@@ -31,33 +32,33 @@
       this.find(".live-start").addEventListener("click", () => (this.socket ? this.stop() : this.start()));
     }
 
-    tell(text) {
+    setStatus(text) {
       this.find(".live-said").textContent = text;
       this.find(".live-clock").textContent = "";
     }
 
     async start() {
       if (!navigator.mediaDevices) {
-        this.tell("This browser gives the microphone only to pages of this machine, or over https.");
+        this.setStatus("The browser allows the microphone only on pages of this machine or over https.");
         return;
       }
-      this.wait("Waiting for the microphone\u2026");
+      this.setBusy("Waiting for the microphone\u2026");
       try {
         this.microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
       } catch (error) {
         this.end(
           {
             NotFoundError: "No microphone was found.",
-            NotReadableError: "The microphone is used by another program.",
-          }[error.name] || "The microphone may not be used. Allow it in the browser, and press Start again.",
+            NotReadableError: "Another program is using the microphone.",
+          }[error.name] || "The page may not use the microphone. Allow it in the browser, and press Start again.",
         );
         return;
       }
-      this.microphone.getTracks().forEach((track) => (track.onended = () => this.lose()));
+      this.microphone.getTracks().forEach((track) => (track.onended = () => this.onMicrophoneLost()));
       try {
         await this.open();
       } catch {
-        this.end("This browser cannot send the sound of its microphone.");
+        this.end("This browser cannot send the sound of the microphone.");
       }
     }
 
@@ -74,24 +75,24 @@
       this.socket.onopen = () => {
         const model = this.find(".live-model").value;
         this.socket.send(JSON.stringify({ model, rate: this.context.sampleRate }));
-        this.tell("Loading the model…");
+        this.setStatus("Loading the model…");
       };
-      this.socket.onmessage = (event) => this.hear(event.data);
-      this.socket.onclose = () => this.end("The connection was lost. What was said is not kept.");
+      this.socket.onmessage = (event) => this.receive(event.data);
+      this.socket.onclose = () => this.end("The connection was lost. The recording was discarded.");
     }
 
-    // Until it goes on, or ends, there is nothing to press.
-    wait(text) {
+    // Show a status and disable the controls until the session starts or ends.
+    setBusy(text) {
       this.find(".live-start").disabled = this.find(".live-model").disabled = true;
-      this.tell(text);
+      this.setStatus(text);
     }
 
-    ready() {
+    setIdle() {
       this.find(".live-start").textContent = "Start";
       this.find(".live-start").disabled = this.find(".live-model").disabled = false;
     }
 
-    hear(data) {
+    receive(data) {
       if (typeof data !== "string") return this.draw(new Uint8Array(data));
       const message = JSON.parse(data);
       if (message.error) this.end(message.error);
@@ -99,10 +100,11 @@
         this.find(".live-stems").innerHTML = "";
         this.find(".live-page").innerHTML = message.page;
         this.end(message.told);
-      } else this.begin(message);
+      } else this.showStems(message);
     }
 
-    begin({ sources, palette, bands, column }) {
+    // Show the stems, and start to send samples.
+    showStems({ sources, palette, bands, column }) {
       this.find(".live-page").innerHTML = "";
       this.find(".live-start").textContent = "Stop";
       this.find(".live-start").disabled = false;
@@ -144,15 +146,15 @@
         const clock = this.find(".live-clock");
         if (clock.textContent !== text) clock.textContent = text;
       };
-      this.tell("");
+      this.setStatus("");
       source.connect(node);
-      this.isHeard = true;
+      this.isSending = true;
     }
 
-    // The microphone is gone.
-    lose() {
-      if (this.isHeard) this.stop();
-      else this.end("The microphone was taken away.");
+    // The microphone was disconnected.
+    onMicrophoneLost() {
+      if (this.isSending) this.stop();
+      else this.end("The microphone was disconnected.");
     }
 
     draw(bytes) {
@@ -179,7 +181,7 @@
 
     stop() {
       this.ending = true;
-      this.wait("Drawing the pictures…");
+      this.setBusy("Drawing the pictures…");
       this.socket.send(JSON.stringify({ stop: true }));
     }
 
@@ -192,17 +194,17 @@
       });
       this.context?.close();
       this.socket = this.microphone = this.context = null;
-      this.ending = this.isHeard = false;
-      this.ready();
-      this.tell(text);
+      this.ending = this.isSending = false;
+      this.setIdle();
+      this.setStatus(text);
     }
   }
 
-  function begin() {
+  function attach() {
     document.querySelectorAll(".live").forEach((root) => {
       if (!root.separatorLive) root.separatorLive = new Live(root);
     });
   }
-  new MutationObserver(begin).observe(document.documentElement, { childList: true, subtree: true });
-  begin();
+  new MutationObserver(attach).observe(document.documentElement, { childList: true, subtree: true });
+  attach();
 })();

@@ -1,7 +1,7 @@
-"""The microphone of a visitor through a causal model, while it speaks.
+"""Live separation of a visitor's microphone with a causal model.
 
-The browser sends samples through a WebSocket, and is sent what its stems look like; the stems themselves wait in the
-visitor's folder.
+The browser sends samples through a WebSocket. It gets back levels and spectrogram columns of the stems. The stems
+themselves are written to the visitor's folder.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from separator.web.site import Site
 
 SCRIPT = (Path(__file__).parent / "live.js").read_text(encoding="utf-8")
 LOG = logging.getLogger(__name__)
-# Visitors that are live at the same time.
+# Maximum number of live sessions at a time.
 MAX_LIVE = 2
-# A browser that sends nothing for so long has left.
-SILENT_SECONDS = 30.0
-# A column of a moving spectrogram.
+# A session ends if the browser has sent nothing for this long.
+RECEIVE_TIMEOUT_SECONDS = 30.0
+# Time between columns of the spectrogram.
 COLUMN_SECONDS = 0.04
+# Range of sample rates, in Hz.
 RATES = (8000, 192_000)
-# The loudest that a column shows is this, and RANGE_DB below it is black.
+# Level of the brightest point. Black is RANGE_DB below it.
 MAX_DB = 35.0
 SUBTYPE = "PCM_16"
 
 
 class Live:
-    """One visitor's stream: samples in, columns out, and files in a folder."""
+    """One live session: samples in, columns out. The recording and the stems go to files in a folder."""
 
     def __init__(self, separator: Separator, folder: Path, sample_rate: int) -> None:
         self.sources, self.sample_rate = separator.sources, sample_rate
@@ -55,19 +56,19 @@ class Live:
         self.seconds = 0.0
 
     def push(self, samples: np.ndarray) -> bytes:
-        """The next samples `[time]` -> what there is to show: of each column the stems' levels and bands, in bytes."""
+        """Add samples `[time]`. Return new columns as bytes: for each column and stem, the level, then the bands."""
         self.seconds += len(samples) / self.sample_rate
         self._mixture.write(samples[None, None])
         return self._show(self._stream.push(samples))
 
     def end(self) -> None:
-        """Writes what is left, and closes the files."""
+        """Write the last samples of the stems, and close the files."""
         if self.seconds:
             self._show(self._stream.flush())
         self.close()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         self._stems.close()
         self._mixture.close()
 
@@ -80,72 +81,72 @@ class Live:
 
 
 def _bytes(decibels: np.ndarray) -> np.ndarray:
-    """0 dB is 255."""
+    """Map decibels to bytes. 0 dB is 255."""
     return np.clip(255 * (1 + decibels / track_picture.RANGE_DB), 0, 255).astype(np.uint8)
 
 
 def add_route(app: FastAPI, site: Site) -> None:
-    """The WebSocket /live."""
-    room = threading.Semaphore(MAX_LIVE)
+    """Add the WebSocket /live."""
+    free_sessions = threading.Semaphore(MAX_LIVE)
 
     @app.websocket("/live")
     async def live(socket: WebSocket) -> None:
         if urlsplit(socket.headers.get("origin", "")).netloc not in ("", socket.headers.get("host")):
-            await socket.close()  # of another site, in a visitor's browser
+            await socket.close()  # opened by a page of another site in a visitor's browser
             return
         await socket.accept()
-        if not room.acquire(blocking=False):
-            await _refuse(socket, "Others are live already. Please try again in some minutes.")
+        if not free_sessions.acquire(blocking=False):
+            await _refuse(socket, "All live sessions are in use. Please try again in a few minutes.")
             return
         folder = site.store.new()
         try:
-            await _talk(socket, site, folder)
+            await _serve_session(socket, site, folder)
         except (Exception, asyncio.CancelledError) as error:
-            # Not in a thread: cancelled while it waits for one, as when the page is ended, it would leave the folder.
+            # Not in a thread: if the server stops while this waits for a thread, the folder would stay.
             site.store.discard(folder)
             if not isinstance(error, (WebSocketDisconnect, asyncio.CancelledError)):
-                await _refuse(socket, _in_words(error, folder))
+                await _refuse(socket, _visitor_text(error, folder))
         finally:
-            room.release()
+            free_sessions.release()
 
 
-async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
-    asked = json.loads((await _receive(socket))["text"])
-    rate, chosen = asked["rate"], site.choice(asked["model"])
+async def _serve_session(socket: WebSocket, site: Site, folder: Path) -> None:
+    request = json.loads((await _receive(socket))["text"])
+    rate, chosen = request["rate"], site.choice(request["model"])
     if not chosen.can_stream or not isinstance(rate, int) or not RATES[0] <= rate <= RATES[1]:
-        raise ConfigError("There is no such model for live separation.")
+        raise ConfigError("This model or sample rate cannot be used for live separation.")
     separator = await asyncio.to_thread(Separator, chosen.model, site.worker.device)
     live = await asyncio.to_thread(Live, separator, folder, rate)
     try:
         colours = await asyncio.to_thread(palette)
-        shown = {
+        description = {
             "sources": list(live.sources),
             "palette": colours,
             "bands": track_picture.BANDS,
             "column": COLUMN_SECONDS,
         }
-        await socket.send_text(json.dumps(shown))
-        told = ""
+        await socket.send_text(json.dumps(description))
+        remark = ""
         while True:
             message = await _receive(socket)
-            site.store.touch(folder)  # it may go on for longer than what was left is kept
+            site.store.touch(folder)  # a session may last longer than files are kept
             if message.get("bytes"):
                 samples = np.frombuffer(message["bytes"], "<f4")
                 if samples.size > 10 * rate or not np.isfinite(samples).all():
-                    raise ConfigError("The browser sent what is no sound.")
+                    raise ConfigError("The browser sent invalid audio data.")
                 if columns := await asyncio.to_thread(live.push, samples):
                     await socket.send_bytes(columns)
-                if live.seconds > site.worker.longest_seconds:
-                    told = "It was ended here: this page takes no more at a time."
+                if live.seconds > site.worker.max_seconds:
+                    remark = "The session ended here because it reached the time limit of this page."
                     break
             else:
                 break
         await asyncio.to_thread(live.end)
         if not live.seconds:
-            raise ConfigError("Nothing came from the microphone.")
-        shelf = await asyncio.to_thread(results.shelve_live, live.recording, live.paths, rate)
-        site.begin(folder).append(shelf)
-        await socket.send_text(json.dumps({"page": shelf.page + results.save_all(folder), "told": told}))
+            raise ConfigError("The microphone sent no sound.")
+        entry = await asyncio.to_thread(results.make_live_entry, live.recording, live.paths, rate)
+        site.register(folder).append(entry)
+        await socket.send_text(json.dumps({"page": entry.page + results.save_all(folder), "told": remark}))
         await socket.close()
     finally:
         live.close()
@@ -153,42 +154,43 @@ async def _talk(socket: WebSocket, site: Site, folder: Path) -> None:
 
 async def _receive(socket: WebSocket) -> MutableMapping[str, Any]:
     try:
-        message = await asyncio.wait_for(socket.receive(), SILENT_SECONDS)
+        message = await asyncio.wait_for(socket.receive(), RECEIVE_TIMEOUT_SECONDS)
     except asyncio.TimeoutError as error:
-        raise ConfigError("No sound came any more. What was said is not kept.") from error
+        raise ConfigError("The browser stopped sending sound. The recording was discarded.") from error
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect
     return message
 
 
-def _in_words(error: Exception, folder: Path) -> str:
+def _visitor_text(error: Exception, folder: Path) -> str:
+    """Return the text of an error without paths of this machine."""
     if isinstance(error, SeparatorError) and str(folder) not in str(error):
         return str(error)
     if isinstance(error, (KeyError, ValueError, TypeError)) and not isinstance(error, SeparatorError):
-        return "The browser sent no sound."
-    LOG.error("a live visit was left", exc_info=error)
-    return "Something went wrong that should not have. What was said is not kept."
+        return "The browser sent an invalid message."
+    LOG.error("a live session failed", exc_info=error)
+    return "Internal error. The recording was discarded."
 
 
 async def _refuse(socket: WebSocket, text: str) -> None:
     try:
         await socket.send_text(json.dumps({"error": text}))
         await socket.close()
-    except (RuntimeError, WebSocketDisconnect):  # it is gone already
+    except (RuntimeError, WebSocketDisconnect):  # the browser has disconnected already
         pass
 
 
 def palette() -> str:
-    """256 colours, three bytes each."""
+    """Return 256 colours of three bytes each, in base64."""
     return base64.b64encode(track_picture.palette().tobytes()).decode("ascii")
 
 
 def markup(models: Sequence[str]) -> str:
-    """The tab."""
+    """Return the HTML of the Live tab."""
     options = "".join(f"<option>{html.escape(name)}</option>" for name in models)
     return (
-        '<div class="live"><p>Speak, and see the voices apart while they are spoken. Nothing is played back meanwhile, '
-        "so that the microphone does not hear it; it is there to hear and to save afterwards.</p>"
+        '<div class="live"><p>Speak and watch the separated voices live. Nothing is played back meanwhile, so that the '
+        "microphone does not pick it up. You can play and save the stems afterwards.</p>"
         f'<div class="live-controls"><label>Model <select class="live-model">{options}</select></label>'
         '<button type="button" class="live-start">Start</button></div>'
         '<p class="live-told"><span class="live-said" role="status"></span>'

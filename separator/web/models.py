@@ -1,4 +1,4 @@
-"""The models that a visitor can choose."""
+"""The models that the page offers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from separator import zoo
 
 @dataclass(frozen=True)
 class Choice:
-    """A model.
+    """A model that the page offers.
 
     Attributes:
-        model: what `separator.load` takes.
-        name: how it is called.
-        remark: what else a visitor should know before choosing it.
-        can_stream: whether it separates what is still being said.
+        model: argument for `separator.load`.
+        name: displayed name.
+        remark: what a visitor should know before choosing the model.
+        can_stream: whether the model can be used for live separation.
         sources: names of its stems.
     """
 
@@ -34,17 +34,17 @@ class Choice:
 
 
 def choices(checkpoints: Sequence[Path]) -> list[Choice]:
-    """Models that have a name, and checkpoints of this machine, called by the end of their paths.
+    """Return the named models and the given checkpoints. A checkpoint is named after the last two parts of its path.
 
     Raises:
-        CheckpointError: for a checkpoint that cannot be used.
+        CheckpointError: if a checkpoint cannot be used.
     """
     found = []
     for name, known in {**zoo.bundled(), **zoo.DOWNLOADABLE}.items():
-        what = f"{len(known.sources)} speakers" if known.sources[0] == "speaker1" else ", ".join(known.sources)
+        stems = f"{len(known.sources)} speakers" if known.sources[0] == "speaker1" else ", ".join(known.sources)
         is_bundled = name in zoo.names()
-        where = "" if is_bundled else f"; {known.megabytes:.0f} MB, downloaded once"
-        remark = f"{what}, {known.sample_rate // 1000} kHz{where}"
+        size = "" if is_bundled else f"; {known.megabytes:.0f} MB, downloaded once"
+        remark = f"{stems}, {known.sample_rate // 1000} kHz{size}"
         found.append(Choice(name, name, remark, is_bundled and known.is_causal, tuple(known.sources)))
     for path in checkpoints:
         name = f"{path.resolve().parent.name}/{path.name}"

@@ -1,69 +1,70 @@
-// What the page tells beside what the server does: of visitors who left it while something went on, and of a server
-// that is gone. (To ask before somebody leaves, as browsers can, would be too late: Gradio has hung up by then.)
+// Messages that the server cannot send: for visitors who left the page during a job, and for a lost connection.
+// (The page cannot ask before a visitor leaves, as browsers allow: by then, Gradio has closed the connection.)
 (() => {
   "use strict";
   const LEFT = "separator-left";
-  const AGAIN = "The page was loaded anew: what was not finished is not kept. Please start again.";
-  const LOST = "The connection to the server was lost: what was not finished is not kept. Load the page again when it is back.";
-  // So often, and so long, it is asked whether the server is there, and so many times in vain it is gone.
-  const ASK_SECONDS = 3;
-  const WAIT_SECONDS = 10;
-  const MOST_MISSED = 2;
+  const AGAIN = "The page was reloaded. Unfinished recordings were discarded. Please start again.";
+  const LOST =
+    "The connection to the server was lost. Unfinished recordings were discarded. Reload the page when the server is back.";
+  // Interval and timeout of requests that check for the server, and number of failures after which it counts as lost.
+  const CHECK_SECONDS = 3;
+  const TIMEOUT_SECONDS = 10;
+  const MAX_FAILURES = 2;
 
-  const isAtWork = () => document.querySelector("#stop:not([disabled])");
+  const isBusy = () => document.querySelector("#stop:not([disabled])");
 
   function note(id, text) {
-    const told = document.querySelector("#told");
-    if (!told || document.getElementById(id)) return;
+    const status = document.querySelector("#told");
+    if (!status || document.getElementById(id)) return;
     const paragraph = document.createElement("p");
     paragraph.id = id;
     paragraph.setAttribute("role", "alert");
     paragraph.textContent = text;
-    told.before(paragraph);
+    status.before(paragraph);
   }
 
   window.addEventListener("pagehide", () => {
     const isLive = document.querySelector(".live")?.separatorLive?.socket;
-    if (isLive || isAtWork()) sessionStorage.setItem(LEFT, "1");
+    if (isLive || isBusy()) sessionStorage.setItem(LEFT, "1");
   });
 
   if (sessionStorage.getItem(LEFT)) {
     sessionStorage.removeItem(LEFT);
-    const tell = () => note("left", AGAIN);
-    const observer = new MutationObserver(tell);
+    const showNote = () => note("left", AGAIN);
+    const observer = new MutationObserver(showNote);
     observer.observe(document.documentElement, { childList: true, subtree: true });
     document.addEventListener("click", (event) => {
       if (!event.target.closest("#start, #example, .live-start")) return;
       observer.disconnect();
       document.querySelector("#left")?.remove();
     });
-    tell();
+    showNote();
   }
 
-  // While it is lost, how far it was says nothing any more.
-  let missed = 0;
+  // The progress is hidden while the connection is lost, since it no longer changes.
+  let failures = 0;
   let before = "";
-  async function ask() {
-    const told = document.querySelector("#told");
-    if (isAtWork()) {
+  async function check() {
+    const status = document.querySelector("#told");
+    if (isBusy()) {
       try {
-        await fetch("separator/page.js", { cache: "no-store", signal: AbortSignal.timeout(WAIT_SECONDS * 1000) });
-        missed = 0;
+        await fetch("separator/page.js", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_SECONDS * 1000) });
+        failures = 0;
       } catch {
-        missed += 1;
+        failures += 1;
       }
-      if (missed === MOST_MISSED) {
-        before = told.textContent;
-        told.hidden = true;
+      if (failures === MAX_FAILURES) {
+        before = status.textContent;
+        status.hidden = true;
         note("lost", LOST);
       }
     }
-    // It was away for a moment only, or it ended.
-    if (told?.hidden && told.textContent !== before) {
-      told.hidden = false;
+    // The status has changed, so the connection is back, or the job has ended.
+    if (status?.hidden && status.textContent !== before) {
+      status.hidden = false;
       document.querySelector("#lost")?.remove();
     }
-    setTimeout(ask, ASK_SECONDS * 1000);
+    setTimeout(check, CHECK_SECONDS * 1000);
   }
-  ask();
+  check();
 })();

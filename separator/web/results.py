@@ -1,4 +1,4 @@
-"""What a visitor sees and hears of a separated recording, and takes home."""
+"""Results on the page: players, figures, and files to save."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from separator.inference import report_page
 from separator.io import readers, wav
 from separator.web.jobs import Outcome
 
-# In which a recording is kept to be heard: any length, any number of channels, sought in without delay.
+# Format of the copy of a recording for the player. It allows any length, any number of channels, and fast seeking.
 HEARD = {"format": "CAF", "subtype": "PCM_16"}
-# What the recording itself is called among the stems: no source can be.
+# Name of the recording itself among the stems. No source can have this name.
 RECORDING = "-"
 LIVE_NAME = "live"
-# Samples that are asked for at a time, at most.
+# Maximum number of samples per request.
 MAX_SAMPLES = 2**20
-# Of a name, what any file system takes.
+# Maximum length of a file name, for any file system.
 MAX_NAME = 80
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A separated recording, to be heard and saved.
+class PageEntry:
+    """A separated recording on the page, or one that failed.
 
     Attributes:
-        name: what it is called.
-        heard: the recording as it is heard.
-        stems: their files by name.
-        page: HTML of it all.
+        name: displayed name.
+        heard: file of the recording for the player. None if the separation failed.
+        stems: name of each stem -> its file.
+        page: HTML of the entry.
     """
 
     name: str
@@ -46,22 +46,22 @@ class Shelf:
     page: str
 
     def file(self, name: str) -> Path | None:
-        """Of a stem, or of the recording, which is called "-"; None if there is none."""
+        """Return the file of a stem, or of the recording for the name "-". None if there is no such file."""
         return self.heard if name == RECORDING else self.stems.get(name)
 
 
-def shelve(outcome: Outcome, folder: Path, number: int) -> Shelf:
-    """What became of a recording: the player, the downloads, the figures. Sound is asked for when it is heard."""
+def make_entry(outcome: Outcome, folder: Path, number: int) -> PageEntry:
+    """Make the entry of a recording: player, downloads and figures. The page loads sound only when it is played."""
     name, result = outcome.recording.name, outcome.result
     if result is None:
         page = f'<p class="failed" role="alert"><b>{html.escape(name)}</b>: {html.escape(outcome.error)}</p>'
-        return Shelf(name, None, {}, page)
+        return PageEntry(name, None, {}, page)
     heard = folder / f"heard{number}.caf"
     recording = _Recording(name, folder.name, number, result.sample_rate, result.channels, result.seconds)
-    # Where a checkpoint lies on this machine is nothing for visitors.
+    # Visitors see the name of a checkpoint without its path on this machine.
     shown = replace(result, model=Path(result.model).name if Path(result.model).exists() else result.model)
     notes = {stem: report_page.note(stem, result) for stem in result.paths}
-    damage = f"{result.damage}; the stems hold that much." if result.damage else ""
+    damage = f"{result.damage}; the stems hold only this part." if result.damage else ""
     remarks = "".join(f'<p class="remark">{html.escape(note.fact)}.</p>' for note in result.notes)
     page = (
         f"<h2>{html.escape(name)}</h2>"
@@ -70,20 +70,20 @@ def shelve(outcome: Outcome, folder: Path, number: int) -> Shelf:
         + recording.player(result.path, result.paths, heard, notes, result.unsure_joins)
         + f"<details><summary>Figures</summary>{report_page.figures(shown)}</details>"
     )
-    return Shelf(name, heard, result.paths, page)
+    return PageEntry(name, heard, result.paths, page)
 
 
-def shelve_live(path: Path, stems: Mapping[str, Path], sample_rate: int) -> Shelf:
-    """What came live: the recording, and its stems."""
+def make_live_entry(path: Path, stems: Mapping[str, Path], sample_rate: int) -> PageEntry:
+    """Make the entry of a live session: a player of the recording and its stems."""
     with readers.open_recording(path) as recording:
         seconds = (recording.promised or 0) / sample_rate
     shown = _Recording(LIVE_NAME, path.parent.name, 0, sample_rate, 1, seconds)
-    return Shelf(LIVE_NAME, path, stems, shown.player(path, stems, None, {}, ()))
+    return PageEntry(LIVE_NAME, path, stems, shown.player(path, stems, None, {}, ()))
 
 
 @dataclass(frozen=True)
 class _Recording:
-    """What a page must know of a recording."""
+    """What the player needs to know about a recording."""
 
     name: str
     token: str
@@ -100,7 +100,7 @@ class _Recording:
         notes: Mapping[str, str],
         joins: Sequence[tuple[float, float]],
     ) -> str:
-        """The player of a recording and its stems; if `heard` is given, the recording is written there to be heard."""
+        """Return the player of a recording and its stems. Write a copy for the player to `heard`, if given."""
         address = f"jobs/{self.token}/{self.number}"
         tracks = [self._track("recording", path, f"{address}/sound/{RECORDING}", heard, muted=True)]
         for name, stem in stems.items():
@@ -122,7 +122,7 @@ class _Recording:
 
 
 def sound(path: Path, start: int, count: int) -> bytes:
-    """Samples of a file as 16 bits, little-endian, channels side by side; fewer at its end."""
+    """Return samples of a file as 16 bits, little-endian, interleaved. There may be fewer at the end of the file."""
     with soundfile.SoundFile(path) as file:
         start = min(max(0, start), file.frames)
         file.seek(start)
@@ -131,32 +131,32 @@ def sound(path: Path, start: int, count: int) -> bytes:
 
 
 def save_all(folder: Path) -> str:
-    """HTML of the link to all stems in a visitor's folder."""
+    """Return the HTML of the link to all stems in a folder."""
     return f'<a class="all" href="jobs/{folder.name}/stems.zip" download>Save all stems (zip)</a>'
 
 
-def write_zip(shelves: Sequence[Shelf], path: Path) -> None:
-    """All stems of some recordings, each one's in a folder of its name."""
-    folders = _numbered([safe_name(shelf.name) for shelf in shelves])
+def write_zip(entries: Sequence[PageEntry], path: Path) -> None:
+    """Write all stems to a zip file, with one folder for each recording."""
+    folders = _numbered([safe_name(entry.name) for entry in entries])
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for folder, shelf in zip(folders, shelves, strict=True):
-            for stem in shelf.stems.values():
+        for folder, entry in zip(folders, entries, strict=True):
+            for stem in entry.stems.values():
                 archive.write(stem, f"{folder}/{stem.name}")
 
 
 def safe_name(name: str) -> str:
-    """A recording's name without its ending, as any file system takes it."""
+    """Return a recording's name without its extension, in characters that any file system takes."""
     kept = re.sub(r"[^\w .()\[\]&+,'-]", "_", Path(name).stem).strip(" .")
     return kept[:MAX_NAME].rstrip(" .") or "recording"
 
 
 def _numbered(names: Iterable[str]) -> list[str]:
-    """The names, of which those that come again are numbered."""
+    """Number names that occur more than once. Upper and lower case count as equal."""
     found: list[str] = []
     for name in names:
-        count, one = 1, name
-        while one.lower() in map(str.lower, found):
+        count, unique = 1, name
+        while unique.lower() in map(str.lower, found):
             count += 1
-            one = f"{name} ({count})"
-        found.append(one)
+            unique = f"{name} ({count})"
+        found.append(unique)
     return found

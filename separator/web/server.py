@@ -1,4 +1,4 @@
-"""The server: the page, what it asks for, and nothing from anywhere else."""
+"""The server of the page. It answers only its own pages, and its pages load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from separator.html import player
 from separator.web import live_socket, results
 from separator.web.site import Site
 
-# A browser that keeps to it asks no other host for anything.
+# A browser that follows this policy sends requests only to this server.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
@@ -30,26 +30,26 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# Of Gradio's routes, one that keeps what is sent to it where nobody looks after it.
-CLOSED = ("/gradio_api/process_recording",)
-NEVER = {"Cache-Control": "no-store"}
+# This route of Gradio stores what is sent to it, and nothing removes it later. So it is blocked.
+BLOCKED_ROUTES = ("/gradio_api/process_recording",)
+NO_STORE = {"Cache-Control": "no-store"}
 PAGE_SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
 SCRIPTS = {"player": player.SCRIPT, "live": live_socket.SCRIPT, "page": PAGE_SCRIPT}
 
 
 def add_routes(app: FastAPI, site: Site) -> None:
-    """What the page asks for beside itself."""
+    """Add the routes for scripts, stems, sound and downloads."""
 
-    def find(token: str, number: int = 0) -> results.Shelf:
-        folder, shelves = site.store.find(token), site.shelved(token)
-        if folder is None or not 0 <= number < len(shelves):
-            raise HTTPException(404, "It is not there any more: files are kept for an hour.")
+    def find(token: str, number: int = 0) -> results.PageEntry:
+        folder, entries = site.store.find(token), site.entries_of(token)
+        if folder is None or not 0 <= number < len(entries):
+            raise HTTPException(404, "This file no longer exists. Files are deleted after an hour.")
         site.store.touch(folder)
-        return shelves[number]
+        return entries[number]
 
-    def there(path: Path | None) -> Path:
+    def existing(path: Path | None) -> Path:
         if path is None or not path.is_file():
-            raise HTTPException(404, "There is no such stem.")
+            raise HTTPException(404, "This recording has no such stem.")
         return path
 
     @app.get("/separator/{name}.js")
@@ -60,45 +60,47 @@ def add_routes(app: FastAPI, site: Site) -> None:
 
     @app.get("/jobs/{token}/{number}/stem/{name}")
     def stem(token: str, number: int, name: str) -> FileResponse:
-        shelf = find(token, number)
-        path = there(shelf.stems.get(name))
-        return FileResponse(path, filename=f"{results.safe_name(shelf.name)}_{path.name}", headers=NEVER)
+        entry = find(token, number)
+        path = existing(entry.stems.get(name))
+        return FileResponse(path, filename=f"{results.safe_name(entry.name)}_{path.name}", headers=NO_STORE)
 
     @app.get("/jobs/{token}/{number}/sound/{name}")
     def sound(token: str, number: int, name: str, start: int, count: int) -> Response:
-        path = there(find(token, number).file(name))
-        return Response(results.sound(path, start, count), media_type="application/octet-stream", headers=NEVER)
+        path = existing(find(token, number).file(name))
+        return Response(results.sound(path, start, count), media_type="application/octet-stream", headers=NO_STORE)
 
     @app.get("/jobs/{token}/stems.zip")
     def everything(token: str) -> FileResponse:
         find(token)
-        shelves = [shelf for shelf in site.shelved(token) if shelf.stems]
-        # Named by their number: while a job goes on, there are more and more.
-        path = site.store.root / token / f"stems{len(shelves)}.zip"
+        entries = [entry for entry in site.entries_of(token) if entry.stems]
+        # The name has the number of entries, because their number grows while a job runs.
+        path = site.store.root / token / f"stems{len(entries)}.zip"
         if not path.exists():
-            beside = path.with_suffix(f".{secrets.token_hex(4)}")
-            results.write_zip(shelves, beside)
-            beside.rename(path)
-        return FileResponse(path, filename="stems.zip", headers=NEVER)
+            temporary = path.with_suffix(f".{secrets.token_hex(4)}")
+            results.write_zip(entries, temporary)
+            temporary.rename(path)
+        return FileResponse(path, filename="stems.zip", headers=NO_STORE)
 
 
-class KeepToItself:
-    """Around an ASGI application: only pages of its own talk to it, and only with it.
+class OriginGuard:
+    """ASGI middleware that accepts only requests from pages of this server.
 
-    A browser asks no other host, sends nothing for pages of other hosts, and whoever leaves while sending is no error.
+    Its security headers keep browsers from loading anything from other hosts. A client that disconnects during an
+    upload is not an error.
 
     Args:
-        hosts: by which it may be called; empty for any. A page of another host that its name server lets point
-            to this machine is of another name.
+        app: the application.
+        hosts: host names by which the server may be called. Empty for any. This blocks pages of another host whose
+            name was made to resolve to this machine (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] = ()) -> None:
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "lifespan" and self._is_foreign(scope):
-            text = "This page is for its own visitors."
+            text = "Requests from other sites are refused."
             refusal: ASGIApp = PlainTextResponse(text, 403) if scope["type"] == "http" else WebSocketClose()
             await refusal(scope, receive, send)
             return
@@ -113,19 +115,19 @@ class KeepToItself:
 
     def _is_foreign(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
-        called = urlsplit(f"//{headers.get('host', '')}").hostname
-        if self.hosts and called not in self.hosts:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname
+        if self.hosts and host not in self.hosts:
             return True
         if scope.get("method", "GET") not in ("GET", "HEAD") and headers.get("sec-fetch-site", "") == "cross-site":
             return True
-        return scope["path"].rstrip("/") in CLOSED
+        return scope["path"].rstrip("/") in BLOCKED_ROUTES
 
 
 def make_app(site: Site, hosts: Collection[str] = ()) -> FastAPI:
-    """The application without its page, which sends only what is its own; `hosts` as of `KeepToItself`."""
+    """Return the application without the Gradio page. For `hosts`, see `OriginGuard`."""
     app = FastAPI(title="separator", docs_url=None, redoc_url=None, openapi_url=None)
 
-    app.add_middleware(KeepToItself, hosts=hosts)
+    app.add_middleware(OriginGuard, hosts=hosts)
     add_routes(app, site)
     live_socket.add_route(app, site)
     return app

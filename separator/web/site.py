@@ -1,4 +1,4 @@
-"""What all visitors of the page share."""
+"""State of the server that all visitors share."""
 
 from __future__ import annotations
 
@@ -16,65 +16,68 @@ from separator.web.store import Store
 
 @dataclass
 class Site:
-    """What all visitors share.
+    """State that all visitors share.
 
     Attributes:
-        models: that visitors choose from, the first one unless they do.
-        shelves: by the name of a visitor's folder, what became of the recordings in it so far. Visitors, the worker
-            and the server's threads change it, under `lock`.
+        store: folders of visitors.
+        worker: runs the jobs.
+        models: models to choose from. The first one is the default.
+        entries: name of a visitor's folder -> entries of the recordings that were processed so far. Visitors, the
+            worker and the server's threads change it under `lock`.
     """
 
     store: Store
     worker: Worker
     models: Sequence[Choice]
-    shelves: dict[str, list[results.Shelf]] = field(default_factory=dict)
+    entries: dict[str, list[results.PageEntry]] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def open(
-        cls, store: Store, device: str = "auto", longest_seconds: float = 10_800.0, models: Sequence[Choice] = ()
+        cls, store: Store, device: str = "auto", max_seconds: float = 10_800.0, models: Sequence[Choice] = ()
     ) -> Site:
-        """A site without visitors."""
-        site = cls(store, Worker(device, longest_seconds), models)
-        site.worker.after = site._shelve
+        """Return a new site without visitors."""
+        site = cls(store, Worker(device, max_seconds), models)
+        site.worker.on_outcome = site._add_entry
         return site
 
     def choice(self, name: str) -> Choice:
-        """The model that a visitor calls so. Raises `ConfigError` if there is none."""
+        """Return the model with this displayed name. Raise `ConfigError` if there is no such model."""
         for choice in self.models:
             if choice.name == name:
                 return choice
-        raise ConfigError("There is no such model.")
+        raise ConfigError("Unknown model. Choose one from the list.")
 
     def submit(self, job: Job) -> None:
-        """Puts a job into the queue. Raises `ConfigError` if too many wait."""
-        self.begin(job.folder)
+        """Submit a job to the queue. Raise `ConfigError` if too many jobs are waiting."""
+        self.register(job.folder)
         self.worker.submit(job)
 
-    def begin(self, folder: Path) -> list[results.Shelf]:
-        """Room for what becomes of the recordings in a folder; forgets folders that are gone."""
+    def register(self, folder: Path) -> list[results.PageEntry]:
+        """Return the list for the entries of a folder. Forget the entries of folders that no longer exist."""
         with self.lock:
-            for token in list(self.shelves):
+            for token in list(self.entries):
                 if self.store.find(token) is None:
-                    self.shelves.pop(token, None)
-            return self.shelves.setdefault(folder.name, [])
+                    self.entries.pop(token, None)
+            return self.entries.setdefault(folder.name, [])
 
     def discard(self, job: Job) -> None:
-        """Ends a job and removes what is left of it."""
+        """Stop a job and remove its files and entries."""
         job.stop()
         self.store.discard(job.folder)
         with self.lock:
-            self.shelves.pop(job.folder.name, None)
+            self.entries.pop(job.folder.name, None)
 
-    def shelved(self, token: str) -> list[results.Shelf]:
-        """What became so far of the recordings in the folder of this name."""
+    def entries_of(self, token: str) -> list[results.PageEntry]:
+        """Return a copy of the entries so far for the folder with this name."""
         with self.lock:
-            return list(self.shelves.get(token, ()))
+            return list(self.entries.get(token, ()))
 
-    def _shelve(self, job: Job, outcome: Outcome) -> None:
-        shelves = self.shelves.get(job.folder.name)
-        if shelves is not None:  # its visitor has not gone
-            shelf = results.shelve(outcome, job.folder, len(shelves))  # takes its time; only the worker adds to a job's
+    def _add_entry(self, job: Job, outcome: Outcome) -> None:
+        entries = self.entries.get(job.folder.name)
+        if entries is not None:  # the visitor is still there
+            # This is slow, so it runs without the lock. Only the worker adds entries of a job.
+            entry = results.make_entry(outcome, job.folder, len(entries))
             with self.lock:
-                shelves.append(shelf)
+                entries.append(entry)
             self.store.touch(job.folder)

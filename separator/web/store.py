@@ -1,6 +1,6 @@
-"""Visitors' files: a folder for each piece of work, under a name that nobody can guess, for an hour at most.
+"""Files of visitors. Each job has a folder with an unguessable name, which is deleted after an hour.
 
-What is uploaded comes first to a folder of all, from where a piece of work takes what is its own.
+Uploads first go to one common folder. A job then takes its files from there.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ import time
 from pathlib import Path
 
 from separator.errors import ConfigError
-from separator.io import find_recordings
+from separator.io.formats import SUFFIXES
 
-# A folder's name, in bytes of randomness.
+# Number of random bytes in a folder's name.
 TOKEN_BYTES = 16
-NO_ROOM = "There is no room for it on this machine any more."
-NO_UPLOAD = "Only what was uploaded can be separated."
+NO_SPACE = "The server does not have enough memory or disk space."
+NO_UPLOAD = "Only uploaded files can be separated."
 TOKEN = re.compile(r"[\w-]{20,}")
 
 
 class Store:
-    """Folders of visitors. All are gone when it is closed.
+    """Folders of visitors. Closing the store removes all of them.
 
     Args:
-        age_seconds: how long what a visitor left is kept.
+        age_seconds: time after which files are deleted. Default: 3600.
 
     Attributes:
-        uploads: where uploads come to.
+        root: folder of all folders.
+        uploads: folder of uploads.
     """
 
     def __init__(self, age_seconds: float = 3600.0) -> None:
@@ -44,62 +45,62 @@ class Store:
         threading.Thread(target=self._sweep_always, daemon=True, name="sweep").start()
 
     def new(self) -> Path:
-        """A folder of a visitor's own; its name is all that is needed to see what is in it."""
+        """Create a folder for a visitor. Whoever knows its name can see its contents."""
         folder = self.root / secrets.token_urlsafe(TOKEN_BYTES)
         folder.mkdir(mode=0o700)
         return folder
 
     def is_upload(self, path: str | Path) -> bool:
-        """Whether a path is one that an upload came to."""
+        """Return whether a path is that of an upload."""
         return Path(path).resolve().is_relative_to(self.uploads.resolve())
 
     def keep(self, upload: str | Path, folder: Path, number: int) -> Path:
-        """A visitor's file in a folder, under a name of ours; of its own only an ending that is known stays.
+        """Link or copy an upload into a visitor's folder. Of its own name, only a known extension is kept.
 
         Raises:
-            ConfigError: if it was not uploaded, or is not there any more.
+            ConfigError: if the file is not an upload, no longer exists, or does not fit on the disk.
         """
         if not self.is_upload(upload):
             raise ConfigError(NO_UPLOAD)
         suffix = Path(upload).suffix.lower()
-        path = folder / f"recording{number}{suffix if suffix in find_recordings.SUFFIXES else ''}"
+        path = folder / f"recording{number}{suffix if suffix in SUFFIXES else ''}"
         try:
             try:
                 os.link(upload, path)
-            except OSError:  # to another disk
+            except OSError:  # the folders are on different disks
                 shutil.copyfile(upload, path)
         except FileNotFoundError as error:
-            raise ConfigError("What was uploaded is kept for an hour. Please drop it again.") from error
+            raise ConfigError("Uploads are deleted after an hour. Please upload the recording again.") from error
         except OSError as error:
-            raise ConfigError(NO_ROOM) from error
+            raise ConfigError(NO_SPACE) from error
         return path
 
     def find(self, token: str) -> Path | None:
-        """A visitor's folder; None if there is none, or it is too old."""
+        """Return a visitor's folder. None if the name is invalid or the folder no longer exists."""
         folder = self.root / token
         return folder if TOKEN.fullmatch(token) and folder.is_dir() else None
 
     def discard(self, folder: Path) -> None:
-        """Removes a folder and what is in it."""
+        """Remove a folder and its contents."""
         shutil.rmtree(folder, ignore_errors=True)
 
     def touch(self, folder: Path) -> None:
-        """Begins the time of a folder anew, if it is there."""
+        """Restart the time until a folder is deleted, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             os.utime(folder)
 
     def sweep(self) -> None:
-        """Removes what is too old."""
+        """Remove folders and uploads that are too old."""
         for folder in self.root.iterdir():
             if folder != self.uploads and self._is_old(folder):
                 self.discard(folder)
-        for path in sorted(self.uploads.rglob("*"), reverse=True):  # what is in a folder before the folder
+        for path in sorted(self.uploads.rglob("*"), reverse=True):  # contents of a folder before the folder
             with contextlib.suppress(OSError):
                 if self._is_old(path):
                     path.rmdir() if path.is_dir() else path.unlink()
 
     def close(self) -> None:
-        """Removes everything."""
+        """Remove everything."""
         self._closed.set()
         shutil.rmtree(self.root, ignore_errors=True)
 

@@ -1,5 +1,5 @@
-"""Finds, loads, saves and publishes models."""
+"""Find, load, save and publish models."""
 
-from separator.zoo.registry import DOWNLOADABLE, Known, bundled, find, load, load_described, names
+from separator.zoo.registry import DOWNLOADABLE, ModelInfo, bundled, find, load, load_described, names
 
-__all__ = ["DOWNLOADABLE", "Known", "bundled", "find", "load", "load_described", "names"]
+__all__ = ["DOWNLOADABLE", "ModelInfo", "bundled", "find", "load", "load_described", "names"]

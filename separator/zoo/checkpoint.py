@@ -1,6 +1,6 @@
-"""Model files: safetensors with everything in the header that is needed to build the network again.
+"""Model files: safetensors with a header that holds everything needed to build the network again.
 
-A checkpoint is data and never names code to import.
+A checkpoint is only data. It never names code to import.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ FORMAT = "separator"
 FORMAT_VERSION = 1
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 ARCHITECTURES = ("ConvTasNet",)
-# What files may claim; far beyond what there is, and little enough to be tried.
-MOST = {"sample_rate": 1_000_000, "num_sources": 1000}
+# Limits for what a file may claim: far above any real model, and low enough to be tried.
+MAX_CLAIMS = {"sample_rate": 1_000_000, "num_sources": 1000}
 
 
 def save(
@@ -32,27 +32,37 @@ def save(
     training: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Writes `net` to `path`, whole or not at all; an existing file is replaced.
+    """Save `net` to `path`. The file is written completely or not at all. An existing file is replaced.
 
     Args:
         net: a network of this package.
-        path: where to; safetensors, whatever the name ends in.
-        training: facts about its training to keep with it, anything that JSON can hold.
-        dtype: in which the weights are stored.
+        path: file to write. The format is safetensors, whatever the suffix.
+        training: facts about the training to store in the file, any JSON values.
+        dtype: dtype of the stored weights. Default: float32.
 
     Raises:
         CheckpointError: if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> import separator
+        >>> net = separator.ConvTasNet(num_filters=16, num_blocks=2, num_repeats=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     separator.save(net, f"{folder}/net.safetensors")
+        ...     loaded = separator.load(f"{folder}/net.safetensors")
+        >>> bool((loaded.encoder.weight == net.encoder.weight).all())
+        True
     """
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in net.state_dict().items()}
     for name, value in weights.items():
         if not value.isfinite().all() and net.state_dict()[name].isfinite().all():
-            raise CheckpointError(f"{path}: {name} is too large for {dtype}; store it as float32")
+            raise CheckpointError(f"{path}: {name} has values too large for {dtype}; store it as float32")
     header = {key: json.dumps(value) for key, value in describe(net, training or {}).items()}
     _write(Path(path), lambda temporary: save_file(weights, temporary, metadata=header))
 
 
 def describe(net: ConvTasNet, training: dict[str, Any]) -> dict[str, Any]:
-    """What the header of a network's checkpoint says."""
+    """Return the content of a network's checkpoint header."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -65,7 +75,7 @@ def describe(net: ConvTasNet, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> ConvTasNet:
-    """The network in `path`, on the CPU, in float32 and evaluation mode.
+    """Load the network in `path`, on the CPU, in float32 and evaluation mode.
 
     Raises:
         CheckpointError: if the file is missing, damaged, of another kind, or made by a newer version.
@@ -83,24 +93,24 @@ def load(path: str | Path) -> ConvTasNet:
 
 
 def blueprint(arguments: dict[str, Any], num_weights: int, where: Any) -> ConvTasNet:
-    """A network without weights: whatever a file says of its sizes, nothing is reserved for them.
+    """Build a network without weights, so that no memory is reserved for the sizes that a file claims.
 
     Raises:
-        CheckpointError: if no network has such arguments, or one with so few weights.
+        CheckpointError: if no network has these arguments, or if it needs more weights than the file has.
     """
     try:
         count_blocks(arguments, num_weights)
-        for name, most in MOST.items():
+        for name, most in MAX_CLAIMS.items():
             if isinstance(arguments.get(name), int) and arguments[name] > most:
-                raise ConfigError(f"{name}={str(arguments[name])[:20]}, which is more than {most}")
+                raise ConfigError(f"{name}={str(arguments[name])[:20]} is more than {most}")
         with torch.device("meta"):
             return ConvTasNet(**arguments)
     except (ConfigError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{where}: describes no network that can be built ({first_line(error)})") from error
+        raise CheckpointError(f"{where}: no network can be built from its description ({first_line(error)})") from error
 
 
 def count_blocks(arguments: dict[str, Any], num_weights: int) -> int:
-    """Blocks of a network, before any is made. Raises `ConfigError` if they are more than the weights in a file."""
+    """Count the blocks of a network before it is built. Raise `ConfigError` if a file has fewer weights than that."""
     depths: Any = arguments.get("num_blocks")
     check_whole("num_repeats", arguments.get("num_repeats"))
     if isinstance(depths, list):
@@ -116,32 +126,34 @@ def count_blocks(arguments: dict[str, Any], num_weights: int) -> int:
 
 
 def fill(net: ConvTasNet, weights: dict[str, torch.Tensor], where: Any) -> ConvTasNet:
-    """Gives a `blueprint` its weights, which must be exactly its own; in float32 and evaluation mode.
+    """Give a `blueprint` its weights, in float32, and set evaluation mode. The weights must match exactly.
 
     Raises:
-        CheckpointError: if a name or a shape is another, or a value is not finite.
+        CheckpointError: if a name or a shape differs, or a value is not finite.
     """
     shapes = {name: list(value.shape) for name, value in net.state_dict().items()}
     for name in sorted(set(shapes) ^ set(weights)):
-        problem = "is missing" if name in shapes else "is not the network's"
-        raise CheckpointError(f"{where}: its weights do not fit its description ({name} {problem}); get the file again")
+        problem = "is missing" if name in shapes else "is unknown"
+        raise CheckpointError(
+            f"{where}: its weights do not match its description ({name} {problem}); get the file again"
+        )
     for name, value in weights.items():
         if list(value.shape) != shapes[name]:
             raise CheckpointError(
-                f"{where}: its weights do not fit its description ({name} is {list(value.shape)}, not {shapes[name]}); "
-                "get the file again"
+                f"{where}: its weights do not match its description ({name} has shape {list(value.shape)}, expected "
+                f"{shapes[name]}); get the file again"
             )
         check_storage(name, value, where)
     kept = {name: value.float().contiguous() for name, value in weights.items()}
     for name, value in kept.items():
         if not value.isfinite().all():
-            raise CheckpointError(f"{where}: {name} holds what is no finite number in float32; get the file again")
+            raise CheckpointError(f"{where}: {name} has values that are not finite in float32; get the file again")
     net.load_state_dict(kept, assign=True)
     return net.eval()
 
 
 def check_storage(name: str, value: torch.Tensor, where: Any) -> None:
-    """Raises `CheckpointError` unless a weight is a plain array of real numbers."""
+    """Raise `CheckpointError` unless a weight is a plain array of real numbers."""
     if value.dtype not in DTYPES or value.layout != torch.strided or value.device.type != "cpu" or value.is_nested:
         raise CheckpointError(
             f"{where}: {name} is stored as {value.dtype}, {value.layout}; expected real numbers of 16 to 64 bits"
@@ -149,7 +161,7 @@ def check_storage(name: str, value: torch.Tensor, where: Any) -> None:
 
 
 def fingerprint(net: ConvTasNet) -> str:
-    """Of a network's weights, to know them again: 16 hexadecimal digits."""
+    """Hash a network's weights to recognize them later: 16 hexadecimal digits."""
     found = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         found.update(name.encode())
@@ -158,7 +170,7 @@ def fingerprint(net: ConvTasNet) -> str:
 
 
 def read_facts(path: str | Path) -> dict[str, Any]:
-    """The header of a checkpoint: format, architecture, arguments, sample_rate, sources, training.
+    """Read the header of a checkpoint: format, architecture, arguments, sample_rate, sources, training.
 
     Raises:
         CheckpointError: as `load`.
@@ -181,18 +193,16 @@ def read_facts(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         facts = {}
     if facts.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: a safetensors file, but not of separator; expected one that training wrote")
+        raise CheckpointError(f"{path}: a safetensors file, but not from separator; expected one that training wrote")
     check_facts(facts, path)
     return facts
 
 
 def check_facts(facts: dict[str, Any], where: Any) -> None:
-    """Raises `CheckpointError` unless this version can read what a header, or `config.json`, describes."""
+    """Raise `CheckpointError` unless this version supports what a header or a `config.json` describes."""
     version = facts.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or not 0 < version <= FORMAT_VERSION:
-        raise CheckpointError(
-            f"{where}: its format is version {version}, this separator reads up to {FORMAT_VERSION}; update separator"
-        )
+        raise CheckpointError(f"{where}: format version {version}, expected at most {FORMAT_VERSION}; update separator")
     if facts.get("architecture") not in ARCHITECTURES:
         raise CheckpointError(f"{where}: unknown architecture {facts.get('architecture')!r}; update separator")
     for key, kind in (("arguments", dict), ("sample_rate", int), ("sources", list), ("training", dict)):
@@ -201,7 +211,7 @@ def check_facts(facts: dict[str, Any], where: Any) -> None:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: the header's length, and the header."""
+    """Tell whether a file starts like safetensors: the length of the header, then the header."""
     try:
         with path.open("rb") as file:
             return file.read(9)[8:] == b"{"
@@ -210,17 +220,17 @@ def is_safetensors(path: Path) -> bool:
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Everything a training run needs to go on, tensors and plain values; whole or not at all."""
+    """Save the state of a training run, tensors and plain values, completely or not at all."""
     _write(path, lambda temporary: torch.save(state, temporary))
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote. Raises `CheckpointError` if it is damaged."""
+    """Load what `save_state` wrote. Raise `CheckpointError` if it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise CheckpointError(
-            f"{path}: cannot be resumed from ({first_line(error)}); remove it to start anew"
+            f"{path}: cannot resume training from it ({first_line(error)}); remove it to start over"
         ) from error
 
 
@@ -229,5 +239,5 @@ def _write(path: Path, write: atomic.Write) -> None:
         atomic.write_together({path: write})
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: cannot be written ({first_line(error)}); make room or choose another place"
+            f"{path}: cannot be written ({first_line(error)}); free disk space or choose another place"
         ) from error

@@ -1,7 +1,7 @@
-"""Models from elsewhere: the Hugging Face hub by huggingface_hub, torchaudio's by its pipelines, in their caches.
+"""Models from the Hugging Face hub (with huggingface_hub) and from torchaudio's pipelines, through their caches.
 
-Both give what is in the cache where there is no network, or HF_HUB_OFFLINE=1 forbids it. What is asked for is looked at
-before it is loaded: small descriptions first, weights only of what can be used, then their checksum.
+Without a network, or with HF_HUB_OFFLINE=1, both use what is in the cache. Files are checked before they are loaded:
+first the small description, then the weights of supported models only, then their checksum.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from separator.errors import CheckpointError, ConfigError, SeparatorError, choos
 from separator.models import ConvTasNet
 from separator.zoo import checkpoint, foreign
 
-# An entry of the cache whose content is known by its checksum is named so.
+# Names of files in the cache that are the checksum of their content.
 SHA256, GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-# torchaudio waits for an answer as long as Python does: for ever, if nobody says otherwise.
+# torchaudio sets no timeout of its own, and Python's default is to wait for ever.
 TIMEOUT_SECONDS = 30.0
-# Of `conv_tasnet_base`, which its bundles are made with: blocks in a repeat.
+# Blocks in a repeat of `conv_tasnet_base`, with which torchaudio's bundles are made.
 BUNDLE_BLOCKS = 8
 
 
 def fetch(name: str) -> Path:
-    """The model in the repository OWNER/NAME of the hub, or OWNER/NAME@REVISION, in the cache: its file or folder.
+    """Get a model from the hub's repository OWNER/NAME or OWNER/NAME@REVISION. Returns its file or folder in the cache.
 
-    Separator's own, asteroid's, or the folder of SpeechBrain's.
+    Supported are separator's own files, asteroid's files, and SpeechBrain's folders.
 
     Raises:
         ConfigError: if there is no such repository.
@@ -48,16 +48,16 @@ def fetch(name: str) -> Path:
         if (path := repository.get(file)) is not None:
             return path
     raise repository.missing(
-        "holds neither model.safetensors (separator's), nor pytorch_model.bin (asteroid's), nor hyperparams.yaml with "
-        "encoder.ckpt, masknet.ckpt and decoder.ckpt (SpeechBrain's)"
+        "no model found; expected model.safetensors (separator), pytorch_model.bin (asteroid), or hyperparams.yaml "
+        "with encoder.ckpt, masknet.ckpt and decoder.ckpt (SpeechBrain)"
     )
 
 
 def check_description(path: Path, where: str) -> bool:
-    """Whether a config.json is of this project; False if it does not say.
+    """Tell whether a config.json is from this project. Returns False if it names no kind of model.
 
     Raises:
-        CheckpointError: if it is of another one, or of a newer version.
+        CheckpointError: if it is from another project, or from a newer version.
     """
     try:
         facts = json.loads(path.read_text())
@@ -70,16 +70,18 @@ def check_description(path: Path, where: str) -> bool:
         return True
     kind = facts.get("model_type", facts.get("architectures"))
     if kind is not None:
-        raise CheckpointError(f"{where}: a model of another kind ({str(kind)[:60]!r}); separator has Conv-TasNets only")
+        raise CheckpointError(
+            f"{where}: a model of another kind ({str(kind)[:60]!r}); separator only loads Conv-TasNets"
+        )
     return False
 
 
 class _Repository:
-    """Files of a repository of the hub, in huggingface_hub's cache."""
+    """Files of a repository on the hub, in huggingface_hub's cache."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # Importing it takes a while.
+        # Imported here, because the import is slow.
         from huggingface_hub import errors, utils
 
         self._id, at, revision = name.partition("@")
@@ -90,10 +92,13 @@ class _Repository:
         except errors.HFValidationError:
             self._id = ""
         if self._id.count("/") != 1 or (at and not revision):
-            raise ConfigError(f"hf:{name}: not a repository's name; expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
+            raise ConfigError(f"hf:{name}: not a repository name; expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
 
     def get(self, file: str) -> Path | None:
-        """The path of a file, got if it was not there; None if there is none, or none in the cache and no network."""
+        """Return the path of a file, and download it if needed.
+
+        Returns None if the repository has no such file, or if it is not in the cache and there is no network.
+        """
         from huggingface_hub import errors, hf_hub_download
 
         try:
@@ -102,7 +107,7 @@ class _Repository:
             path = Path(
                 hf_hub_download(self._id, file, revision=self._revision, local_files_only=bool(self._unreachable))
             )
-        except errors.LocalEntryNotFoundError as error:  # a kind of the next
+        except errors.LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError
             if self._unreachable:
                 return None
             raise CheckpointError(
@@ -112,19 +117,18 @@ class _Repository:
             return None
         except errors.GatedRepoError as error:
             raise CheckpointError(
-                f"hf:{self.name}: its owner wants you to agree to something first: do so at https://huggingface.co/"
-                f"{self._id}, then run hf auth login"
+                f"hf:{self.name}: this is a gated model; accept its terms at https://huggingface.co/{self._id}, then "
+                "run hf auth login"
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise ConfigError(
-                f"hf:{self.name}: there is no such model on the hub, or it is private; check the name, or run "
-                "hf auth login"
+                f"hf:{self.name}: not found on the hub, or private; check the name, or run hf auth login"
             ) from error
         except errors.RevisionNotFoundError as error:
-            raise ConfigError(f"hf:{self.name}: the model has no such revision") from error
+            raise ConfigError(f"hf:{self.name}: the model has no such revision; check the name after @") from error
         except SeparatorError:
             raise
-        except Exception as error:  # of the network, of the file system, or of the hub
+        except Exception as error:  # errors of the network, the file system or the hub
             raise CheckpointError(
                 f"hf:{self.name}: {file} could not be downloaded ({first_line(error)}); try again"
             ) from error
@@ -132,26 +136,26 @@ class _Repository:
         return path
 
     def need(self, file: str) -> Path:
-        """The path of a file. Raises `CheckpointError` if it cannot be had."""
+        """Return the path of a file. Raise `CheckpointError` if it is not available."""
         path = self.get(file)
         if path is None:
-            raise self.missing(f"{file} is missing in it")
+            raise self.missing(f"{file} is missing")
         return path
 
     def missing(self, what: str) -> CheckpointError:
-        """The error for a file that is not there: or, without a network, not here."""
+        """Make the error for a missing file. Without a network, it may only be missing in the cache."""
         if not self._unreachable:
             return CheckpointError(f"hf:{self.name}: {what}")
         return CheckpointError(
-            f"hf:{self.name}: not in the cache, and the hub cannot be reached ({self._unreachable}); connect once, or "
-            "copy the model's files here and give their folder"
+            f"hf:{self.name}: not in the cache, and the hub cannot be reached ({self._unreachable}); go online once, "
+            "or copy the model's files to this machine and give their folder"
         )
 
     def _check_size(self, file: str) -> None:
-        """Asks the hub for a file's size, before it is downloaded; notices if it cannot be asked.
+        """Ask the hub for a file's size before it is downloaded. Note if the hub cannot be reached.
 
         Raises:
-            CheckpointError: if it is too large to be a Conv-TasNet's.
+            CheckpointError: if it is too large for a Conv-TasNet.
             huggingface_hub's errors: if there is no such file, revision or repository.
         """
         import huggingface_hub
@@ -164,19 +168,19 @@ class _Repository:
             self._unreachable = "HF_HUB_OFFLINE is set"
         except (errors.EntryNotFoundError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
             raise
-        except Exception as error:  # no network, no answer in time, an answer that is none
+        except Exception as error:  # no network, a timeout, or an invalid answer
             self._unreachable = first_line(error)
         else:
             if size > foreign.MAX_BYTES:
                 raise CheckpointError(
-                    f"hf:{self.name}: {file} has {size / 2**20:.0f} MB, as no Conv-TasNet has; not downloaded"
+                    f"hf:{self.name}: {file} has {size / 2**20:.0f} MB, too large for a Conv-TasNet; not downloaded"
                 )
 
 
 def _check_sum(path: Path, what: str) -> None:
-    """Compares a file of the cache with the checksum that it is stored under; a damaged one is taken out of the cache.
+    """Compare a file in the cache with the checksum in its name. Remove a damaged file from the cache.
 
-    Large files are stored under their SHA-256, small ones under git's name: a SHA-1 of their length and content.
+    Large files are named after their SHA-256. Small ones have git's name: a SHA-1 of their length and content.
 
     Raises:
         CheckpointError: if they differ.
@@ -193,13 +197,13 @@ def _check_sum(path: Path, what: str) -> None:
         for entry in (path, stored):
             entry.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{what} was damaged: its checksum is {found[:12]}..., the hub's {stored.name[:12]}...; it was taken out "
-            "of the cache: run the same again to get it anew"
+            f"{what} was damaged: its checksum is {found[:12]}..., expected {stored.name[:12]}...; it was removed from "
+            "the cache, so run the same command again to download it"
         )
 
 
 def load_torchaudio(name: str) -> ConvTasNet:
-    """The network of a bundle of `torchaudio.pipelines`, such as "CONVTASNET_BASE_LIBRI2MIX".
+    """Load the network of a bundle of `torchaudio.pipelines`, such as "CONVTASNET_BASE_LIBRI2MIX".
 
     Raises:
         ConfigError: if torchaudio cannot be imported, or has no such Conv-TasNet.
@@ -207,28 +211,32 @@ def load_torchaudio(name: str) -> ConvTasNet:
     """
     try:
         from torchaudio import pipelines
-    except (ImportError, OSError, RuntimeError) as error:  # its binary goes with one torch only
+    except (ImportError, OSError, RuntimeError) as error:  # its binary works with one torch version only
         raise ConfigError(
-            f"torchaudio:{name} needs torchaudio, which cannot be imported here ({first_line(error)}); install the "
-            "release that goes with this torch: pip install 'separator[torchaudio]'"
+            f"torchaudio:{name} needs torchaudio, which cannot be imported ({first_line(error)}); install the "
+            "release for this torch version: pip install 'separator[torchaudio]'"
         ) from error
     bundles = {item: getattr(pipelines, item) for item in dir(pipelines) if item.startswith("CONVTASNET")}
     bundle = choose("Conv-TasNet of torchaudio", name, bundles)
     cached = _torchaudio_cache(bundle)
     if _wants_offline() and not cached.is_file():
-        raise CheckpointError(f"torchaudio:{name}: not in the cache ({cached}), and HF_HUB_OFFLINE is set")
+        raise CheckpointError(
+            f"torchaudio:{name}: not in the cache ({cached}), and HF_HUB_OFFLINE is set; unset it to download the model"
+        )
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         net = bundle.get_model()
     except (URLError, TimeoutError) as error:
         raise CheckpointError(
-            f"torchaudio:{name}: it cannot be downloaded ({first_line(error)}); connect once, it is kept in {cached}"
+            f"torchaudio:{name}: cannot be downloaded ({first_line(error)}); go online once to store it in {cached}"
         ) from error
-    except Exception as error:  # torch raises many kinds for a damaged file, and has much to say of it
+    except Exception as error:  # torch raises many kinds for a damaged file
         if not cached.is_file():
             raise CheckpointError(f"torchaudio:{name}: {cached} cannot be written ({first_line(error)})") from error
-        raise CheckpointError(f"torchaudio:{name}: {cached} is damaged; remove it and run the same again") from error
+        raise CheckpointError(
+            f"torchaudio:{name}: {cached} is damaged; remove it and run the same command again"
+        ) from error
     finally:
         socket.setdefaulttimeout(before)
     mask = type(net.mask_generator.mask_activate).__name__.lower()
@@ -236,7 +244,7 @@ def load_torchaudio(name: str) -> ConvTasNet:
 
 
 def _torchaudio_cache(bundle: Any) -> Path:
-    """Where torchaudio keeps a bundle's weights."""
+    """Return the path where torchaudio keeps a bundle's weights."""
     import torch
 
     return Path(torch.hub.get_dir(), "torchaudio", getattr(bundle, "_model_path", ""))

@@ -1,7 +1,7 @@
-"""`python -m separator.publish MODEL FOLDER`: a model as the hub holds it, and as `separate -m FOLDER` reads it.
+"""`python -m separator.publish MODEL FOLDER`: write a model in the form for the hub, which `separate -m FOLDER` reads.
 
-FOLDER gets model.safetensors, the checkpoint; config.json, what its header says; README.md, the model card. With
---upload OWNER/NAME they go to the hub too, by the account of `hf auth login`.
+FOLDER gets model.safetensors (the checkpoint), config.json (the content of its header) and README.md (the model
+card). With --upload OWNER/NAME the files are also uploaded to the hub, with the account of `hf auth login`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,6 @@ from separator.zoo import checkpoint
 
 FILES = ("config.json", "model.safetensors", "README.md")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# Of an evaluation's summary: what a card shows, with its words.
-SCORES = {
-    "si_snri": ("SI-SNRi", "dB"),
-    "sdri": ("SDRi", "dB"),
-    "silent_db": ("silent stems, of the mixture", "dB"),
-    "pesq": ("PESQ (wide band)", ""),
-    "stoi": ("STOI", ""),
-}
 
 
 def publish(
@@ -43,16 +35,19 @@ def publish(
     repository: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Writes config.json, model.safetensors and README.md, all of them or none; returns their paths.
+    """Write config.json, model.safetensors and README.md, all of them or none.
 
     Args:
-        model: whatever `separator.load` takes.
-        folder: where to; made if there is none.
+        model: any value that `separator.load` takes.
+        folder: folder to write to. Created if it does not exist.
         evaluation: the folder or the summary.json of `python -m separator.evaluate`, for the card.
-        dtype: in which the weights are stored: "float32", "float16" or "bfloat16". They are computed with in float32.
-        licence: of the weights, as the hub names it ("apache-2.0"); what the checkpoint says if None.
-        repository: OWNER/NAME that the card names.
-        overwrite: whether files of these names that are there may be replaced.
+        dtype: dtype of the stored weights: "float32", "float16" or "bfloat16". Computation is always in float32.
+        licence: licence of the weights, by its name on the hub ("apache-2.0"). If None, the checkpoint's.
+        repository: OWNER/NAME for the card.
+        overwrite: whether existing files with these names may be replaced.
+
+    Returns:
+        The paths of the three files.
 
     Raises:
         ConfigError: if the model is unknown, or the folder cannot be written to.
@@ -60,11 +55,13 @@ def publish(
     """
     kept = choose("dtype", dtype, DTYPES)
     if licence is not None and not re.fullmatch(r"[a-z0-9.-]+", licence):
-        raise ConfigError(f"licence {licence!r} is no name of the hub's, such as apache-2.0, cc-by-4.0 or other")
+        raise ConfigError(
+            f"licence {licence!r} is not a licence name on the hub; use one such as apache-2.0, cc-by-4.0 or other"
+        )
     folder = Path(folder)
-    there = [str(folder / name) for name in FILES if (folder / name).exists()]
-    if there and not overwrite:
-        raise ConfigError(f"{there[0]}: already exists; use -f (overwrite=True) to replace it, or another folder")
+    existing = [str(folder / name) for name in FILES if (folder / name).exists()]
+    if existing and not overwrite:
+        raise ConfigError(f"{existing[0]}: already exists; use -f (overwrite=True) to replace it, or another folder")
     net, facts_of = zoo.load_described(model)
     training = _without_paths(facts_of)
     if licence is not None:
@@ -92,10 +89,10 @@ def _writer(text: str) -> atomic.Write:
 
 
 def upload(folder: str | Path, repository: str, private: bool = False) -> str:
-    """Puts what `publish` wrote on the hub, as OWNER/NAME, and returns its address.
+    """Upload what `publish` wrote to the hub's repository OWNER/NAME. Returns its address.
 
     Raises:
-        ConfigError: if the hub does not take it.
+        ConfigError: if the upload fails.
     """
     from huggingface_hub import HfApi
 
@@ -108,19 +105,19 @@ def upload(folder: str | Path, repository: str, private: bool = False) -> str:
             allow_patterns=list(FILES),
             commit_message=f"separator {__version__}",
         )
-    except Exception as error:  # of the network, of the account, of the hub
+    except Exception as error:  # errors of the network, the account or the hub
         raise ConfigError(
-            f"{repository}: the hub did not take it ({first_line(error)}); log in with hf auth login, and give "
-            f"--upload OWNER/NAME with a name of yours. The files are in {folder}"
+            f"{repository}: the upload to the hub failed ({first_line(error)}); log in with hf auth login, and give "
+            f"--upload OWNER/NAME with your own account as OWNER. The files are in {folder}"
         ) from error
     return f"https://huggingface.co/{repository}"
 
 
 def read_evaluation(path: Path, net: ConvTasNet) -> dict[str, Any]:
-    """What a card and `separate --list-models` tell of an evaluation of a network: means, their confidence, on what.
+    """Read an evaluation's means, confidence intervals and data set, for the card and for `separate --list-models`.
 
     Raises:
-        CheckpointError: if there is none, or it is another network's.
+        CheckpointError: if there is no evaluation, or it belongs to another network.
     """
     path = path / "summary.json" if path.is_dir() else path
     try:
@@ -129,8 +126,9 @@ def read_evaluation(path: Path, net: ConvTasNet) -> dict[str, Any]:
         weights = str(summary["weights"])
         found["si_snri"] = round(summary["si_snri"]["mean"], 2)
         scores = {
-            name: {key: round(summary[name][key], 2) for key in ("mean", "median", "confidence") if summary[name][key]}
-            for name in SCORES
+            name: {"label": label, "unit": unit}
+            | {key: round(summary[name][key], 2) for key in ("mean", "median", "confidence") if summary[name][key]}
+            for name, (label, unit) in summary.get("labels", {"si_snri": ("SI-SNRi", "dB")}).items()
             if name in summary
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -140,14 +138,14 @@ def read_evaluation(path: Path, net: ConvTasNet) -> dict[str, Any]:
         ) from error
     if weights != checkpoint.fingerprint(net):
         raise CheckpointError(
-            f"{path}: an evaluation of {summary.get('model')!r}, whose weights are others; evaluate the model that "
-            "is to be published"
+            f"{path}: an evaluation of {summary.get('model')!r}, which has other weights; evaluate the model that "
+            "you publish"
         )
     return found | {"scores": scores}
 
 
 def card(net: ConvTasNet, facts: dict[str, Any], name: str) -> str:
-    """The model card, as Markdown with the hub's front matter."""
+    """Write the model card, as Markdown with the hub's front matter."""
     training = facts["training"]
     front: dict[str, Any] = {
         "library_name": "separator",
@@ -160,11 +158,10 @@ def card(net: ConvTasNet, facts: dict[str, Any], name: str) -> str:
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {name}",
-        f"Separates {_listed(net.sources)} at {net.sample_rate} Hz"
-        + (", while they arrive." if net.can_stream else "."),
+        f"Separates {_listed(net.sources)} at {net.sample_rate} Hz" + (", also live." if net.can_stream else "."),
         f"```\nseparate mix.wav -m hf:{name} --out stems/\n```" if "/" in name else "",
         "## Network",
-        f"Conv-TasNet (Luo & Mesgarani 2019, arXiv:1809.07454), {_millions(net)} million parameters, that sees "
+        f"Conv-TasNet (Luo & Mesgarani 2019, arXiv:1809.07454), {_millions(net)} million parameters and "
         f"{seconds:.1f} s of context through its convolutions"
         + (
             f", causal, with {1000 * net.decoder.filter_length / net.sample_rate:.1f} ms of latency."
@@ -175,20 +172,20 @@ def card(net: ConvTasNet, facts: dict[str, Any], name: str) -> str:
         *_training(training),
         *_evaluation(training.get("evaluation")),
         "## Licence",
-        f"The weights: {training['licence']}." if "licence" in training else "Its author has not said.",
+        f"The weights: {training['licence']}." if "licence" in training else "The licence is not known.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _training(training: dict[str, Any]) -> list[str]:
     if "converted_from" in training:
-        return ["## Training", f"Not by separator: converted from {training['converted_from']}."]
+        return ["## Training", f"Not trained with separator: converted from {training['converted_from']}."]
     if "step" not in training:
-        return ["## Training", "Nothing is known of it."]
+        return ["## Training", "Nothing is known about the training."]
     valid = training.get("valid_si_snri")
     lines = f"{training['step']:,} steps, {training.get('minutes', 0) / 60:.1f} hours"
     if "average_of" in training:
-        lines += f" in the last round; the weights are the mean of {' and '.join(training['average_of'])}"
+        lines += f" in the last run; the weights are the mean of {' and '.join(training['average_of'])}"
     if valid is not None:
         lines += f"; SI-SNRi on its validation mixtures {valid:.2f} dB"
     found = ["## Training", lines + ".", training.get("data", "")]
@@ -199,10 +196,11 @@ def _training(training: dict[str, Any]) -> list[str]:
 
 def _evaluation(evaluation: dict[str, Any] | None) -> list[str]:
     if evaluation is None:
-        return ["## Evaluation", "None was given."]
+        return ["## Evaluation", "Not evaluated."]
     rows = ["| | mean, 95% confidence | median |", "| --- | --- | --- |"]
     for name, score in evaluation["scores"].items():
-        label, unit = SCORES[name]
+        # Evaluations written by earlier versions have no labels.
+        label, unit = score.get("label", name), score.get("unit", "")
         spread = f" +- {score['confidence']:.2f}" if "confidence" in score else ""
         rows.append(f"| {label} | {score['mean']:.2f}{spread} {unit} | {score.get('median', 0):.2f} {unit} |")
     return ["## Evaluation", f"{evaluation['mixtures']} mixtures of {evaluation['data']}:", "\n".join(rows)]
@@ -223,9 +221,9 @@ def _millions(net: ConvTasNet) -> str:
 
 
 def _without_paths(content: Any) -> Any:
-    """Facts without the folders of the machine on which they came to be: of an absolute path its last part is kept.
+    """Remove the folders of this machine from facts: keep only the last part of each absolute path.
 
-    Everything else is left as it is: a text with slashes in it, an address, a name such as `hf:OWNER/NAME`.
+    Everything else is unchanged: a text with slashes in it, an address, a name such as `hf:OWNER/NAME`.
     """
     if isinstance(content, dict):
         return {key: _without_paths(value) for key, value in content.items()}
@@ -235,28 +233,37 @@ def _without_paths(content: Any) -> Any:
 
 
 def _is_absolute(text: str) -> bool:
-    """Whether it is a path from the root or from a home folder, of any system."""
+    """Tell whether the text is a path from the root or from a home folder, on any system."""
     return text.startswith(("/", "file://")) or PureWindowsPath(text).is_absolute() or bool(re.match(r"~\w*/", text))
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m separator.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="a model's name, checkpoint or training run")
-    parser.add_argument("folder", type=Path, help="where the three files are written")
-    parser.add_argument("--evaluation", type=Path, metavar="DIR", help="what python -m separator.evaluate wrote")
-    parser.add_argument("--dtype", default="float32", help=f"of the stored weights: {', '.join(DTYPES)}")
-    parser.add_argument("--licence", help="of the weights, such as apache-2.0 or cc-by-4.0")
-    parser.add_argument("-f", "--force", action="store_true", help="replace files that are already there")
-    parser.add_argument("--upload", metavar="OWNER/NAME", help="put it on the hub too")
-    parser.add_argument("--private", action="store_true", help="where only you can see it")
+    parser.add_argument("model", help="model to publish: a name, a checkpoint or a training run")
+    parser.add_argument("folder", type=Path, help="folder for the three files")
+    parser.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="DIR",
+        help="output folder of python -m separator.evaluate, for the card (default: none)",
+    )
+    parser.add_argument(
+        "--dtype", default="float32", help=f"dtype of the stored weights: {', '.join(DTYPES)} (default: float32)"
+    )
+    parser.add_argument(
+        "--licence", help="licence of the weights, such as apache-2.0 or cc-by-4.0 (default: the checkpoint's)"
+    )
+    parser.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    parser.add_argument("--upload", metavar="OWNER/NAME", help="also upload to this repository on the hub")
+    parser.add_argument("--private", action="store_true", help="make the uploaded repository private")
     options = parser.parse_args()
     if options.upload is not None and options.upload.count("/") != 1:
         parser.error(f"--upload {options.upload}: expected OWNER/NAME")
     if options.private and options.upload is None:
-        parser.error("--private says how to --upload; give that too")
+        parser.error("--private is only valid with --upload")
     try:
         paths = publish(
             options.model,

@@ -13,14 +13,14 @@ import soundfile
 import torch
 
 from separator import cli
-from separator.cli.output import OutputError, say
+from separator.cli.output import OutputError, print_line
 
 FORBIDDEN = ("torch", "numpy", "librosa", "torchaudio", "hydra", "scipy", "matplotlib")
 
 
 @pytest.fixture
 def run(tiny_checkpoint, tmp_path, monkeypatch, capsys):
-    """Runs `separate` in a folder of its own; returns exit code, standard output and standard error."""
+    """Run `separate` in its own folder. Return the exit code, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, model=tiny_checkpoint):
@@ -36,7 +36,7 @@ def recording(name, rate=8000, channels=1, seconds=1.0):
     return name
 
 
-def test_one_file_gives_one_file_for_each_voice(run, tmp_path):
+def test_one_file_gives_one_file_per_voice(run, tmp_path):
     code, out, err = run(recording("mix.wav"))
     assert code == 0 and err == ""
     assert out.splitlines() == ["stems/mix/speaker1.wav", "stems/mix/speaker2.wav"]
@@ -89,11 +89,11 @@ def bad_inputs():
         ("empty.wav", "empty.wav: is empty (0 bytes); expected audio"),
         ("text.wav", "text.wav: cannot be read as audio"),
         ("cut.flac", "cut.flac: cannot be read as audio"),
-        ("zero.wav", "zero.wav: holds no samples"),
-        ("nan.wav", "nan.wav: holds samples that are NaN, infinite or beyond 1e+10, the first at 0.000 s"),
+        ("zero.wav", "zero.wav: contains no samples"),
+        ("nan.wav", "nan.wav: contains samples that are NaN, infinite or beyond 1e+10, the first at 0.000 s"),
     ],
 )
-def test_a_bad_input_is_one_clear_line(run, tmp_path, name, message):
+def test_a_bad_input_gives_one_clear_line(run, tmp_path, name, message):
     bad_inputs()
     code, out, err = run(name)
     assert code == 1 and out == ""
@@ -104,7 +104,9 @@ def test_a_bad_input_is_one_clear_line(run, tmp_path, name, message):
 def test_a_folder_without_recordings_is_a_wrong_command(run):
     bad_inputs()
     code, out, err = run("folder")
-    assert code == 2 and out == "" and err.startswith("error: folder: holds no recordings; expected files such as .wav")
+    assert (
+        code == 2 and out == "" and err.startswith("error: folder: contains no recordings; expected files such as .wav")
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -112,7 +114,7 @@ def test_a_file_without_permission(run):
     recording("secret.wav")
     os.chmod("secret.wav", 0)
     code, _, err = run("secret.wav")
-    assert code == 1 and "may not be read" in err
+    assert code == 1 and "cannot be read (permission denied); check its permissions" in err
 
 
 def test_one_bad_file_does_not_stop_the_others(run):
@@ -145,7 +147,7 @@ def test_an_output_folder_that_cannot_be_made(run):
             "did you mean 'default'?",
         ),
         ("none.safetensors", "none.safetensors: no such file"),
-        ("mix.wav", "mix.wav: not a separator checkpoint, and nothing that torch.save wrote"),
+        ("mix.wav", "mix.wav: not a separator checkpoint, and not written by torch.save"),
     ],
 )
 def test_a_model_that_cannot_be_used(run, model, message):
@@ -201,11 +203,11 @@ def test_folders_patterns_and_lists(run, tmp_path):
     assert code == 0 and [file["path"] for file in json.loads(out)["files"]] == ["calls/a.wav", "c.wav"]
 
 
-def test_what_is_finished_is_skipped(run, tmp_path):
+def test_finished_recordings_are_skipped(run, tmp_path):
     recording("a.wav"), recording("b.wav")
     assert run("a.wav")[0] == 0
     before = (tmp_path / "stems/a/speaker1.wav").stat().st_mtime_ns
-    assert run("a.wav", "--skip-existing") == (0, "", "1 of 1 recordings left out: their stems are there\n")
+    assert run("a.wav", "--skip-existing") == (0, "", "1 of 1 recordings skipped: their stems already exist\n")
     code, out, _ = run("a.wav", "b.wav", "--skip-existing", "--json")
     files = json.loads(out)["files"]
     assert code == 0 and [file["status"] for file in files] == ["skipped", "done"]
@@ -213,7 +215,7 @@ def test_what_is_finished_is_skipped(run, tmp_path):
     assert (tmp_path / "stems/a/speaker1.wav").stat().st_mtime_ns == before
 
 
-def test_what_json_tells_of_a_file(run):
+def test_json_report_of_a_file(run):
     recording("a.wav", 8000, 1, 5.0)
     file = json.loads(run("a.wav", "--json", "--segment", "2")[1])["files"][0]
     assert file["status"] == "done" and file["chunks"] == 3 and file["active"] == ["speaker1", "speaker2"]
@@ -222,14 +224,14 @@ def test_what_json_tells_of_a_file(run):
     assert file["peak_megabytes"] > 50 and file["real_time_factor"] > 0 and file["gain_db"] == 0
 
 
-def test_with_v_more_is_told_of_a_file(run):
+def test_verbose_prints_details_of_a_file(run):
     err = run(recording("a.wav"), "-v")[2]
-    assert "8000 Hz, PCM_16" in err and "resampled" not in err and "active: speaker1, speaker2; in no stem: " in err
+    assert "8000 Hz, PCM_16" in err and "resampled" not in err and "active: speaker1, speaker2; residual: " in err
     err = run(recording("b.wav", 44100), "-v")[2]
     assert "44100 Hz (resampled to 8000 Hz for the model, and back), PCM_16" in err
 
 
-def test_a_stem_without_a_voice_is_told(run, monkeypatch):
+def test_a_stem_without_a_voice_gives_a_warning(run, monkeypatch):
     from separator.inference.network_runner import Estimator
 
     monkeypatch.setattr(
@@ -237,9 +239,9 @@ def test_a_stem_without_a_voice_is_told(run, monkeypatch):
     )
     monkeypatch.setattr("separator.inference.network_runner.fit_levels", lambda stems, *_, **__: stems)
     code, _, err = run(recording("a.wav"))
-    assert code == 0 and err.strip() == "no voice of its own in speaker2: 20 dB and more below the others"
+    assert code == 0 and err.strip() == "no separate voice in speaker2 (more than 20 dB below the loudest stem)"
     soundfile.write("silent.wav", np.zeros(8000), 8000)
-    assert run("silent.wav")[2].strip() == "silence: nothing is in the stems"
+    assert run("silent.wav")[2].strip() == "all stems are silent"
 
 
 def test_a_damaged_recording_is_partial(run):
@@ -258,44 +260,44 @@ def test_a_damaged_recording_is_partial(run):
     [
         ("../{stem}.{ext}", "not inside the folder of --out"),
         ("{stem}.wma", "stems are written as wav, flac, ogg, mp3"),
-        ("{track}.{ext}", "put {stem} into it"),
+        ("{track}.{ext}", "add {stem} to it"),
     ],
 )
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_a_wrong_template_is_told_once(run, tmp_path, template, message, engine):
+def test_a_wrong_template_gives_one_error(run, tmp_path, template, message, engine):
     recording("a.wav"), recording("b.wav")
     code, out, err = run("a.wav", "b.wav", "--filename", template, "--engine", engine)
     assert code == 2 and out == "" and message in err and err.count("\n") == 1
     assert not (tmp_path / "stems").exists()
 
 
-def test_a_url_is_for_ray(run, capsys):
+def test_urls_are_only_valid_with_ray(run, capsys):
     with pytest.raises(SystemExit):
         run("s3://bucket/calls")
-    assert "URLs are for --engine ray" in capsys.readouterr().err
+    assert "URLs are only valid with --engine ray" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("a.wav", "-o", "s3://bucket/stems")
-    assert "URLs are for --engine ray" in capsys.readouterr().err
+    assert "URLs are only valid with --engine ray" in capsys.readouterr().err
 
 
-def test_a_name_and_a_format_that_do_not_go_together(run):
+def test_a_name_that_contradicts_the_format_is_refused(run):
     recording("mix.wav")
     code, _, err = run("mix.wav", "--flac", "--filename", "{stem}.wav")
     assert code == 2 and err == "error: --flac, but --filename gives speaker1.wav; end it in .{ext}\n"
     code, _, err = run("mix.wav", "--float32", "--filename", "{stem}.flac")
-    assert code == 2 and "speaker1.flac, which does not hold FLOAT" in err
+    assert code == 2 and "speaker1.flac, which does not support FLOAT" in err
 
 
 @pytest.mark.parametrize(
     ("rate", "channels", "option", "limit"),
     [
-        (384_000, 1, "--ogg", "OGG holds at most 255 channels at 200000 Hz"),
-        (8000, 16, "--flac", "FLAC holds at most 8"),
-        (8000, 3, "--mp3", "MP3 holds at most 2 channels"),
-        (11000, 1, "--mp3", "MP3 has the rates 8000, 11025,"),
+        (384_000, 1, "--ogg", "OGG supports at most 255 channels at 200000 Hz"),
+        (8000, 16, "--flac", "FLAC supports at most 8"),
+        (8000, 3, "--mp3", "MP3 supports at most 2 channels"),
+        (11000, 1, "--mp3", "MP3 supports the sample rates 8000, 11025,"),
     ],
 )
-def test_a_format_that_does_not_hold_so_much(run, tmp_path, rate, channels, option, limit):
+def test_the_limits_of_a_format_are_checked(run, tmp_path, rate, channels, option, limit):
     code, _, err = run(recording("mix.wav", rate, channels, seconds=0.1), option)
     assert code == 1 and limit in err and not (tmp_path / "stems").exists()
 
@@ -308,13 +310,13 @@ def test_the_recording_itself_is_never_replaced(run, tmp_path):
     assert (tmp_path / "speaker1.wav").read_bytes() == before
 
 
-def test_an_impossible_name_of_a_recording_is_told_where_stems_are(run):
+def test_an_impossible_name_of_a_recording_gives_one_error(run):
     recording("speaker1.wav")
     code, _, err = run("a" * 300 + ".wav", "-o", ".", "--filename", "{stem}.wav", "-f")
     assert code == 1 and err.startswith("error: aaa") and "File name too long" in err and err.count("\n") == 1
 
 
-def test_what_is_there_is_kept_and_what_is_missing_is_written(run, tmp_path):
+def test_existing_files_are_kept_and_missing_files_are_written(run, tmp_path):
     run(recording("mix.wav"), "--report")
     stems = {name: tmp_path / "stems/mix" / name for name in ("speaker1.wav", "speaker2.wav", "report.html")}
     usual = stems["speaker2.wav"].read_bytes()
@@ -323,7 +325,7 @@ def test_what_is_there_is_kept_and_what_is_missing_is_written(run, tmp_path):
     stems["speaker2.wav"].unlink()
     code, out, err = run("mix.wav", "--skip-existing", "--report")
     assert code == 0 and out.splitlines() == ["stems/mix/speaker2.wav"]
-    assert err == "  stems/mix/speaker1.wav was there, and is kept as it was\n"
+    assert err == "  stems/mix/speaker1.wav already exists, and was kept\n"
     assert stems["speaker1.wav"].read_text() == "mine" and stems["report.html"].read_text() == "mine too"
     assert stems["speaker2.wav"].read_bytes() == usual
     stems["report.html"].unlink()
@@ -334,18 +336,18 @@ def test_what_is_there_is_kept_and_what_is_missing_is_written(run, tmp_path):
     assert "<html" in stems["report.html"].read_text() and len(list((tmp_path / "stems/mix").iterdir())) == 3
 
 
-def test_what_comes_meanwhile_is_kept_too(run, tmp_path, monkeypatch):
+def test_a_file_that_appears_during_separation_is_kept_too(run, tmp_path, monkeypatch):
     from separator.inference.pipeline import Separation
 
-    take = Separation.take
+    process = Separation.process
 
-    def meanwhile(self, blocks):
-        (tmp_path / "stems/mix/speaker2.wav").write_text("of another run")
-        take(self, blocks)
+    def write_during_separation(self, blocks):
+        (tmp_path / "stems/mix/speaker2.wav").write_text("from another run")
+        process(self, blocks)
 
-    monkeypatch.setattr(Separation, "take", meanwhile)
+    monkeypatch.setattr(Separation, "process", write_during_separation)
     assert run(recording("mix.wav"), "--skip-existing")[0] == 0
-    assert (tmp_path / "stems/mix/speaker2.wav").read_text() == "of another run"
+    assert (tmp_path / "stems/mix/speaker2.wav").read_text() == "from another run"
     assert soundfile.info("stems/mix/speaker1.wav").frames == 8000
 
 
@@ -363,14 +365,17 @@ def test_mp3(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--bitrate", "64"], "--bitrate is for MP3, and the stems are written as speaker1.wav; add --mp3"),
-        (["--mp3", "--float32"], "MP3 has no bits for each sample"),
-        (["--mp3", "--bitrate", "320"], "bitrate=320: MP3 at 8000 Hz has 8 to 64 kbit/s; choose one"),
+        (["--bitrate", "64"], "--bitrate is for MP3, but the stems are written as speaker1.wav; add --mp3"),
+        (["--mp3", "--float32"], "MP3 has no bit depth"),
+        (
+            ["--mp3", "--bitrate", "320"],
+            "bitrate=320: MP3 at 8000 Hz supports 8 to 64 kbit/s; choose a value in this range",
+        ),
         (["--mp3", "--bitrate", "0"], "bitrate must be a whole number of at least 1, got 0"),
         (["--mp3", "--filename", "{stem}.wav"], "--mp3, but --filename gives speaker1.wav; end it in .{ext}"),
     ],
 )
-def test_bit_rates_and_formats_that_do_not_go_together(run, capsys, tmp_path, arguments, message):
+def test_bit_rates_that_contradict_the_format_are_refused(run, capsys, tmp_path, arguments, message):
     recording("mix.wav")
     try:
         code, _, err = run("mix.wav", *arguments)
@@ -380,7 +385,7 @@ def test_bit_rates_and_formats_that_do_not_go_together(run, capsys, tmp_path, ar
 
 
 @pytest.mark.parametrize("redirect", ["", "2>&1"])
-def test_a_reader_who_has_seen_enough_ends_nothing(tmp_path, tiny_checkpoint, redirect):
+def test_a_closed_standard_output_does_not_stop_the_separation(tmp_path, tiny_checkpoint, redirect):
     for name in "abc":
         recording(tmp_path / f"{name}.wav")
     command = [sys.executable, "-m", "separator.cli", "a.wav", "b.wav", "c.wav", "-m", str(tiny_checkpoint)]
@@ -389,24 +394,24 @@ def test_a_reader_who_has_seen_enough_ends_nothing(tmp_path, tiny_checkpoint, re
     assert len(list((tmp_path / "stems").rglob("*.wav"))) == 6, done.stderr
     assert (tmp_path / "code").read_text() == "0\n", done.stderr
     if not redirect:
-        said = "standard output was closed by its reader; all stems are written, but no longer listed\n"
-        assert done.stderr == said and done.stdout.count("\n") == 1
+        message = "standard output was closed by its reader; all stems are written, but the rest are not listed\n"
+        assert done.stderr == message and done.stdout.count("\n") == 1
 
 
-def test_only_what_cannot_be_written_is_given_up(capfd):
-    """With Ray, standard error stands in the place of standard output."""
+def test_only_the_closed_output_is_discarded(capfd):
+    """With Ray, `sys.stdout` is redirected to standard error, which must stay open."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w") as pipe:
         with pytest.raises(OutputError) as raised:
-            say("somewhere", pipe)
+            print_line("first", pipe)
         assert raised.value.is_closed
-        say("nowhere", pipe)
+        print_line("second", pipe)
     print("here", file=sys.stderr)
     assert capfd.readouterr().err == "here\n"
 
 
-def test_a_full_disk_behind_standard_output_ends_nothing(tmp_path, tiny_checkpoint):
+def test_a_full_disk_behind_standard_output_does_not_stop_the_separation(tmp_path, tiny_checkpoint):
     for name in "ab":
         recording(tmp_path / f"{name}.wav")
     command = [sys.executable, "-m", "separator.cli", "a.wav", "b.wav", "-m", str(tiny_checkpoint)]
@@ -416,12 +421,12 @@ def test_a_full_disk_behind_standard_output_ends_nothing(tmp_path, tiny_checkpoi
     assert len(list((tmp_path / "stems").rglob("*.wav"))) == 4
 
 
-def test_warnings_do_not_go_with_standard_output(tmp_path, tiny_checkpoint):
+def test_warnings_are_printed_without_standard_output(tmp_path, tiny_checkpoint):
     soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 8000)
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "separator.cli", "silent.wav", "-m", str(tiny_checkpoint)]
         done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=-1, text=True)
-    assert done.returncode == 1 and done.stderr.splitlines()[1:] == ["  silence: nothing is in the stems"]
+    assert done.returncode == 1 and done.stderr.splitlines()[1:] == ["  all stems are silent"]
 
 
 def test_one_recording_under_two_tracks(run, tmp_path):
@@ -439,8 +444,8 @@ def test_a_name_near_the_limit(run, tmp_path):
     assert code == 0 and err == "" and out.splitlines()[0] == f"stems/{name}_speaker1.wav"
 
 
-def begun(tmp_path, tiny_checkpoint, **settings):
-    """`separate` at work on a long recording."""
+def start_long_run(tmp_path, tiny_checkpoint, **settings):
+    """Start `separate` on a long recording, and wait until it has created its folder."""
     soundfile.write(tmp_path / "long.wav", 0.1 * np.random.default_rng(0).standard_normal(8000 * 3600), 8000)
     command = [sys.executable, "-m", "separator.cli", "long.wav", "-m", str(tiny_checkpoint), "--segment", "2"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, text=True, **settings)
@@ -452,20 +457,24 @@ def begun(tmp_path, tiny_checkpoint, **settings):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_leaves_nothing_behind(tmp_path, tiny_checkpoint, number, code):
-    process = begun(tmp_path, tiny_checkpoint)
+    process = start_long_run(tmp_path, tiny_checkpoint)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == code and out == "" and err == "stopped; the file at hand was not written\n"
+    assert (
+        process.returncode == code
+        and out == ""
+        and err == "stopped; the stems of the current recording were not written\n"
+    )
     assert [entry.name for entry in tmp_path.iterdir()] == ["long.wav"]
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, tiny_checkpoint):
-    """No file may grow beyond 1 MB, which is neither what must wait nor a stem."""
+    """No file may grow beyond 1 MB, which is too small for the temporary data and for a stem."""
 
     def small_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 
-    out, err = begun(tmp_path, tiny_checkpoint, preexec_fn=small_disk).communicate(timeout=100)
+    out, err = start_long_run(tmp_path, tiny_checkpoint, preexec_fn=small_disk).communicate(timeout=100)
     assert out == "" and "File too large" in err and err.startswith("error: stems/long: ") and err.count("\n") == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["long.wav"]
 
@@ -482,15 +491,15 @@ def test_a_disk_that_is_full_when_stems_are_written(tmp_path, tiny_checkpoint):
     assert done.stderr.count("\n") == 1 and [entry.name for entry in tmp_path.iterdir()] == ["mix.wav"]
 
 
-def test_a_call_with_one_person_in_each_channel_is_told(tmp_path, monkeypatch, capfd):
+def test_a_call_with_one_person_per_channel_gives_a_note(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     noise = 0.1 * np.random.default_rng(0).standard_normal((32000, 2))
     soundfile.write("call.wav", noise, 8000)
     assert cli.main(["call.wav"]) == 0
     assert "note: call.wav: its two channels hold different sounds" in capfd.readouterr().err
     assert cli.main(["call.wav", "--channels", "separate", "-v"]) == 0
-    said = capfd.readouterr()
-    assert "different sounds" not in said.err
+    err = capfd.readouterr().err
+    assert "different sounds" not in err
     assert {path.parent.name for path in (tmp_path / "stems").rglob("*.wav")} == {
         "call",
         "call-channel1",
@@ -505,11 +514,11 @@ def test_a_call_with_one_person_in_each_channel_is_told(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("mode", [["--stream"], ["--engine", "ray"]])
 @pytest.mark.parametrize("option", [["--track", "1"], ["--channels", "1"]])
-def test_tracks_and_channels_are_chosen_in_files_only(tmp_path, monkeypatch, capsys, mode, option):
+def test_tracks_and_channels_are_only_valid_for_files(tmp_path, monkeypatch, capsys, mode, option):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["mix.wav", *mode, *option])
-    assert stopped.value.code == 2 and "--track and --channels are for" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "--track and --channels are " in capsys.readouterr().err
 
 
 def test_stems_are_chosen_by_their_names(run, tmp_path, capsys):
@@ -520,12 +529,12 @@ def test_stems_are_chosen_by_their_names(run, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_quiet_background_is_nothing_to_be_told_of(capsys):
+def test_a_quiet_background_gives_no_warning(capsys):
     stems = {name: f"{name}.wav" for name in ("speaker1", "speaker2", "background", "vocals")}
     report = {"status": "done", "path": "mix.wav", "stems": stems, "gain_db": 0.0, "active": ["speaker1"]}
     options = cli.files.parser().parse_args(["mix.wav"])
-    cli.files._tell(report, options, sys.stdout)
+    cli.files._print_report(report, options, sys.stdout)
     assert capsys.readouterr().err.splitlines() == [
-        "  no voice of its own in speaker2: 20 dB and more below the others",
-        "  little in vocals: 20 dB and more below the others",
+        "  no separate voice in speaker2 (more than 20 dB below the loudest stem)",
+        "  almost silent: vocals (more than 20 dB below the loudest stem)",
     ]

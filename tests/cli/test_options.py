@@ -1,4 +1,4 @@
-"""Every option of `separate` in every way of separating: it changes something, or it is refused. None is ignored."""
+"""Test every option of `separate` in every mode. It changes something or is refused. No option is ignored."""
 
 import re
 import subprocess
@@ -18,8 +18,8 @@ from separator.io import stem_files
 
 WORKS, REFUSED = True, False
 MODES = ("file", "causal", "stream", "ray")
-# Option -> what it does for a file, for a file with a causal model, with --stream, with --engine ray; and further
-# arguments without which it means nothing.
+# Option -> whether it works for a file, for a file with a causal model, with --stream, and with --engine ray. Then more
+# arguments that the option needs to have an effect.
 TABLE = {
     ("--list", "list.txt"): (WORKS, WORKS, REFUSED, WORKS, ()),
     ("--model", "other.safetensors"): (WORKS, WORKS, WORKS, WORKS, ()),
@@ -48,13 +48,15 @@ TABLE = {
     ("--json",): (WORKS, WORKS, WORKS, WORKS, ()),
     ("--verbose",): (WORKS, WORKS, WORKS, WORKS, ()),
 }
-# What no two runs have in common.
-CHANGING = r"[\d.]+ s of work .*?\)|at most \d+ MB|work_seconds\": [\d.]+|factor\": [\d.]+|peak_megabytes\": \d+"
-# Options that are a mode of their own, or for recordings of several tracks or channels: see test_cli.py.
+# Output that differs from run to run.
+CHANGING = (
+    r"computed in [\d.]+ s .*?\)|peak memory \d+ MB|work_seconds\": [\d.]+|factor\": [\d.]+|peak_megabytes\": \d+"
+)
+# Options that are a mode, or need recordings with several tracks or channels. test_cli.py tests these.
 APART = {"--help", "--version", "--list-models", "--stream", "--track", "--channels"}
 
 
-def test_the_table_knows_every_option():
+def test_the_table_contains_every_option():
     options = {action.option_strings[-1] for action in parser()._actions if action.option_strings}
     assert options == {option for option, *_ in TABLE} | APART
 
@@ -78,7 +80,7 @@ def folder(tmp_path, monkeypatch, tiny_checkpoint, causal_checkpoint):
 
 @pytest.fixture
 def outcome(folder, monkeypatch, capsys):
-    """What a command does, all that can be seen of it; Ray's part in it stands for what is given to the workers."""
+    """Run a command and return all its visible effects. With Ray, these are the arguments that the workers get."""
 
     def call(mode, *arguments):
         seen = []
@@ -102,7 +104,9 @@ def outcome(folder, monkeypatch, capsys):
             patch.setattr(separation.Separator, "__init__", made)
             patch.setattr(ray_jobs, "run", run)
             model = "tiny" if mode in ("file", "ray") else "causal"
-            arguments = [f"{model}_other.safetensors" if one == "other.safetensors" else one for one in arguments]
+            arguments = [
+                f"{model}_other.safetensors" if argument == "other.safetensors" else argument for argument in arguments
+            ]
             if "--model" not in arguments:
                 arguments += ["--model", f"{model}.safetensors"]
             arguments += {"stream": ["--stream"], "ray": ["--engine", "ray"]}.get(mode, [])
@@ -111,14 +115,14 @@ def outcome(folder, monkeypatch, capsys):
                 code = cli.main(["mix.wav", *arguments])
             except SystemExit as stopped:
                 code = stopped.code
-        said = re.sub(CHANGING, "", repr(capsys.readouterr()))
+        output = re.sub(CHANGING, "", repr(capsys.readouterr()))
         files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         for path in folder.rglob("*"):
             if path.is_file() and path not in before:
                 path.unlink()
         for path, content in before.items():
             path.write_bytes(content)
-        return code, said, files, repr(seen)
+        return code, output, files, repr(seen)
 
     return call
 
@@ -130,23 +134,23 @@ def test_an_option_does_something_or_is_refused(outcome, option, mode):
     if expected is None:
         pytest.skip("it is the mode itself")
     without = outcome(mode, *further)
-    code, said, files, seen = outcome(mode, *further, *option)
+    code, output, files, seen = outcome(mode, *further, *option)
     if expected is REFUSED:
-        assert code == 2 and "error: " in said and "Traceback" not in said, said
+        assert code == 2 and "error: " in output and "Traceback" not in output, output
         assert not [name for name in files if name.startswith("stems")], "it did something"
     else:
-        assert code == 0, said
-        assert (code, said, files, seen) != without, "it was ignored"
+        assert code == 0, output
+        assert (code, output, files, seen) != without, "it was ignored"
 
 
-def test_standard_output_takes_no_name(outcome):
+def test_standard_output_allows_no_file_name(outcome):
     assert outcome("stream", "--out", "-", "--filename", "{stem}.wav")[0] == 2
     assert outcome("stream", "--out", "-", "--force")[0] == 2
 
 
 @pytest.mark.parametrize("setting", [dict(segment_seconds=12.0), dict(overlap=0.25), dict(shifts=2)])
-def test_a_causal_model_takes_no_pieces(causal_checkpoint, setting):
-    with pytest.raises(ConfigError, match=r"a model that can stream (takes a recording without pieces|hears a recor)"):
+def test_a_causal_model_refuses_chunk_settings(causal_checkpoint, setting):
+    with pytest.raises(ConfigError, match=r"a model that can stream processes a recor"):
         separator.Separator(causal_checkpoint, **setting)
     model = separator.Separator(causal_checkpoint)
     for name, value in setting.items():
@@ -154,7 +158,7 @@ def test_a_causal_model_takes_no_pieces(causal_checkpoint, setting):
             setattr(model, name, value)
 
 
-def test_what_is_set_later_is_checked_too(tiny_checkpoint):
+def test_attributes_that_are_set_later_are_checked_too(tiny_checkpoint):
     model = separator.Separator(tiny_checkpoint)
     assert (model.segment_seconds, model.overlap) == (separation.SEGMENT_SECONDS, separation.OVERLAP)
     model.segment_seconds, model.overlap = 3.0, 0.5
@@ -164,7 +168,7 @@ def test_what_is_set_later_is_checked_too(tiny_checkpoint):
             setattr(model, name, value)
 
 
-def test_a_causal_model_computes_in_bfloat16_if_told(causal_checkpoint):
+def test_a_causal_model_computes_in_bfloat16_if_requested(causal_checkpoint):
     samples = 0.1 * np.random.default_rng(0).standard_normal(8000).astype("f4")
     found = []
     for precision in ("float32", "bfloat16"):
@@ -184,18 +188,18 @@ def test_threads(tiny_checkpoint):
             separator.Separator(tiny_checkpoint, threads=threads)
 
 
-# Defaults that the library chooses, so that the command knows whether an option was given.
+# Defaults that the library sets. The parser has no default for them, to know whether the option was given.
 CHOSEN_LATER = {
     "model": "default, with --stream default-causal",
     "shifts": "1",
     "segment": f"{separation.SEGMENT_SECONDS:g}",
     "overlap": f"{separation.OVERLAP:g}",
-    "stems": "all of the model's",
-    "track": "the best one",
+    "stems": "all stems of the model",
+    "track": "the best track",
     "channels": "all",
-    "threads": "as many as torch chooses, one for each core",
-    "bitrate": f"{stem_files.DEFAULT_BITRATE}, or the highest at the recording's sample rate",
-    "workers": "one for each GPU, or core",
+    "threads": "torch's choice, one per core",
+    "bitrate": f"{stem_files.DEFAULT_BITRATE}, or less if MP3 has a lower maximum at the sample rate",
+    "workers": "one per GPU, or per core",
 }
 
 
@@ -206,12 +210,12 @@ def test_help_shows_every_default():
             continue
         if default is None:
             default = CHOSEN_LATER[action.dest]
-        if default is not False:  # of a switch
+        if default is not False:  # a flag
             assert f"(default: {default})" in action.help, action.dest
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_seen_of_a_command_is_the_same_every_time(outcome, mode):
-    """Else the table above would hold for what changes by itself."""
+def test_the_effects_of_a_command_are_reproducible(outcome, mode):
+    """Otherwise the table above would also pass for effects that change by themselves."""
     for further in (["--verbose"], ["--json"]):
         assert outcome(mode, *further) == outcome(mode, *further)

@@ -1,4 +1,4 @@
-"""Every published corpus, as a small tree in exactly its layout."""
+"""Tests with a small folder tree in the exact layout of each published corpus."""
 
 import dataclasses
 import json
@@ -70,7 +70,7 @@ def test_librispeech(librispeech):
     assert {"84", "174"} == set(data.validation(RATE, TWO, 0)[0].name.split("(")[1].strip(")").split("+"))
 
 
-def test_missing_librispeech_is_told_with_its_address(librispeech):
+def test_the_error_for_missing_librispeech_has_its_address(librispeech):
     with pytest.raises(DataError, match=r"train-clean-360: no such folder; .*openslr\.org/12"):
         LibriSpeechData(root=str(librispeech), train=["train-clean-360"]).training(RATE, TWO, 0)
 
@@ -88,8 +88,8 @@ def test_librimix(librimix, task, sources, rest):
     assert len(data.validation(RATE, sources, 0)) == 2
 
 
-def test_missing_librimix_is_told_with_its_address(librimix):
-    with pytest.raises(DataError, match=r"mixture_train-360_mix_clean\.csv: no such file; LibriMix is made by https"):
+def test_the_error_for_missing_librimix_has_its_address(librimix):
+    with pytest.raises(DataError, match=r"mixture_train-360_mix_clean\.csv: no such file; make LibriMix with https"):
         LibriMixData(root=str(librimix)).training(RATE, TWO, 0)
     with pytest.raises(ConfigError, match=r"unknown data\.task 'sep_clear'.*did you mean 'sep_clean'"):
         LibriMixData(root=str(librimix), task="sep_clear").training(RATE, TWO, 0)
@@ -110,11 +110,11 @@ def test_an_epoch_has_every_mixture_once(wsj0_mix):
     assert drawn[5].name == Wsj0MixData(root=str(wsj0_mix), segment_seconds=0.5).training(RATE, TWO, 0)[5].name
 
 
-def test_a_wsj0_mixture_without_its_source_is_told(wsj0_mix):
+def test_a_wsj0_mixture_without_its_source_is_rejected(wsj0_mix):
     (wsj0_mix / "tr" / "s2" / "01ta1_0.6_40n_-0.6.wav").unlink()
-    with pytest.raises(DataError, match=r"s2/01ta1_0\.6_40n_-0\.6\.wav: no such file, though there is a mixture"):
+    with pytest.raises(DataError, match=r"s2/01ta1_0\.6_40n_-0\.6\.wav: no such file, but the mixture .* needs it"):
         Wsj0MixData(root=str(wsj0_mix)).training(RATE, TWO, 0)
-    with pytest.raises(DataError, match=r"s3: no such folder; WSJ0-mix and WHAM! are made from WSJ0"):
+    with pytest.raises(DataError, match=r"s3: no such folder; make WSJ0-mix or WHAM! from WSJ0"):
         Wsj0MixData(root=str(wsj0_mix)).training(RATE, ("a", "b", "c"), 0)
 
 
@@ -124,7 +124,7 @@ def test_musdb(musdb):
     item = data.training(44100, sources, 0)[0]
     assert item.sources.shape == (2, 2, 8820) and item.mixture.shape == (2, 8820)
     torch.testing.assert_close(item.mixture, item.sources.sum(0), atol=1e-3, rtol=0)
-    # One of the tracks that the musdb package sets aside.
+    # One of the tracks that the musdb package uses for validation.
     assert [row.name for row in data.rows("valid", sources)] == ["James May - On The Line"]
     assert [row.name for row in data.rows("train", sources)] == ["A - One", "B - Two"]
     remixed = MusdbData(root=str(musdb), segment_seconds=0.2, channels=2, remix_share=1.0).training(44100, sources, 0)[
@@ -134,19 +134,19 @@ def test_musdb(musdb):
     assert " + " in remixed.name
 
 
-def test_a_song_without_a_stem_and_other_sources_are_told(musdb):
+def test_a_song_without_a_stem_and_unknown_sources_are_rejected(musdb):
     (musdb / "train" / "A - One" / "bass.wav").unlink()
-    with pytest.raises(DataError, match=r"A - One: there is no bass\.wav"):
+    with pytest.raises(DataError, match=r"A - One: contains no bass\.wav"):
         MusdbData(root=str(musdb)).training(44100, ("vocals", "accompaniment"), 0)
     with pytest.raises(
-        ConfigError, match=r"sources are a, b; of songs they can be drums, bass, other, vocals, and one"
+        ConfigError, match=r"sources are a, b; for MUSDB they can be drums, bass, other, vocals, and one"
     ):
         MusdbData(root=str(musdb)).training(44100, ("a", "b"), 0)
-    with pytest.raises(DataError, match=r"holds no tracks; MUSDB18-HQ is at https://zenodo"):
+    with pytest.raises(DataError, match=r"contains no tracks; download MUSDB18-HQ from https://zenodo"):
         MusdbData(root=str(musdb / "none")).training(44100, ("vocals", "accompaniment"), 0)
 
 
-def test_songs_in_one_file_of_five_streams(tmp_path):
+def test_songs_in_one_file_with_five_streams(tmp_path):
     av = pytest.importorskip("av")
     from fractions import Fraction
 
@@ -181,17 +181,17 @@ def test_noise_of_wham(tmp_path):
     data = FolderNoise(root=str(tmp_path / "wham_noise"))
     assert [count(data, split) for split in ("train", "valid", "test")] == [3, 2, 1]
     shutil.rmtree(tmp_path / "wham_noise" / "tt")
-    with pytest.raises(DataError, match=r"wham_noise: no noise is left for test, there is some for train, valid"):
+    with pytest.raises(DataError, match=r"wham_noise: has no noise for test, only for train, valid"):
         data.corpus("test", RATE, 0)
     shutil.rmtree(tmp_path / "wham_noise" / "cv")
-    with pytest.raises(DataError, match=r"wham_noise/valid: there is no audio in it"):
+    with pytest.raises(DataError, match=r"wham_noise/valid: contains no audio"):
         data.corpus("train", RATE, 0)
     with pytest.raises(DataError, match=r"no such folder; it is here"):
         FolderNoise(root=str(tmp_path / "none"), source="it is here").corpus("train", RATE, 0)
 
 
 @pytest.mark.parametrize(("files", "sizes"), [(10, [7, 2, 1]), (3, [1, 1, 1]), (2, [1, 1])])
-def test_noise_of_a_folder_is_dealt_out(tmp_path, files, sizes):
+def test_noise_in_a_folder_is_split_at_random(tmp_path, files, sizes):
     for number in range(files):
         write(tmp_path / "deep" / f"{number}.wav", noise(number))
     splits = split_files(tmp_path, 0, 0.2, 0.1)
@@ -202,8 +202,8 @@ def test_noise_of_a_folder_is_dealt_out(tmp_path, files, sizes):
     assert [count(data, split) for split in splits] == sizes
 
 
-def test_one_recording_of_noise_is_refused(tmp_path):
-    with pytest.raises(DataError, match="there is no audio in it, wanted at least 2"):
+def test_one_recording_of_noise_is_rejected(tmp_path):
+    with pytest.raises(DataError, match="contains no audio, wanted at least 2"):
         split_files(tmp_path, 0, 0.1, 0.1)
     write(tmp_path / "a.wav", noise(0))
     with pytest.raises(DataError, match="has 1 audio file, wanted at least 2: one to train"):
@@ -211,7 +211,7 @@ def test_one_recording_of_noise_is_refused(tmp_path):
 
 
 def test_dns(tmp_path):
-    """Clean speech and noise in folders: one voice, and noise as the second source."""
+    """Clean speech and noise are in folders. A mixture is one voice, and noise as the second source."""
     for number in range(4):
         write(tmp_path / "clean" / "read_speech" / f"book_{number}.wav", noise(number))
         write(tmp_path / "noise" / f"{number}.wav", noise(10 + number))
@@ -228,13 +228,13 @@ def test_dns(tmp_path):
         DnsData(root=str(tmp_path), clean="nothing").corpus("train", RATE, 0)
 
 
-def test_recordings_of_a_lower_rate_are_told(tmp_path, caplog):
+def test_recordings_with_a_lower_rate_give_a_warning(tmp_path, caplog):
     for name in "ab":
         write(tmp_path / f"{name}.wav", noise(0), rate=4000)
     path = write_rows(tmp_path / "list.csv", [{"source_1": "a.wav", "source_2": "b.wav"}])
     MixtureSet(mixture_list(path, TWO), RATE)
-    assert "2 of 2 recordings have fewer than the model's 8000 Hz, such as" in caplog.text
-    assert "a.wav with 4000" in caplog.text
+    assert "2 of 2 recordings have a sample rate below the model's 8000 Hz, such as" in caplog.text
+    assert "a.wav with 4000 Hz" in caplog.text
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -252,7 +252,7 @@ def test_a_manifest_of_voices(tmp_path, form):
     assert data.training(RATE, TWO, 0)[0].sources.shape == (2, RATE // 2)
 
 
-def test_a_manifest_without_splits_is_dealt_out(tmp_path):
+def test_a_manifest_without_splits_is_split_at_random(tmp_path):
     for number in range(5):
         write(tmp_path / f"{number}.wav", noise(number))
     rows = [{"path": f"{number}.wav", "speaker": number} for number in range(5)]
@@ -275,12 +275,12 @@ def test_a_manifest_without_splits_is_dealt_out(tmp_path):
         ),
         (
             [{"path": "a.wav", "speaker": name, "split": "valid"} for name in "ab"],
-            r"voices\.csv: no speakers are left for train, there are valid",
+            r"voices\.csv: has no speakers for train, only for valid",
         ),
         ([{"path": "a.wav", "speaker": "a"}], r"found 1 speaker \(a\), wanted at least 4"),
     ],
 )
-def test_a_faulty_manifest_names_the_entry(tmp_path, rows, message):
+def test_the_error_for_a_manifest_names_the_entry(tmp_path, rows, message):
     write(tmp_path / "a.wav", noise(0))
     with pytest.raises(DataError, match=message):
         ManifestData(path=str(write_rows(tmp_path / "voices.csv", rows))).training(RATE, TWO, 0)
@@ -303,7 +303,7 @@ def test_a_list_of_mixtures_with_named_sources(tmp_path):
     np.testing.assert_allclose(whole[0].sources[0], speech[:, 0], atol=1e-4)
 
 
-def test_a_background_that_a_list_does_not_name_is_the_rest(tmp_path):
+def test_a_background_without_a_field_is_the_rest_of_the_mixture(tmp_path):
     voices, hiss = [noise(seed, 1.0) for seed in (1, 2)], noise(3, 1.0)
     for name, samples in (("a", voices[0]), ("b", voices[1]), ("mix", voices[0] + voices[1] + hiss)):
         write(tmp_path / f"{name}.wav", samples, subtype="FLOAT")
@@ -314,12 +314,12 @@ def test_a_background_that_a_list_does_not_name_is_the_rest(tmp_path):
         item = MixtureSet(rows, RATE)[0]
         np.testing.assert_allclose(item.sources[2], rest, atol=1e-6)
         np.testing.assert_allclose(item.mixture, item.sources.sum(0), atol=1e-6)
-    # A third speaker is no rest.
-    with pytest.raises(DataError, match="needs the fields source_1 and source_2 and source_3"):
+    # A third speaker cannot be the rest.
+    with pytest.raises(DataError, match="model with 3 sources needs source_1 and source_2 and source_3"):
         mixture_list(tmp_path / "list.csv", ("speaker1", "speaker2", "speaker3"))
 
 
-def test_a_list_without_the_wanted_split_is_told(tmp_path):
+def test_a_list_without_the_wanted_split_is_rejected(tmp_path):
     write(tmp_path / "a.wav", noise(0))
     path = write_rows(tmp_path / "list.csv", [{"source_1": "a.wav", "source_2": "a.wav", "split": "train"}])
     data = MixtureListData(train=str(path), valid=str(path))
@@ -327,7 +327,7 @@ def test_a_list_without_the_wanted_split_is_told(tmp_path):
         data.validation(RATE, TWO, 0)
 
 
-def test_sources_that_do_not_add_up_are_told_by_row(tmp_path):
+def test_the_error_for_sources_that_do_not_add_up_names_the_entry(tmp_path):
     for name in ("mix", "a", "b"):
         write(tmp_path / f"{name}.wav", noise(len(name) + ord(name[0])))
     rows = [{"mixture": "mix.wav", "source_1": "a.wav", "source_2": "b.wav"}]
@@ -336,15 +336,15 @@ def test_sources_that_do_not_add_up_are_told_by_row(tmp_path):
         MixtureSet(mixture_list(path, TWO), RATE)[0]
 
 
-def test_files_of_different_lengths_are_told_by_row(tmp_path):
+def test_the_error_for_files_of_different_lengths_names_the_entry(tmp_path):
     write(tmp_path / "a.wav", noise(0))
     write(tmp_path / "b.wav", noise(0, 1.5))
     path = write_rows(tmp_path / "list.csv", [{"source_1": "a.wav", "source_2": "b.wav"}])
-    with pytest.raises(RecordingError, match=r"entry 1: its files are of different lengths \(1\.00 s, 1\.50 s\)"):
+    with pytest.raises(RecordingError, match=r"entry 1: its files have different lengths \(1\.00 s, 1\.50 s\)"):
         MixtureSet(mixture_list(path, TWO), RATE)[0]
 
 
-def test_stereo_where_another_number_of_channels_is_wanted(tmp_path):
+def test_a_wrong_number_of_channels_is_rejected(tmp_path):
     write(tmp_path / "a.wav", noise(0, channels=3))
     path = write_rows(tmp_path / "list.csv", [{"source_1": "a.wav", "source_2": "a.wav"}])
     with pytest.raises(RecordingError, match=r"a\.wav: has 3 channels, wanted 2 or 1"):
@@ -355,7 +355,7 @@ def test_stereo_where_another_number_of_channels_is_wanted(tmp_path):
     "group",
     ["dns", "folder", "generated", "librispeech", "manifest", "librimix", "wsj0_mix", "musdb", "mixture_list"],
 )
-def test_every_group_is_its_constructors_arguments(group):
+def test_every_group_has_exactly_its_constructors_arguments(group):
     settings = composed(group, *(["data.root=x"] if group == "dns" else []))
     target = hydra.utils.get_object(settings.pop("_target_"))
     fields = {item.name for item in dataclasses.fields(target)}

@@ -31,7 +31,7 @@ def test_the_mixture_is_the_sum_of_its_sources(corpus, num_sources):
         torch.testing.assert_close(item.mixture, item.sources.sum(0))
 
 
-def test_an_example_depends_on_its_seed_and_number_alone(corpus):
+def test_an_example_depends_only_on_its_seed_and_number(corpus):
     forwards = [mixtures([(corpus, 1)], speeds=(0.9, 1.1))[index].mixture for index in range(6)]
     fresh = mixtures([(GeneratedCorpus(5, 2, 2.0, RATE, seed=3), 1)], speeds=(0.9, 1.1))
     backwards = {index: fresh[index].mixture for index in reversed(range(6))}
@@ -41,7 +41,7 @@ def test_an_example_depends_on_its_seed_and_number_alone(corpus):
     assert not torch.equal(forwards[0], mixtures([(corpus, 1)], speeds=(0.9, 1.1), seed=1)[0].mixture)
 
 
-def test_workers_change_nothing(corpus):
+def test_mixtures_do_not_depend_on_the_workers(corpus):
     def batches(num_workers):
         return list(
             torch.utils.data.DataLoader(
@@ -55,18 +55,18 @@ def test_workers_change_nothing(corpus):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_error_of_a_worker_is_one_line(corpus, num_workers, monkeypatch):
+def test_an_error_in_a_worker_is_one_line(corpus, num_workers, monkeypatch):
     def draw(self, index, generator):
         raise RecordingError("a.wav: cannot be read as audio (broken: really); repair or remove it")
 
     monkeypatch.setattr(Mixtures, "_draw", draw)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         next(load_batches(mixtures([(corpus, 1)]), 2, range(1), num_workers))
-    assert str(told.value).startswith("20 useless recordings one after the other, the last one: a.wav: cannot be read")
-    assert str(told.value).endswith("(broken: really); repair or remove it")
+    assert str(error.value).startswith("20 unusable recordings in a row, the last one: a.wav: cannot be read")
+    assert str(error.value).endswith("(broken: really); repair or remove it")
 
 
-def test_levels_and_peaks_lie_in_their_ranges(corpus):
+def test_levels_and_peaks_are_in_their_ranges(corpus):
     drawn = mixtures([(corpus, 1)], level_db=6.0, peak_db=(-12.0, -3.0))
     differences, peaks = [], []
     for index in range(40):
@@ -78,7 +78,7 @@ def test_levels_and_peaks_lie_in_their_ranges(corpus):
     assert -12.01 <= min(peaks) < -9 and -6 < max(peaks) <= -2.99
 
 
-def test_speed_moves_the_pitch():
+def test_speed_changes_the_pitch():
     class Tone:
         sample_rate = RATE
         speakers = ("a", "b")
@@ -94,7 +94,7 @@ def test_speed_moves_the_pitch():
     assert int(peak) == 600
 
 
-def test_speakers_of_a_mixture_differ(corpus):
+def test_a_mixture_has_different_speakers(corpus):
     for index in range(30):
         names = mixtures([(corpus, 1)], num_sources=3)[index].name.split("(")[1].strip(")").split("+")
         assert len(set(names)) == 3
@@ -119,14 +119,14 @@ def test_fixed_mixtures_are_the_same_every_time(corpus):
     assert torch.equal(fixed[3].mixture, FixedMixtures(mixtures([(corpus, 1)]), 4)[3].mixture)
 
 
-def test_more_voices_than_speakers_are_refused(corpus):
-    with pytest.raises(DataError, match="as many speakers, got 5"):
+def test_more_voices_than_speakers_are_rejected(corpus):
+    with pytest.raises(DataError, match="need 6 speakers, got 5"):
         mixtures([(corpus, 1)], num_sources=6)
     with pytest.raises(ConfigError, match=r"data\.mixing\.speeds"):
         mixtures([(corpus, 1)], speeds=(1.1, 0.9))
 
 
-def test_a_recording_that_breaks_later_is_drawn_again(corpus_folder, tmp_path):
+def test_a_recording_that_becomes_corrupt_later_is_replaced(corpus_folder, tmp_path):
     shutil.copytree(corpus_folder, tmp_path / "voices")
     corpus = FolderCorpus(find_speakers(tmp_path / "voices"), 8000, cache_megabytes=0)
     drawn = Mixtures([(corpus, 1.0)], 2, Mixing(segment_seconds=0.5), 0)
@@ -140,8 +140,8 @@ def test_a_recording_that_breaks_later_is_drawn_again(corpus_folder, tmp_path):
 
 
 @pytest.mark.parametrize(("processes", "parts", "workers"), [(1, 1, 0), (2, 1, 0), (2, 2, 0), (4, 1, 2)])
-def test_a_batch_is_shared_out_whole(corpus, processes, parts, workers):
-    """However many share it, and from whichever step on."""
+def test_the_shares_of_a_batch_make_up_the_whole_batch(corpus, processes, parts, workers):
+    """This is true for any number of processes, parts and workers, and for any first step."""
     drawn = Mixtures([(corpus, 1.0)], 2, Mixing(segment_seconds=0.1), 0)
     shares = [
         [part for step in load_batches(drawn, 4, range(3, 5), workers, parts, rank, processes) for part in step]
@@ -154,7 +154,7 @@ def test_a_batch_is_shared_out_whole(corpus, processes, parts, workers):
 
 
 class Tones:
-    """Speakers that are tones of a pitch of their own, named after corpora."""
+    """Corpus of speakers that are harmonic tones, each with its own pitch. Their names begin with corpus names."""
 
     sample_rate = RATE
 
@@ -167,7 +167,7 @@ class Tones:
 
     def read(self, speaker, recording, start, num_samples):
         times = np.arange(start, min(start + num_samples, 2 * RATE)) / RATE
-        # As a voice, with its harmonics.
+        # With harmonics, like a voice.
         return sum(np.sin(2 * np.pi * k * self.pitches[speaker] * times) / k for k in range(1, 6)).astype(np.float32)
 
 
@@ -175,7 +175,7 @@ def speakers_of(item):
     return item.name.partition("(")[2].rstrip(")").split("+")
 
 
-def test_voices_are_drawn_by_the_shares_of_their_corpora():
+def test_voices_are_drawn_according_to_the_shares_of_their_corpora():
     corpus = Tones(
         {f"{name}_{number}": 100 for name, count in (("a", 2), ("b", 9), ("c", 9)) for number in range(count)}
     )
@@ -188,19 +188,19 @@ def test_voices_are_drawn_by_the_shares_of_their_corpora():
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"a": 0.7, "b": 0.5}, r"add up to 1.2; wanted at most 1"),
-        ({"a": 0.5, "b": 0.2, "c": 0.1}, r"add up to 0.8; wanted 1, since they name every corpus"),
-        ({"libir": 0.5}, "names 'libir', which begins no speaker's name; there are a, b, c"),
+        ({"a": 0.7, "b": 0.5}, r"add up to 1.2; they must add up to at most 1"),
+        ({"a": 0.5, "b": 0.2, "c": 0.1}, r"add up to 0.8; they must add up to 1, because they name every corpus"),
+        ({"libir": 0.5}, "names 'libir', but no speaker's name begins with it; the corpora are a, b, c"),
         ({"a": -0.1}, "corpus_shares.a"),
-        (["a"], "must name corpora with their shares"),
+        (["a"], "must map corpora to their shares"),
     ],
 )
-def test_impossible_shares_are_refused(shares, message):
+def test_invalid_shares_are_rejected(shares, message):
     with pytest.raises(ConfigError, match=message):
         mixtures([(Tones({"a_1": 100, "b_1": 100, "c_1": 100}), 1)], 1, corpus_shares=shares)
 
 
-def test_pairs_of_near_pitch_are_nearer_than_others():
+def test_pairs_of_near_pitch_have_more_similar_pitch_than_others():
     corpus = Tones({f"x_{pitch}": pitch for pitch in np.geomspace(80, 350, 12).round().astype(int)})
     distances = {}
     for share in (0.0, 1.0):
@@ -210,7 +210,7 @@ def test_pairs_of_near_pitch_are_nearer_than_others():
     assert distances[1.0] < 0.5 * distances[0.0]
 
 
-def test_a_share_of_the_mixtures_takes_turns(corpus):
+def test_voices_take_turns_in_a_share_of_the_mixtures(corpus):
     drawn = mixtures([(corpus, 1)], turns_share=0.5, overlap=(0.0, 0.0), seconds=1.0)
     apart = [float((drawn[index].sources.abs() > 1e-3).all(0).float().mean()) < 0.05 for index in range(40)]
     assert 0.25 < np.mean(apart) < 0.75

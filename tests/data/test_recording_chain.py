@@ -1,4 +1,4 @@
-"""What whole recordings go through in training."""
+"""Tests of the degradation of whole recordings in training."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def energy_above(samples, hertz):
     "setting", [{"microphone_db": 6.0}, {"line_share": 1.0}, {"hum_share": 1.0}, {"offset_share": 1.0}]
 )
 def test_the_sources_still_add_up(corpus, noise, setting):
-    """Whatever is linear happens to all of them, and hum and offset are background."""
+    """Linear effects are applied to all sources, and hum and offset are part of the background."""
     drawn, plain = draw(corpus, noise, line_codec_share=0.0, **setting), draw(corpus, noise)
     for index in range(3):
         item = drawn[index]
@@ -43,7 +43,7 @@ def test_the_sources_still_add_up(corpus, noise, setting):
         assert not torch.allclose(item.mixture, plain[index].mixture, atol=1e-3)
 
 
-def test_all_of_a_telephone_is_within_its_band(corpus, noise):
+def test_a_telephone_line_limits_the_band(corpus, noise):
     drawn = draw(corpus, noise, line_share=1.0, line_high_hz=(3400.0, 3400.0))
     for index in range(4):
         item = drawn[index]
@@ -51,7 +51,7 @@ def test_all_of_a_telephone_is_within_its_band(corpus, noise):
         assert energy_above(draw(corpus, noise)[index].mixture.numpy(), 4200) > 1e-3
 
 
-def test_what_a_telephone_codes_is_the_mixture(corpus):
+def test_a_telephone_codec_is_applied_to_the_mixture_only(corpus):
     plain = draw(corpus, line_share=1.0, line_codec_share=0.0)
     coded = draw(corpus, line_share=1.0, line_codec_share=1.0)
     differences = []
@@ -82,7 +82,7 @@ def test_mixtures_of_background_alone_have_no_voice(corpus, noise):
 
 
 def test_background_alone_needs_a_background(corpus):
-    with pytest.raises(ConfigError, match=r"background_share=0\.1 asks for mixtures of background alone"):
+    with pytest.raises(ConfigError, match=r"background_share=0\.1 needs background noise"):
         draw(corpus, background_share=0.1)
 
 
@@ -94,14 +94,14 @@ def test_an_offset_and_hum_are_in_the_background(corpus, noise):
     assert float(item.sources[2].square().sum()) > 10 * float(item.sources[:2].square().sum())
 
 
-def test_bands_that_hold_nothing_are_refused():
-    with pytest.raises(ConfigError, match="a band from 4500 to 7000 Hz holds nothing at a sample rate of 8000 Hz"):
+def test_empty_bands_are_rejected():
+    with pytest.raises(ConfigError, match="a band from 4500 to 7000 Hz is empty at a sample rate of 8000 Hz"):
         augment.limit_band(np.zeros(100, np.float32), 8000, 4500, 7000)
-    with pytest.raises(ConfigError, match="a band from 3000 to 300 Hz holds nothing"):
+    with pytest.raises(ConfigError, match="a band from 3000 to 300 Hz is empty"):
         augment.limit_band(np.zeros(100, np.float32), 8000, 3000, 300)
 
 
-def test_measured_rooms_stand_beside_simulated_ones(corpus, tmp_path):
+def test_measured_responses_are_used_instead_of_simulated_rooms(corpus, tmp_path):
     pytest.importorskip("pyroomacoustics")
     response = np.zeros(2000, np.float32)
     response[[5, 1500]] = 1.0, 0.5
@@ -114,11 +114,11 @@ def test_measured_rooms_stand_beside_simulated_ones(corpus, tmp_path):
     torch.testing.assert_close(heard, gain * echo, atol=1e-3, rtol=0)
 
 
-def test_measured_rooms_that_are_not_there_are_told(tmp_path):
+def test_missing_measured_responses_are_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"measured_share=0\.5 needs measured impulse responses"):
         Rooms(measured_share=0.5)
     pytest.importorskip("pyroomacoustics")
-    for folder, what in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no audio file")):
+    for folder, what in ((tmp_path / "none", "no such folder"), (tmp_path, "contains no audio file")):
         with pytest.raises(DataError, match=what):
             rooms = Rooms(count=1, responses=str(folder), measured_share=0.5, cache=str(tmp_path / "cache"))
             rooms.bank("train", 2, RATE)

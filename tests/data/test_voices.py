@@ -25,7 +25,7 @@ def test_length_type_and_peak(seconds, rate):
     assert np.abs(samples).max() == pytest.approx(0.9, abs=1e-4)
 
 
-def test_the_same_seed_says_the_same_and_another_something_else():
+def test_the_utterance_depends_on_the_seed():
     np.testing.assert_array_equal(speak(0), speak(0))
     for other in (speak(0, take=1), speak(1)):
         assert abs(np.corrcoef(speak(0), other)[0, 1]) < 0.1
@@ -40,7 +40,7 @@ def pitch(samples, rate):
     return float(np.median(values[energy > np.median(energy)]))
 
 
-def test_a_voice_has_the_pitch_it_was_drawn_with():
+def test_a_voice_has_the_drawn_pitch():
     for number in range(6):
         assert pitch(speak(number), RATE) == pytest.approx(voice(number).pitch, rel=0.25)
 
@@ -51,7 +51,7 @@ def test_speakers_differ_in_pitch_and_tract():
     tracts = np.array([item.tract for item in voices])
     assert pitches.min() < 100 and pitches.max() > 220
     assert tracts.max() / tracts.min() > 1.25
-    assert np.corrcoef(np.log(pitches), tracts)[0, 1] > 0.3  # as with people
+    assert np.corrcoef(np.log(pitches), tracts)[0, 1] > 0.3  # as for real speakers
 
 
 def test_there_are_pauses_and_hiss():
@@ -65,7 +65,7 @@ def test_there_are_pauses_and_hiss():
 
 
 def test_separating_two_voices_is_a_real_task_that_masks_can_solve():
-    """The mixture itself scores about 0 dB; an ideal mask of the spectrogram far more."""
+    """The unprocessed mixture scores about 0 dB, and an ideal mask of the spectrogram scores far more."""
     references = torch.from_numpy(np.stack([speak(3), speak(4)]))
     references = references / references.square().mean(-1, keepdim=True).sqrt()
     window = torch.hann_window(512)
@@ -77,7 +77,7 @@ def test_separating_two_voices_is_a_real_task_that_masks_can_solve():
     assert float(objectives.si_snr(estimates, references).mean()) > 8
 
 
-def test_a_corpus_reads_what_the_voice_says():
+def test_a_corpus_returns_the_utterances_of_its_voices():
     corpus = GeneratedCorpus(3, 2, 1.0, 8000, seed=4)
     assert str(GeneratedCorpus(3, 20, 30.0, 8000, seed=4)) == "3 generated speakers (30 min)"
     assert len(corpus.speakers) == 3 and list(corpus.lengths(0)) == [8000, 8000]
@@ -96,12 +96,12 @@ def test_training_and_validation_voices_differ():
     assert train.seed != valid.seed
 
 
-def test_an_impossible_corpus_is_refused():
-    with pytest.raises(ConfigError, match="at least one speaker"):
+def test_an_empty_corpus_is_rejected():
+    with pytest.raises(ConfigError, match="at least 1 speaker"):
         GeneratedCorpus(0, 1, 1.0, 8000, seed=0)
 
 
-def test_a_low_rate_gives_voices_without_a_whistle_at_its_end():
+def test_voices_at_a_low_rate_have_no_whistle_near_half_of_the_rate():
     corpus = GeneratedCorpus(8, 1, 2.0, 8000, seed=3)
     for speaker in range(8):
         power = np.square(np.abs(np.fft.rfft(corpus.read(speaker, 0, 0, 16000))))

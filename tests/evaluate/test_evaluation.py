@@ -25,7 +25,7 @@ from separator.inference import separation
 
 
 class Oracle:
-    """Gives the references, the other way round and with a little noise."""
+    """Returns the references in reverse order and with a little noise."""
 
     sample_rate = 8000
     num_interchangeable = 2
@@ -59,7 +59,7 @@ def test_a_row_is_measured_under_the_best_permutation(two_voices):
     )
 
 
-def test_silent_stems_are_named(two_voices, caplog):
+def test_the_warning_names_silent_stems(two_voices, caplog):
     item = make_mixture(two_voices)
     oracle = Oracle(item, 0.003)
     oracle.model = "oracle"
@@ -71,12 +71,12 @@ def test_silent_stems_are_named(two_voices, caplog):
     assert rows[0]["silent_stems"] == "speaker1" and rows[0]["si_snri_1"] < -70 < 10 < rows[0]["si_snri_2"]
     evaluation._warn_of_silence(oracle, [*rows, *good])
     assert (
-        "oracle: in 1 of 2 mixtures stems are silent though their sources sound; each counts as -80 dB: one (spea"
-        in (caplog.text)
+        "oracle: 1 of 2 mixtures have silent stems for sources that are not silent; each counts as -80 dB: one (spea"
+        in caplog.text
     )
 
 
-def test_sources_with_names_keep_their_order(two_voices):
+def test_named_sources_keep_their_order(two_voices):
     item = make_mixture(two_voices)
     oracle = Oracle(item, 0.003)
     oracle.num_interchangeable, oracle.sources = 0, ("speech", "noise")
@@ -86,14 +86,14 @@ def test_sources_with_names_keep_their_order(two_voices):
     assert evaluation.evaluate(oracle, [item])[0]["si_snri_noise"] > 10
 
 
-def test_one_voice_alone_has_nothing_to_improve(two_voices):
+def test_a_single_voice_has_no_improvement(two_voices):
     voice = torch.from_numpy(two_voices[0])
     item = Mixture(voice, torch.stack([voice, torch.zeros_like(voice)]), 16000, "alone")
     oracle = Oracle(item, 0.001)
     (row,) = evaluation.evaluate(oracle, [item], with_bounds=True)
     assert math.isnan(row["si_snri"]) and row["si_snr"] > 20 and row["sources"] == 1
     assert row["silent_db"] < -20 and "ibm_si_snri" not in row
-    assert "nan" not in evaluation.as_csv([row])
+    assert "nan" not in evaluation.to_csv([row])
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def listed(tmp_path, two_voices):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """The command, in this process: to import everything anew takes longer than to evaluate."""
+    """Run the command in this process: a new process would need more time for its imports than for the evaluation."""
 
     def run(*arguments):
         monkeypatch.chdir(tmp_path)
@@ -121,8 +121,8 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_prints_a_summary_and_writes_a_row_for_each_mixture(tmp_path, run, listed, tiny_checkpoint):
-    said = run(f"model={tiny_checkpoint}", "data.list=list.csv", "out=result")
-    assert "2 mixtures" in said and "SI-SNRi" in said and "SDRi" in said
+    output = run(f"model={tiny_checkpoint}", "data.list=list.csv", "out=result")
+    assert "2 mixtures" in output and "SI-SNRi" in output and "SDRi" in output
     with (tmp_path / "result" / "mixtures.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["first", "second"]
@@ -134,8 +134,8 @@ def test_the_command_prints_a_summary_and_writes_a_row_for_each_mixture(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "b.wav", "list.csv", "result"]
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(tmp_path, run, listed, tiny_checkpoint, causal_checkpoint):
-    said = run(f"model={tiny_checkpoint}", f"baseline={causal_checkpoint}", "data.list=list.csv", "--report")
+def test_the_report_is_one_self_contained_page(tmp_path, run, listed, tiny_checkpoint, causal_checkpoint):
+    output = run(f"model={tiny_checkpoint}", f"baseline={causal_checkpoint}", "data.list=list.csv", "--report")
     page = (tmp_path / "runs" / "evaluation" / "report.html").read_text()
 
     class Links(HTMLParser):
@@ -153,20 +153,28 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path, run, listed, t
     (audio,) = json.loads(html.unescape(first))["tracks"][0]["pieces"]
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio)))
     assert rate == 8000 and len(samples) == 2 * 8000
-    for text in ("The best", "The worst", "ideal ratio mask", "SDRi", "Against", "By level difference", "By duration"):
+    for text in (
+        "The best",
+        "The worst",
+        "ideal ratio mask",
+        "SDRi",
+        "Compared with",
+        "By level difference",
+        "By duration",
+    ):
         assert text in page
-    assert "better on" in said
+    assert "better on" in output
     assert {"baseline.csv", "mixtures.csv", "summary.json"} < {
         path.name for path in (tmp_path / "runs" / "evaluation").iterdir()
     }
-    # The next evaluation leaves nothing of this one.
-    said = run(f"model={tiny_checkpoint}", "data.list=list.csv", "measures=[]", "bounds=false", "limit=1")
-    assert "nan" not in said
+    # The next evaluation removes the files of this one.
+    output = run(f"model={tiny_checkpoint}", "data.list=list.csv", "measures=[]", "bounds=false", "limit=1")
+    assert "nan" not in output
     left = {path.name for path in (tmp_path / "runs" / "evaluation").iterdir()}
     assert left == {"mixtures.csv", "summary.json"}
 
 
-def test_the_page_escapes_what_it_is_told(two_voices):
+def test_the_page_escapes_names(two_voices):
     item = Mixture.of(two_voices, 16000, "<script>alert(1)</script>", 0.9)
     rows = evaluation.evaluate(Oracle(item, 0.01), [item])
     facts = {"model": "a<b", "data": "c&d", "mixtures": 1, "named_sources": [], **statistics.summarize(rows)}
@@ -176,30 +184,30 @@ def test_the_page_escapes_what_it_is_told(two_voices):
 
 
 def test_generated_mixtures_need_no_list(tmp_path, run, tiny_checkpoint):
-    said = run(f"model={tiny_checkpoint}", "data.generated_mixtures=2", "measures=[]", "bounds=false")
-    assert "generated voices, 2 mixtures" in said
-    assert "STOI" not in said and "ideal" not in said
+    output = run(f"model={tiny_checkpoint}", "data.generated_mixtures=2", "measures=[]", "bounds=false")
+    assert "generated voices, 2 mixtures" in output
+    assert "STOI" not in output and "ideal" not in output
     once = json.loads((tmp_path / "runs/evaluation/summary.json").read_text())
     settings = ["data.generated_mixtures=2", "measures=[]", "bounds=false", "shifts=2"]
-    said = run(f"model={tiny_checkpoint}", *settings)
-    assert "generated voices in 2 shifts, 2 mixtures" in said
+    output = run(f"model={tiny_checkpoint}", *settings)
+    assert "generated voices in 2 shifts, 2 mixtures" in output
     twice = json.loads((tmp_path / "runs/evaluation/summary.json").read_text())
     assert twice["si_snri"]["mean"] != once["si_snri"]["mean"] and twice["weights"] == once["weights"]
 
 
-def test_a_recipes_test_set(tmp_path):
+def test_the_test_set_of_a_recipe(tmp_path):
     data = evaluation.EvaluationData(recipe="speech_enhancement", generated_mixtures=3)
     mixtures = data.mixtures(8000, ("speech", "noise"))
     assert len(mixtures) == 3 and mixtures[0].sources.shape == (2, 6 * 8000)
     root = trees.librimix(tmp_path, 8000, "test")
     data = evaluation.EvaluationData(recipe="libri2mix_8k", root=str(root), overrides=["data.task=sep_noisy"])
     assert len(data.mixtures(8000, ("speaker1", "speaker2"))) == 3
-    with pytest.raises(ConfigError, match=r"there is no recipe 'libri3mix'; there are .*did you mean 'libri2mix_8k'"):
+    with pytest.raises(ConfigError, match=r"there is no recipe 'libri3mix'; choose from .*did you mean 'libri2mix_8k'"):
         evaluation.EvaluationData(recipe="libri3mix").mixtures(8000, ("speaker1", "speaker2"))
 
 
-def test_no_test_mixture_is_one_of_validation():
-    """Of a run with the same seed: neither its voices nor its draws."""
+def test_test_and_validation_mixtures_differ():
+    """In a run with the same seed, both the voices and the draws differ."""
     data = GeneratedData(valid_mixtures=2)
     tests, valid = (getattr(data, name)(8000, ("a", "b"), 0) for name in ("testing", "validation"))
     train = data.training(8000, ("a", "b"), 0)
@@ -212,10 +220,10 @@ def test_no_test_mixture_is_one_of_validation():
     assert not any(np.allclose(one, other) for one, other in itertools.combinations(voices, 2))
 
 
-def test_models_of_other_sources_cannot_be_compared(tmp_path, run, listed, tiny_checkpoint):
+def test_models_with_different_sources_cannot_be_compared(tmp_path, run, listed, tiny_checkpoint):
     torch.manual_seed(0)
     separator.save(separator.ConvTasNet(sample_rate=8000, sources=("a", "b"), **TINY), tmp_path / "other.safetensors")
-    with pytest.raises(SystemExit, match=r"separates a, b at 8000 Hz, model="):
+    with pytest.raises(SystemExit, match=r"separates a, b at 8000 Hz, but model="):
         run(f"model={tiny_checkpoint}", "baseline=other.safetensors", "data.list=list.csv")
 
 
@@ -227,34 +235,34 @@ def test_models_of_other_sources_cannot_be_compared(tmp_path, run, listed, tiny_
         (["data.lst=none.csv"], "lst"),
         (["+metric=pesq"], "no setting 'metric'"),
         (["measures=[pesk]"], "unknown measure 'pesk'"),
-        (["data.list=a.csv", "data.recipe=two_speakers"], "give one"),
-        (["data.recipe=libri2mix_8k"], "no value for data.root"),
-        (["data.recipe=three_speakers"], "recipe three_speakers separates 3 sources, the model 2"),
-        (["data.root=x"], "are settings of a recipe's data: give data.recipe too"),
-        (["data.adds_up=false"], "data.adds_up=false is a setting of lists: give data.list too"),
+        (["data.list=a.csv", "data.recipe=two_speakers"], "give only one of them"),
+        (["data.recipe=libri2mix_8k"], "data.root has no value"),
+        (["data.recipe=three_speakers"], "recipe three_speakers separates 3 sources, but the model separates 2"),
+        (["data.root=x"], "are only for a recipe: give data.recipe too"),
+        (["data.adds_up=false"], "data.adds_up=false is only for a list: give data.list too"),
         (["data.list=a.csv", "data.adds_up=maybe"], "data.adds_up must be true or false, got 'maybe'"),
         (["limit=0"], "limit must be a whole number of at least 1, got 0"),
         (["device=gpu"], "device 'gpu'"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path, tiny_checkpoint, arguments, message, monkeypatch):
+def test_an_error_of_the_command_is_one_line(tmp_path, tiny_checkpoint, arguments, message, monkeypatch):
     model = [] if arguments[0].startswith("model") else [f"model={tiny_checkpoint}"]
     monkeypatch.setattr(sys, "argv", ["separator.evaluate", *model, *arguments])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         evaluation.main()
-    said = ended.value.code  # Python prints it, and exits with 1
-    assert said.startswith("error: ") and message in said and "\n" not in said
+    text = ended.value.code  # Python prints it, and exits with 1
+    assert text.startswith("error: ") and message in text and "\n" not in text
     assert list(tmp_path.iterdir()) == []
 
 
-def test_real_voices_if_they_are_there():
-    """The lists of the shared voices are read as they are."""
+def test_a_list_of_real_voices_if_available():
+    """The list of the shared voices can be read without changes."""
     from pathlib import Path
 
     path = Path(__file__).resolve().parents[3] / "shared" / "voices" / "test_mixtures.csv"
     if not path.exists():
-        pytest.skip("the shared voices are not here")
+        pytest.skip("the shared voices are not available")
     from separator.data import MixtureSet
     from separator.data.lists import mixture_list
 

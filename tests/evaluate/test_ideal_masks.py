@@ -9,18 +9,18 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_sources_that_never_share_a_bin_are_separated_perfectly():
-    """Two tones, and one after the other: both masks know where each is."""
+def test_sources_that_never_share_a_bin_are_separated_almost_perfectly():
+    """Two tones of different frequency have no common bins."""
     time = torch.arange(16000) / 16000
     sources = torch.stack([torch.sin(2 * torch.pi * 500 * time), torch.sin(2 * torch.pi * 3000 * time)])
     for kind in ("binary", "ratio"):
         estimate = ideal_masks.ideal_mask(sources.sum(0), sources, 16000, kind)
-        # Not quite perfect: the window's side lobes.
+        # Not quite perfect, because of the side lobes of the window.
         assert (objectives.si_snr(estimate, sources) > 40).all()
 
 
-def test_ratio_masks_share_out_by_magnitude():
-    """Of the same signal at 1 and 3 times, a quarter and three quarters."""
+def test_ratio_masks_divide_bins_by_magnitude():
+    """Sources that are 1 and 3 times the same signal get a quarter and three quarters of the mixture."""
     signal = noise(8000)
     sources = torch.stack([signal, 3 * signal])
     estimate = ideal_masks.ideal_mask(sources.sum(0), sources, 8000, "ratio")
@@ -29,7 +29,7 @@ def test_ratio_masks_share_out_by_magnitude():
     torch.testing.assert_close(louder, torch.stack([0 * signal, 4 * signal]), atol=1e-4, rtol=0)
 
 
-def test_what_is_beside_the_sources_is_kept_out():
+def test_the_rest_of_the_mixture_is_removed():
     source, rest = noise(1, 8000), 10 * noise(8000, seed=1)
     estimate = ideal_masks.ideal_mask(source[0] + rest, source, 8000, "binary")
     assert estimate.square().sum() < 0.1 * rest.square().sum()
@@ -43,7 +43,7 @@ def test_estimates_have_the_shape_of_the_sources(shape):
         assert estimate.shape == sources.shape and estimate.isfinite().all()
 
 
-def test_both_bounds_are_beyond_what_is_heard_in_noise(two_voices):
+def test_both_bounds_improve_a_real_mixture(two_voices):
     sources = torch.from_numpy(two_voices)
     mixture = sources.sum(0)
     before = objectives.si_snr(mixture.expand_as(sources), sources).mean()

@@ -21,7 +21,7 @@ def noisy(item, level=0.01, seed=0):
 def test_sdr_equals_fast_bss_eval(item):
     peer = pytest.importorskip("fast_bss_eval")
     estimate = noisy(item)
-    # A recording through another channel: distortion that the filter of BSS-eval forgives.
+    # Filtered by a short impulse response: BSS-eval does not count this as distortion.
     estimate[1] = torch.nn.functional.conv1d(
         estimate[1][None, None], torch.tensor([[[0.2, 1.0, -0.3]]]), padding=1
     ).flatten()
@@ -49,8 +49,8 @@ def test_sdr_and_permutation_equal_fast_bss_eval(item):
     assert expected[-1].tolist() == [1, 0]
 
 
-def test_silent_estimates_of_sources_that_sound_score_worse_than_the_mixture(item):
-    """Three equal sources: by the floors of SI-SNR silence would be 3 dB better than the mixture."""
+def test_silent_estimates_of_sources_that_are_not_silent_score_worse_than_the_mixture(item):
+    """With three equal sources, the floors of SI-SNR would score silence 3 dB better than the mixture."""
     three = torch.cat([item.sources, item.sources[:1].roll(8000, -1)])
     mixture = Mixture(three.sum(0), three, 16000, "three")
     estimate = torch.stack([torch.zeros_like(three[0]), torch.full_like(three[0], 0.1), three[2] + 0.01 * three[0]])
@@ -59,27 +59,27 @@ def test_silent_estimates_of_sources_that_sound_score_worse_than_the_mixture(ite
     assert min(scores.values["si_snr"][2], scores.values["sdr"][2]) > 20
     improvement = objectives.si_snr_improvement(torch.zeros_like(three)[None], three[None], mixture.mixture[None])
     assert float(improvement) < -70
-    # Whichever is silent belongs to the source that is.
+    # The silent estimate belongs to the silent source.
     quiet = Mixture(item.mixture, torch.cat([0 * item.sources[:1], item.sources]), 16000, "x")
     estimate = torch.stack([item.sources[1] - 0.9 * item.sources[0], item.sources[0], 0 * item.mixture])
     assert torch.equal(metrics.in_best_order(estimate, quiet), estimate[[2, 1, 0]])
     assert list(metrics.score(noisy(item), item).missing) == []
 
 
-def test_silent_sources_are_not_scored_but_told(item):
+def test_silent_sources_are_not_scored_but_reported(item):
     silent = Mixture(item.mixture, torch.cat([item.sources, torch.zeros(1, item.sources.shape[1])]), 16000, "x")
     estimate = torch.cat([noisy(item), 0.1 * item.mixture[None]])
     scores = metrics.score(estimate, silent)
     assert scores.sources == [0, 1] and len(scores.values["sdr"]) == 2
     assert scores.silent_db == pytest.approx(-20, abs=0.01)
     assert math.isnan(metrics.score(noisy(item), item).silent_db)
-    # A silent source takes whichever estimate is left.
+    # A silent source takes the remaining estimate.
     ordered = metrics.in_best_order(estimate[[2, 1, 0]], silent)
     assert torch.equal(ordered, estimate)
 
 
-def test_stereo_counts_by_its_energy(item):
-    """A channel that is silent in both changes nothing."""
+def test_stereo_channels_count_by_their_energy(item):
+    """A channel that is silent in the estimate and in the reference changes nothing."""
     sources = torch.stack([item.sources, torch.zeros_like(item.sources)], 1)
     stereo = Mixture(sources.sum(0), sources, 16000, "stereo")
     estimate = noisy(item) - noisy(item).mean(-1, keepdim=True)
@@ -103,7 +103,7 @@ def test_pesq_equals_the_package(item):
     assert math.isnan(metrics.score(noisy(item), other, ["pesq"]).mean("pesq"))
 
 
-def test_what_has_no_speech_has_no_value():
+def test_stoi_without_speech_is_nan():
     pytest.importorskip("pystoi")
     sources = torch.zeros(1, 8000)
     sources[0, 100] = 1.0
@@ -111,17 +111,17 @@ def test_what_has_no_speech_has_no_value():
     assert math.isnan(metrics.score(sources, item, ["stoi"]).mean("stoi"))
 
 
-def test_measures_without_their_package_are_told(monkeypatch):
+def test_metrics_without_their_package_are_reported(monkeypatch):
     monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None if name == "pesq" else name)
     found, missing = metrics.available(["pesq", "stoi"])
-    assert found == ["stoi"] and missing == ["PESQ is not measured: it needs the package pesq (pip install pesq)"]
+    assert found == ["stoi"] and missing == ["PESQ is left out: it needs the package pesq (pip install pesq)"]
     with pytest.raises(ConfigError, match=r"unknown measure 'pesk'.*did you mean 'pesq'"):
         metrics.available(["pesk"])
     with pytest.raises(ConfigError, match=r"measures must be a list, such as \[pesq,stoi\], got 'pesq'"):
         metrics.available("pesq")
 
 
-def test_samples_are_left_as_they_are(item):
+def test_scoring_does_not_change_the_samples(item):
     before = item.sources.clone()
     metrics.score(noisy(item), item)
     assert torch.equal(before, item.sources)

@@ -18,7 +18,7 @@ def in_blocks(samples, size):
 
 
 @pytest.mark.parametrize("size", [1, 777, 16000])
-def test_blocks_of_any_size_give_one_lane(size):
+def test_the_block_size_makes_no_difference(size):
     samples = np.random.default_rng(0).standard_normal((2, 12345)).astype(np.float32)
     whole = track_picture.measure([samples], samples.shape[1], RATE)
     cut = track_picture.measure(in_blocks(samples, size), samples.shape[1], RATE)
@@ -26,7 +26,7 @@ def test_blocks_of_any_size_give_one_lane(size):
         np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
 
 
-def test_long_columns_in_smaller_groups_give_one_lane(monkeypatch):
+def test_smaller_groups_of_long_columns_make_no_difference(monkeypatch):
     samples = np.random.default_rng(0).standard_normal((2, 54321)).astype(np.float32)
     whole = track_picture.measure([samples], samples.shape[1], RATE)
     monkeypatch.setattr(track_picture, "MAX_SAMPLES", 500)
@@ -39,7 +39,7 @@ def test_long_columns_in_smaller_groups_give_one_lane(monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.5, 8, 300])
 @pytest.mark.parametrize("rate", [8000, 48000])
-def test_a_lane_has_columns_for_all_of_the_time(seconds, rate):
+def test_a_lane_covers_the_whole_recording(seconds, rate):
     samples = tone(seconds, 440, rate)
     lane = track_picture.measure(in_blocks(samples, 65536), samples.shape[1], rate)
     assert lane.seconds == samples.shape[1] / rate
@@ -48,7 +48,7 @@ def test_a_lane_has_columns_for_all_of_the_time(seconds, rate):
     )
 
 
-def test_it_shows_when_and_how_high():
+def test_the_picture_shows_times_and_frequencies():
     samples = np.concatenate([0 * tone(2, 100), tone(2, 500), tone(2, 4000)], axis=1)
     lane = track_picture.measure([samples], samples.shape[1], RATE)
     place = (np.linspace(0, 6, len(lane.highest), endpoint=False)).astype(int)
@@ -59,7 +59,7 @@ def test_it_shows_when_and_how_high():
     assert np.median(loudest[place // 2 == 2]) == pytest.approx(ticks["4k"], abs=0.03)
 
 
-def test_the_peak_is_found_in_whatever_column_it_is():
+def test_the_peak_is_found_in_any_column():
     samples = np.zeros((1, 1_000_000), np.float32)
     samples[0, [3, 700_000]] = [-0.9, 0.7]
     lane = track_picture.measure(in_blocks(samples, 10_000), samples.shape[1], RATE)
@@ -71,7 +71,7 @@ def pixels(picture):
     return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int).sum(-1)
 
 
-def test_pictures_are_on_one_scale_and_silence_is_dark():
+def test_pictures_share_one_scale_and_silence_is_dark():
     loud, quiet, silent = (
         track_picture.measure([samples], samples.shape[1], RATE)
         for samples in (tone(1, 500), tone(1, 500, level=0.005), 0 * tone(1, 500))
@@ -87,7 +87,7 @@ def test_the_lowest_band_is_at_the_bottom():
     assert picture[-15:].mean() > 2 * picture[:40].mean()
 
 
-def test_an_outline_is_within_its_box():
+def test_an_outline_fills_its_box():
     lane = track_picture.measure([tone(1, 200)], RATE, RATE)
     points = np.array(
         [point.split(",") for point in track_picture.outline(lane, track_picture.peak([lane])).split()], float

@@ -20,13 +20,13 @@ def voices():
     return 0.1 * noise
 
 
-def test_one_person_in_each_channel_is_told(voices):
+def test_channels_with_one_speaker_each_are_recognized(voices):
     assert differ(*voices)
     assert differ(voices[0] + 0.1, 0.1 * voices[1])
 
 
 @pytest.mark.parametrize("delay", [0, 3, 200])
-def test_two_microphones_that_hear_the_same_are_alike(voices, delay):
+def test_two_microphones_with_the_same_sound_are_alike(voices, delay):
     assert not differ(voices[0], 0.5 * np.roll(voices[0], delay) + 0.1 * voices[1])
 
 
@@ -34,11 +34,11 @@ def test_opposite_polarity_is_alike(voices):
     assert not differ(voices[0], -voices[0])
 
 
-def test_an_empty_channel_or_a_short_recording_is_no_call(voices):
+def test_an_empty_channel_or_a_short_recording_is_not_a_call(voices):
     assert not differ(voices[0], 0 * voices[1])
     assert not differ(voices[0, : 2 * RATE], voices[1, : 2 * RATE])
 
 
-def test_the_result_does_not_depend_on_the_blocks(voices):
+def test_the_result_does_not_depend_on_the_block_size(voices):
     mixed = 0.2 * voices[0] + voices[1]
     assert differ(voices[0], mixed, 977) == differ(voices[0], mixed, 48000)

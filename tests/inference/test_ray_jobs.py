@@ -1,4 +1,4 @@
-"""`--engine ray`: what one process gives, on two workers, one of which is killed in the middle."""
+"""`--engine ray` with two workers, one of which is killed, gives the same stems as one process."""
 
 import contextlib
 import csv
@@ -23,7 +23,7 @@ from separator.io.find_recordings import Item
 
 pytest.importorskip("ray")
 pytest.importorskip("fsspec")
-# One cluster on a machine at a time.
+# Only one cluster at a time on a machine.
 pytestmark = pytest.mark.xdist_group("ray")
 
 COUNT = 6
@@ -31,7 +31,7 @@ COUNT = 6
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
-    """A folder of recordings at two depths, and a file that is none."""
+    """A folder with recordings in two levels of folders, and a file that is not audio."""
     folder = tmp_path_factory.mktemp("calls")
     (folder / "deep").mkdir()
     for number in range(COUNT):
@@ -42,7 +42,7 @@ def calls(tmp_path_factory):
 
 
 def workers_of(process):
-    """Processes of Ray's workers that separate, of one command."""
+    """Process ids of the Ray workers of one command."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -54,14 +54,14 @@ def workers_of(process):
     return found
 
 
-def test_a_killed_worker_loses_and_doubles_nothing(calls, tiny_checkpoint, tmp_path):
+def test_a_killed_worker_neither_loses_nor_repeats_a_recording(calls, tiny_checkpoint, tmp_path):
     settings = ["-m", str(tiny_checkpoint), "--segment", "2", "--float32"]
     command = [sys.executable, "-m", "separator.cli", str(calls), "-o", str(tmp_path / "ray"), *settings, "--json"]
     command += ["--engine", "ray", "--workers", "2"]
     environment = os.environ | {"RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
     with (tmp_path / "errors").open("w+") as errors:
         process = subprocess.Popen(command, stdout=-1, stderr=errors, env=environment, start_new_session=True)
-        # One is at work when a stem's hidden file is there.
+        # A worker is separating when the hidden file of a stem exists.
         while not list((tmp_path / "ray").rglob(".*")) or not (victims := workers_of(process)):
             assert process.poll() is None, (tmp_path / "errors").read_text()
             time.sleep(0.02)
@@ -90,7 +90,7 @@ def job(tiny_checkpoint, out, **changes):
 
 
 class NoLedger:
-    """In the place of the one in another process."""
+    """Stands for the ledger, which runs in another process."""
 
     class Method:
         def __init__(self, function):
@@ -116,8 +116,8 @@ def worker(settings):
     return made
 
 
-def test_finished_recordings_are_left_out(tiny_checkpoint, tmp_path):
-    """Without a worker: Ray is not even started."""
+def test_finished_recordings_are_skipped(tiny_checkpoint, tmp_path):
+    """Ray is not even started."""
     soundfile.write(tmp_path / "a.wav", np.zeros(800), 8000)
     settings = job(tiny_checkpoint, tmp_path / "stems")
     worker(settings)(batch([Item(tmp_path / "a.wav", "a")]))
@@ -152,7 +152,7 @@ def test_urls_in_and_out(tiny_checkpoint, tmp_path):
     assert ray_jobs.write_failures(failed[2:], "memory://stems") is None and not memory.exists("/stems/failures.csv")
 
 
-def test_folders_of_a_file_url_are_made(tiny_checkpoint, tmp_path):
+def test_folders_of_a_file_url_are_created(tiny_checkpoint, tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(8000), 8000)
     items = [Item(f"file://{tmp_path}/a.wav", "deep/a")]
     (report,) = map(json.loads, worker(job(tiny_checkpoint, f"file://{tmp_path}/stems"))(batch(items))["report"])
@@ -164,39 +164,39 @@ def test_a_url_that_does_not_answer(tmp_path):
         ray_jobs.find(["ftp://localhost:1/x"], [], str(tmp_path))
 
 
-def test_more_cores_than_there_are(calls, tiny_checkpoint, tmp_path):
+def test_more_cores_than_any_machine_has(calls, tiny_checkpoint, tmp_path):
     with pytest.raises(ConfigError, match=r"--cores 1000: no machine of the cluster has more than \d+"):
         list(ray_jobs.run([Item(calls / "0.wav", "0")], job(tiny_checkpoint, tmp_path), cores=1000))
 
 
-def test_a_recording_that_kills_its_workers_is_given_up():
+def test_a_recording_that_kills_its_workers_fails():
     ledger = Ledger()
     assert [ledger.begin("a.wav") for _ in range(ray_jobs.ATTEMPTS)] == [None] * ray_jobs.ATTEMPTS
     report = json.loads(ledger.begin("a.wav"))
     assert report["status"] == "failed" and "3 workers were killed" in report["error"]
 
 
-def test_what_is_done_is_not_done_again():
+def test_a_finished_recording_is_not_repeated():
     ledger = Ledger()
     assert ledger.begin("a.wav") is None
     ledger.finish("a.wav", "report")
     assert ledger.begin("a.wav") == "report"
 
 
-def test_what_a_killed_worker_left_behind_is_removed(tiny_checkpoint, tmp_path):
+def test_temporary_files_of_a_killed_worker_are_removed(tiny_checkpoint, tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(800), 8000)
-    left = tmp_path / "stems" / "a"
-    left.mkdir(parents=True)
-    (left / ".speaker1.abc.wav").write_text("half")
+    folder = tmp_path / "stems" / "a"
+    folder.mkdir(parents=True)
+    (folder / ".speaker1.abc.wav").write_text("half")
     out = worker(job(tiny_checkpoint, tmp_path / "stems"))(batch([Item(tmp_path / "a.wav", "a")]))
     assert json.loads(out["report"][0])["status"] == "done"
-    assert sorted(path.name for path in left.iterdir()) == ["speaker1.wav", "speaker2.wav"]
+    assert sorted(path.name for path in folder.iterdir()) == ["speaker1.wav", "speaker2.wav"]
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_there_is_kept_unless_forced(tiny_checkpoint, tmp_path, scheme, overwrite):
-    """A stem of yours among them stays; what a worker that was killed sent since is done again."""
+def test_existing_stems_are_kept_unless_forced(tiny_checkpoint, tmp_path, scheme, overwrite):
+    """A stem from before the run stays. A stem sent by a worker that was killed is written again."""
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(800), 8000)
     (tmp_path / "stems/a").mkdir(parents=True)
     (tmp_path / "stems/a/speaker1.wav").write_text("mine")
@@ -208,7 +208,7 @@ def test_what_is_there_is_kept_unless_forced(tiny_checkpoint, tmp_path, scheme, 
     assert soundfile.info(tmp_path / "stems/a/speaker2.wav").frames == 800
 
 
-def test_workers_are_told_what_was_there(tiny_checkpoint, tmp_path, monkeypatch):
+def test_workers_get_the_names_of_existing_stems(tiny_checkpoint, tmp_path, monkeypatch):
     import ray.data
 
     (tmp_path / "stems/a").mkdir(parents=True)
@@ -238,7 +238,7 @@ def no_cluster(ray):
     yield {"CPU": 1}
 
 
-def test_one_recording_under_two_tracks_is_done_twice(tiny_checkpoint, tmp_path):
+def test_one_recording_under_two_tracks_is_separated_twice(tiny_checkpoint, tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(800), 8000)
     items = [Item(tmp_path / "a.wav", track) for track in "xy"]
     reports = worker(job(tiny_checkpoint, tmp_path / "stems"))(batch(items))["report"]
@@ -247,13 +247,13 @@ def test_one_recording_under_two_tracks_is_done_twice(tiny_checkpoint, tmp_path)
     ]
 
 
-def test_what_a_causal_model_does_not_take_is_told_before_ray_is_started(causal_checkpoint):
+def test_invalid_options_for_a_causal_model_are_rejected_before_ray_starts(causal_checkpoint):
     for settings in ({"segment_seconds": 2.0}, {"overlap": 0.5}, {"shifts": 2}):
         with pytest.raises(ConfigError, match="a model that can stream"):
             ray_jobs.sources_of(str(causal_checkpoint), settings)
 
 
-def test_without_ray_it_is_said_what_to_install(tiny_checkpoint, tmp_path, monkeypatch):
+def test_without_ray_the_error_says_what_to_install(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"--engine ray needs the package ray; .*separator\[ray\]"):
         list(ray_jobs.run([Item(tmp_path / "a.wav", "a")], job(tiny_checkpoint, tmp_path)))
@@ -262,7 +262,7 @@ def test_without_ray_it_is_said_what_to_install(tiny_checkpoint, tmp_path, monke
 @pytest.mark.parametrize(
     "options", [["--workers", "2"], ["--engine", "ray", "--workers", "0"], ["--engine", "ray", "--skip-existing"]]
 )
-def test_options_that_do_not_go_together(options):
+def test_options_that_conflict(options):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["a.wav", *options])
     assert stopped.value.code == 2

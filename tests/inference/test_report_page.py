@@ -25,7 +25,7 @@ def facts(text):
     return json.loads(unescape(re.search(r'data-player="([^"]*)"', text)[1]))
 
 
-def test_it_shows_the_recording_and_its_stems(mix, tiny_checkpoint, tmp_path):
+def test_the_page_shows_the_recording_and_its_stems(mix, tiny_checkpoint, tmp_path):
     result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
     text = report_page.make(result)
     assert re.findall(r'class="name">([^<]*)<', text) == ["recording", "speaker1", "speaker2"]
@@ -39,14 +39,14 @@ def test_it_shows_the_recording_and_its_stems(mix, tiny_checkpoint, tmp_path):
     assert not re.findall(r"https?://", text)
 
 
-def test_of_a_long_recording_it_holds_the_beginning(mix, tiny_checkpoint, tmp_path, monkeypatch):
+def test_a_page_embeds_only_the_beginning_of_a_long_recording(mix, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "MAX_SAMPLES", 3 * 8000)
     result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
     text = report_page.make(result)
     assert facts(text)["heard"] == 1 and facts(text)["seconds"] == 2 and "Only the first 0:01" in text
 
 
-def test_a_stem_without_a_voice_and_unsure_joins_are_told(mix, tiny_checkpoint, tmp_path):
+def test_a_stem_without_a_voice_and_uncertain_joins_are_reported(mix, tiny_checkpoint, tmp_path):
     result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
     from dataclasses import replace
 
@@ -54,10 +54,10 @@ def test_a_stem_without_a_voice_and_unsure_joins_are_told(mix, tiny_checkpoint, 
     text = report_page.make(result)
     assert text.count(report_page.NO_VOICE) == 1 and f">{report_page.SILENCE}<" not in text
     assert report_page.make(replace(result, active=())).count(f">{report_page.SILENCE}<") == 2
-    assert "at 0:01 (60% sure" in text and "90%" not in text and "3, 1 of their joins uncertain" in text
+    assert "at 0:01 (60% sure" in text and "90%" not in text and "3 (1 uncertain join)" in text
 
 
-def test_the_command_writes_it_beside_the_stems(mix, tiny_checkpoint, tmp_path, capsys):
+def test_the_command_writes_the_page_next_to_the_stems(mix, tiny_checkpoint, tmp_path, capsys):
     arguments = [str(mix), "-m", str(tiny_checkpoint), "-o", str(tmp_path / "out")]
     assert cli.main([*arguments, "--report"]) == 0
     page = tmp_path / "out" / "mix & match" / "report.html"
@@ -70,7 +70,7 @@ def test_the_command_writes_it_beside_the_stems(mix, tiny_checkpoint, tmp_path, 
     assert page.exists()
 
 
-def test_it_does_not_replace_a_page(mix, tiny_checkpoint, tmp_path, capsys):
+def test_an_existing_page_is_not_replaced(mix, tiny_checkpoint, tmp_path, capsys):
     page = tmp_path / "mix & match_report.html"
     page.write_text("mine")
     arguments = [str(mix), "-m", str(tiny_checkpoint), "-o", str(tmp_path), "--filename", "{track}_{stem}.wav"]
@@ -80,15 +80,15 @@ def test_it_does_not_replace_a_page(mix, tiny_checkpoint, tmp_path, capsys):
     assert cli.main([*arguments, "--report", "--force"]) == 0 and page.read_text() != "mine"
 
 
-def test_a_page_that_cannot_be_written_is_told(mix, tiny_checkpoint, tmp_path):
+def test_a_page_that_cannot_be_written_is_reported(mix, tiny_checkpoint, tmp_path):
     result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
     (tmp_path / "file").write_text("")
-    with pytest.raises(AudioError, match=r"the report cannot be written .*the stems are there"):
+    with pytest.raises(AudioError, match=r"the report cannot be written .*the stems were written"):
         report_page.write(result, tmp_path / "file" / "report.html")
 
 
 @pytest.mark.parametrize("others", [["--engine", "ray"], ["--stream"]])
-def test_it_is_for_files_on_this_machine(others, mix, capsys):
+def test_reports_are_only_for_local_files(others, mix, capsys):
     with pytest.raises(SystemExit):
         cli.main([str(mix), "--report", *others])
     assert "--report" in capsys.readouterr().err
@@ -102,14 +102,15 @@ def test_it_is_for_files_on_this_machine(others, mix, capsys):
         (700_000, 9, "the mean of the 9 channels at 48000 Hz"),
     ],
 )
-def test_recordings_that_browsers_would_not_play(tiny_checkpoint, tmp_path, capsys, rate, channels, heard):
+def test_recordings_that_browsers_cannot_play(tiny_checkpoint, tmp_path, capsys, rate, channels, heard):
     samples = 0.1 * np.random.default_rng(0).standard_normal((int(1.5 * rate), channels))
     soundfile.write(tmp_path / "wide.wav", samples, rate)
     soundfile.write(tmp_path / "mix.wav", samples[:8000, 0], 8000)
     paths = [str(tmp_path / name) for name in ("wide.wav", "mix.wav")]
     assert cli.main([*paths, "-m", str(tiny_checkpoint), "-o", str(tmp_path / "out"), "--report"]) == 0
     text = (tmp_path / "out/wide/report.html").read_text()
-    assert f"Heard here: {heard}" in text and "Heard here" not in (tmp_path / "out/mix/report.html").read_text()
+    assert f"This page plays: {heard}" in text
+    assert "This page plays" not in (tmp_path / "out/mix/report.html").read_text()
     found = facts(text)
     assert found["seconds"] == 1.5 and found["rate"] == min(rate, 48000) and found["tracks"][0]["channels"] == 1
     pieces = found["tracks"][1]["pieces"]
@@ -117,7 +118,7 @@ def test_recordings_that_browsers_would_not_play(tiny_checkpoint, tmp_path, caps
     assert sound_rate == found["rate"] and len(sound) == round(found["heard"] * sound_rate)
 
 
-def test_more_samples_in_a_second_than_a_page_holds(mix, tiny_checkpoint, tmp_path, monkeypatch):
+def test_more_samples_per_second_than_a_page_may_embed(mix, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "MAX_SAMPLES", 100)
     result = separator.Separator(tiny_checkpoint).separate_file(mix, tmp_path / "stems")
     assert facts(report_page.make(result))["heard"] == 1

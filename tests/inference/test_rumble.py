@@ -13,12 +13,12 @@ def tone(hertz, seconds=3.0):
 
 
 @pytest.mark.parametrize("low", [0.5 + 0 * tone(1), tone(50), tone(30)], ids=["offset", "hum", "rumble"])
-def test_what_no_voice_has_is_found(low):
+def test_rumble_is_found(low):
     voice = 0.2 * tone(110) + 0.1 * tone(1000)
     torch.testing.assert_close(rumble((voice + low)[None], RATE)[0], low, atol=0.06, rtol=0)
 
 
-def test_a_recording_without_rumble_stays_as_it_is():
+def test_a_recording_without_rumble_is_not_changed():
     mixture = torch.randn(2, 3, 2 * RATE, generator=torch.Generator().manual_seed(0)) + 0.01
     assert not rumble(mixture, RATE).any()
 
@@ -43,8 +43,8 @@ def mixture_of_voices():
 
 
 @pytest.mark.parametrize("kind", ["offset", "hum", "low-frequency channel"])
-def test_rumble_changes_the_voices_little_and_the_stems_still_add_up(kind):
-    """Without care for it, an offset of 0.3 costs 4 dB, hum as loud as the voices 15."""
+def test_rumble_hardly_changes_the_voices_and_the_stems_still_add_up(kind):
+    """Without this step, an offset of 0.3 costs 4 dB, and hum as loud as the voices costs 15 dB."""
     voices = mixture_of_voices()
     low = 0.14 * tone(50, 4)[0].numpy() if kind == "hum" else np.full_like(voices, 0.3)
     recording = voices + low

@@ -52,7 +52,7 @@ def test_very_short_recordings_work(tiny, num_samples):
         assert all(stem.shape == (num_samples,) and np.isfinite(stem).all() for stem in stems.values())
 
 
-def test_level_of_the_input_is_that_of_the_stems(tiny, two_voices):
+def test_the_stems_follow_the_level_of_the_input(tiny, two_voices):
     mixture = two_voices.sum(0)[::2].copy()
     loud, soft = tiny.separate(mixture, 8000), tiny.separate(0.1 * mixture, 8000)
     for name in loud:
@@ -61,7 +61,7 @@ def test_level_of_the_input_is_that_of_the_stems(tiny, two_voices):
 
 
 def test_channels_keep_their_balance(tiny, two_voices):
-    """One mask for all channels: what is only louder in one channel is so in every stem."""
+    """All channels share one mask, so a level difference between channels is the same in every stem."""
     mono = two_voices.sum(0)[::2]
     stems = tiny.separate(np.stack([mono, 0.25 * mono]), 8000)
     for stem in stems.values():
@@ -70,8 +70,8 @@ def test_channels_keep_their_balance(tiny, two_voices):
 
 def test_channels_of_opposite_polarity_do_not_cancel(tiny, two_voices):
     mono = two_voices.sum(0)[::2]
-    plain, turned = tiny.separate(mono, 8000), tiny.separate(np.stack([mono, -mono]), 8000)
-    for name, stem in turned.items():
+    plain, inverted = tiny.separate(mono, 8000), tiny.separate(np.stack([mono, -mono]), 8000)
+    for name, stem in inverted.items():
         np.testing.assert_allclose(stem[0], plain[name], atol=1e-4)
         np.testing.assert_allclose(stem[1], -plain[name], atol=1e-4)
 
@@ -81,20 +81,20 @@ def test_levels_are_fitted_to_the_mixture():
     truth = torch.randn(2, 1, 4000)
     gains = torch.tensor([0.01, 40.0])[:, None, None]
     torch.testing.assert_close(fit_levels(truth * gains, truth.sum(0)), truth, atol=1e-4, rtol=0)
-    # Left alone where nothing is missing, or nothing is there.
+    # Stems stay as they are if nothing is missing, or if they are silent.
     silent = torch.stack([truth[0], torch.zeros(1, 4000)])
     torch.testing.assert_close(fit_levels(silent, truth[0]), silent)
     twice = torch.stack([truth[0], truth[0]]) / 2
     torch.testing.assert_close(fit_levels(twice, truth[0]), twice)
 
 
-def test_long_recordings_are_separated_in_chunks_that_join(tiny_checkpoint, two_voices):
+def test_long_recordings_are_separated_in_chunks_and_joined(tiny_checkpoint, two_voices):
     seen = []
-    pieces = separator.Separator(
+    chunked = separator.Separator(
         tiny_checkpoint, segment_seconds=0.7, overlap=0.3, callback=lambda *args: seen.append(args)
     )
     mixture = two_voices.sum(0)[::2].copy()
-    stems = pieces.separate(mixture, 8000)
+    stems = chunked.separate(mixture, 8000)
     np.testing.assert_allclose(sum(stems.values()), mixture, atol=1e-5)
     assert len(seen) > 4 and seen[-1] == (1.0, 3.0, 3.0)
 
@@ -108,7 +108,7 @@ def stereo(tmp_path_factory):
 
 
 def test_a_stereo_model_takes_stereo_and_mono(stereo, two_voices):
-    """Mono is the same in both channels."""
+    """A mono recording is the same signal in both channels."""
     both = stereo.separate(np.stack([two_voices[0], two_voices[0]]), 16000)
     mono = stereo.separate(two_voices[0], 16000)
     assert list(mono) == ["vocals", "rest"] and mono["vocals"].shape == two_voices[0].shape
@@ -117,12 +117,12 @@ def test_a_stereo_model_takes_stereo_and_mono(stereo, two_voices):
     assert sides.shape == two_voices.shape and not np.allclose(sides[0], both["vocals"][0], atol=1e-4)
 
 
-def test_a_stereo_model_refuses_other_numbers_of_channels(stereo):
-    with pytest.raises(AudioError, match=r"the recording has 6 channels, the model .* separates 2 or 1; mix them down"):
+def test_a_stereo_model_rejects_other_numbers_of_channels(stereo):
+    with pytest.raises(AudioError, match=r"the recording has 6 channels, the model .* takes 2 or 1; downmix it first"):
         stereo.separate(np.zeros((6, 800), np.float32), 8000)
 
 
-def test_a_callback_can_stop_it(tiny_checkpoint):
+def test_a_callback_can_stop_the_separation(tiny_checkpoint):
     class StopIt(Exception):
         pass
 
@@ -141,15 +141,15 @@ def test_a_callback_can_stop_it(tiny_checkpoint):
         (np.zeros(0, np.float32), 8000, "at least one sample"),
         (np.zeros((1, 2, 3), np.float32), 8000, r"\[channel, time\]"),
         (np.zeros((8000, 2), np.float32), 8000, "8000 channels; transpose"),
-        (np.array([0, np.nan], np.float32), 8000, "holds samples that are NaN, infinite or beyond 1e"),
-        (torch.tensor([0, torch.inf]), 8000, "holds samples that are NaN, infinite or beyond 1e"),
-        (np.array([0, -1e11]), 8000, "holds samples that are NaN, infinite or beyond 1e"),
+        (np.array([0, np.nan], np.float32), 8000, "contains samples that are NaN, infinite or beyond 1e"),
+        (torch.tensor([0, torch.inf]), 8000, "contains samples that are NaN, infinite or beyond 1e"),
+        (np.array([0, -1e11]), 8000, "contains samples that are NaN, infinite or beyond 1e"),
         ([0.0, 0.1], 8000, "a Tensor or an ndarray, got list"),
         (np.zeros(10, np.float32), 0, "sample rate"),
         (np.zeros(10, np.float32), 44.1, "sample rate"),
     ],
 )
-def test_waveforms_that_cannot_be_used_are_refused(tiny, waveform, rate, message):
+def test_invalid_waveforms_are_rejected(tiny, waveform, rate, message):
     with pytest.raises(AudioError, match=message):
         tiny.separate(waveform, rate)
 
@@ -167,46 +167,46 @@ def test_waveforms_that_cannot_be_used_are_refused(tiny, waveform, rate, message
         (dict(overlap=1.0), "overlap must be a number from 0 to 0.95"),
     ],
 )
-def test_impossible_settings_are_refused(tiny_checkpoint, arguments, message):
+def test_invalid_settings_are_rejected(tiny_checkpoint, arguments, message):
     with pytest.raises(ConfigError, match=message):
         separator.Separator(**({"model": tiny_checkpoint} | arguments))
 
 
 @pytest.mark.parametrize("interchangeable", [True, False])
-def test_shifts_are_a_mean_of_what_the_network_gives_elsewhere(interchangeable, tmp_path, two_voices, monkeypatch):
+def test_shifts_average_passes_with_shifted_input(interchangeable, tmp_path, two_voices, monkeypatch):
     names = None if interchangeable else ["speech", "noise"]
     net = separator.ConvTasNet(sample_rate=8000, sources=names, **SMALL)
     separator.save(net, tmp_path / "net.safetensors")
     model = separator.Separator(tmp_path / "net.safetensors", precision="float32", shifts=4)
     voices = torch.tensor(two_voices[:, None, ::2])
-    heard = []
+    calls = []
 
     def estimate(mixture, weights, state=None):
-        """The voices, the other way round in every second call, with an error of its own in each."""
-        later = mixture.shape[-1] - voices.shape[-1]
-        number = len(heard)
-        heard.append((later, mixture))
-        stems = [torch.nn.functional.pad(voice, (later, 0)) for voice in voices]
+        """Return the voices, each time with another error. The order is reversed in every second call."""
+        shift = mixture.shape[-1] - voices.shape[-1]
+        number = len(calls)
+        calls.append((shift, mixture))
+        stems = [torch.nn.functional.pad(voice, (shift, 0)) for voice in voices]
         errors = torch.randn(2, *mixture.shape[1:], generator=torch.Generator().manual_seed(number))
         stems = (-1) ** number * torch.stack([stem + 0.05 * error for stem, error in zip(stems, errors, strict=True)])
         return (stems.flip(0) if interchangeable and number % 2 else stems).transpose(0, 1)[None]
 
     monkeypatch.setattr(model._estimator, "estimate", estimate)
     stems = model.separate(two_voices.sum(0)[::2].copy(), 8000)
-    assert [later for later, _ in heard] == [0, 2, 4, 6]  # of the 8 samples from frame to frame
-    first = heard[0][1]
-    for number, (later, mixture) in enumerate(heard):
-        torch.testing.assert_close((-1) ** number * mixture[..., later:], first)
-        assert not mixture[..., :later].any()
+    assert [shift for shift, _ in calls] == [0, 2, 4, 6]  # of a stride of 8 samples
+    first = calls[0][1]
+    for number, (shift, mixture) in enumerate(calls):
+        torch.testing.assert_close((-1) ** number * mixture[..., shift:], first)
+        assert not mixture[..., :shift].any()
     gain = float(first.abs().max() / np.abs(two_voices.sum(0)[::2]).max())
     errors = [gain * stem - voice[0].numpy() for stem, voice in zip(stems.values(), voices, strict=True)]
-    # Four errors of 0.05 that know nothing of each other leave half of it in their mean.
+    # The mean of four independent errors of 0.05 is an error of half that size.
     assert 0.02 < np.sqrt(np.mean(np.square(errors))) < 0.03
 
 
-def test_a_model_that_streams_takes_one_shift(tmp_path):
+def test_a_model_that_streams_takes_only_one_shift(tmp_path):
     separator.save(separator.ConvTasNet(causal=True, norm="channel", **SMALL), tmp_path / "net.safetensors")
-    with pytest.raises(ConfigError, match="shifts=2: a model that can stream hears a recording once"):
+    with pytest.raises(ConfigError, match="shifts=2: a model that can stream processes a recording once"):
         separator.Separator(tmp_path / "net.safetensors", shifts=2)
     model = separator.Separator(tmp_path / "net.safetensors")
     with pytest.raises(ConfigError, match="shifts=3"):
@@ -259,7 +259,7 @@ def test_one_gain_keeps_all_stems_from_clipping(tmp_path, two_voices):
     net = separator.ConvTasNet(sample_rate=8000, num_filters=16, num_blocks=1, num_repeats=1, mixture_consistency=True)
     separator.save(net, tmp_path / "net.safetensors")
     model = separator.Separator(tmp_path / "net.safetensors")
-    # Stems that add up to the mixture and are nowhere near its level.
+    # Stems that add up to the mixture, but are far from its level.
     model._estimator.estimate = lambda mixture, weights, state=None: torch.stack([3 * mixture, -2 * mixture], dim=2)
     mixture = two_voices.sum(0)[::2] / np.abs(two_voices.sum(0)).max()
     path = write(tmp_path / "mix.wav", 0.9 * mixture, subtype="FLOAT")
@@ -276,7 +276,7 @@ def test_one_gain_keeps_all_stems_from_clipping(tmp_path, two_voices):
 @pytest.mark.parametrize("consistent", [True, False])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("rate", [8000, 11025])
-def test_the_residual_is_what_the_files_sum_lacks(tmp_path, consistent, causal, rate):
+def test_the_residual_is_the_recording_minus_the_sum_of_the_files(tmp_path, consistent, causal, rate):
     torch.manual_seed(0)
     net = separator.ConvTasNet(
         sample_rate=8000, causal=causal, norm="channel", mixture_consistency=consistent, skip_channels=4, **SMALL
@@ -284,8 +284,8 @@ def test_the_residual_is_what_the_files_sum_lacks(tmp_path, consistent, causal, 
     separator.save(net, tmp_path / "net.safetensors")
     samples = 0.1 * np.random.default_rng(0).standard_normal(5 * rate)
     soundfile.write(tmp_path / "mix.wav", samples, rate, subtype="FLOAT")
-    pieces = {} if causal else {"segment_seconds": 2}
-    model = separator.Separator(tmp_path / "net.safetensors", precision="float32", **pieces)
+    chunking = {} if causal else {"segment_seconds": 2}
+    model = separator.Separator(tmp_path / "net.safetensors", precision="float32", **chunking)
     result = model.separate_file(tmp_path / "mix.wav", out=tmp_path / "stems")
     missing = samples - sum(soundfile.read(path)[0] for path in result.paths.values())
     measured = 10 * np.log10(np.square(missing).sum() / np.square(samples).sum())
@@ -296,7 +296,7 @@ def test_the_residual_is_what_the_files_sum_lacks(tmp_path, consistent, causal, 
     assert result.report()["residual_db"] == round(result.residual_db, 1)
 
 
-def test_existing_files_are_kept_unless_asked(tiny, tmp_path):
+def test_existing_files_are_not_replaced_by_default(tiny, tmp_path):
     path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
     (tmp_path / "stems" / "mix").mkdir(parents=True)
     precious = tmp_path / "stems" / "mix" / "speaker2.wav"
@@ -313,7 +313,7 @@ def test_filename_template(tiny, tmp_path):
     result = tiny.separate_file(path, tmp_path / "out", filename="{stem}-of-{track}.{ext}", extension="flac")
     assert result.paths["speaker1"] == tmp_path / "out" / "speaker1-of-mix.flac"
     assert soundfile.info(result.paths["speaker1"]).format == "FLAC"
-    with pytest.raises(ConfigError, match=r"put \{stem\} into it"):
+    with pytest.raises(ConfigError, match=r"add \{stem\} to it"):
         tiny.separate_file(path, tmp_path / "out", filename="{track}.{ext}")
     with pytest.raises(ConfigError, match=r"only \{track\}, \{stem\} and \{ext\}"):
         tiny.separate_file(path, tmp_path / "out", filename="{album}/{stem}.{ext}")
@@ -335,8 +335,8 @@ def test_a_failed_write_leaves_nothing(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "stems").exists()
 
 
-def test_a_file_gives_what_its_samples_give(tiny_checkpoint, tmp_path, two_voices):
-    """Blocks, pieces, what waits on disk and another rate change nothing."""
+def test_a_file_gives_the_same_stems_as_its_samples(tiny_checkpoint, tmp_path, two_voices):
+    """Blocks, chunks, temporary data on disk and another sample rate make no difference."""
     model = separator.Separator(tiny_checkpoint, segment_seconds=0.7, overlap=0.3)
     path = write(tmp_path / "mix.wav", np.tile(two_voices, 4).T, 44100, "FLOAT")
     result = model.separate_file(path, tmp_path / "stems")
@@ -344,7 +344,7 @@ def test_a_file_gives_what_its_samples_give(tiny_checkpoint, tmp_path, two_voice
     for name, stem in result.paths.items():
         assert np.array_equal(soundfile.read(stem, dtype="float32")[0].T, stems[name])
     assert result.num_chunks > 4 and len(result.joins) == result.num_chunks - 1
-    assert all(0 < at < result.seconds and 0.5 <= sure <= 1 for at, sure in result.joins)
+    assert all(0 < at < result.seconds and 0.5 <= confidence <= 1 for at, confidence in result.joins)
     assert result.peak_megabytes > 50
 
 
@@ -357,8 +357,8 @@ def test_a_stem_without_a_voice_is_not_active(tiny_checkpoint, tmp_path, two_voi
     assert model.separate_file(silent, tmp_path / "stems").active == ()
 
 
-def test_who_says_little_in_a_long_recording_is_active(tiny_checkpoint, tmp_path):
-    """A voice in the one stem for a minute, in the other for a second."""
+def test_a_speaker_who_says_little_in_a_long_recording_is_active(tiny_checkpoint, tmp_path):
+    """One stem has a voice for a minute, the other has one for a second."""
     model = separator.Separator(tiny_checkpoint, precision="float32")
     rate, rng = model.sample_rate, np.random.default_rng(0)
     voice = 0.1 * rng.standard_normal(60 * rate).astype(np.float32)
@@ -368,8 +368,8 @@ def test_who_says_little_in_a_long_recording_is_active(tiny_checkpoint, tmp_path
     class Stems(StemFiles):
         def write(self, blocks, num_samples):
             both = np.stack([voice, brief])[:, None]
-            pieces = [both[..., start : start + 7000] for start in range(0, num_samples, 7000)]
-            super().write(lambda: pieces, num_samples)
+            parts = [both[..., start : start + 7000] for start in range(0, num_samples, 7000)]
+            super().write(lambda: parts, num_samples)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("separator.inference.separation.StemFiles", Stems)
@@ -378,7 +378,7 @@ def test_who_says_little_in_a_long_recording_is_active(tiny_checkpoint, tmp_path
     assert 10 * np.log10(np.square(brief).sum() / np.square(voice).sum()) < -20
 
 
-def test_cancelling_leaves_nothing(tiny_checkpoint, tmp_path, two_voices):
+def test_cancelling_leaves_no_files(tiny_checkpoint, tmp_path, two_voices):
     class Cancelled(Exception):
         pass
 
@@ -394,22 +394,22 @@ def test_cancelling_leaves_nothing(tiny_checkpoint, tmp_path, two_voices):
 
 
 @pytest.mark.parametrize("filename", ["../{stem}.{ext}", "/tmp/{stem}.{ext}", "{track}/../../{stem}.wav", "a/..", ""])
-def test_a_template_does_not_leave_the_folder(tiny, tmp_path, filename):
+def test_a_template_cannot_leave_the_output_folder(tiny, tmp_path, filename):
     path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
     with pytest.raises(ConfigError, match="not inside the folder of --out"):
         tiny.separate_file(path, tmp_path / "stems", filename=filename)
     assert not (tmp_path / "stems").exists()
 
 
-def test_a_folder_that_vanishes_is_told(tiny_checkpoint, tmp_path, two_voices):
+def test_a_folder_that_vanishes_is_reported(tiny_checkpoint, tmp_path, two_voices):
     path = write(tmp_path / "mix.wav", two_voices.sum(0), 16000)
     model = separator.Separator(tiny_checkpoint, callback=lambda *_: shutil.rmtree(tmp_path / "stems"))
-    with pytest.raises(AudioError, match=r"stems/mix: cannot be written to .*choose another place"):
+    with pytest.raises(AudioError, match=r"stems/mix: cannot be written to .*choose another folder"):
         model.separate_file(path, tmp_path / "stems")
     assert [entry.name for entry in tmp_path.iterdir()] == ["mix.wav"]
 
 
-def test_of_two_runs_into_one_folder_the_second_to_end_fails(tiny_checkpoint, tmp_path, two_voices):
+def test_if_two_runs_write_the_same_files_the_later_one_fails(tiny_checkpoint, tmp_path, two_voices):
     path = write(tmp_path / "mix.wav", two_voices.sum(0), 16000)
     written = {}
 
@@ -423,7 +423,7 @@ def test_of_two_runs_into_one_folder_the_second_to_end_fails(tiny_checkpoint, tm
     assert {stem: stem.read_bytes() for stem in folder.iterdir()} == written and len(written) == 2
 
 
-def test_what_could_be_read_of_a_damaged_file_is_separated(tiny, tmp_path, two_voices):
+def test_the_readable_part_of_a_damaged_file_is_separated(tiny, tmp_path, two_voices):
     path = write(tmp_path / "mix.flac", two_voices.sum(0), 16000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     result = tiny.separate_file(path, tmp_path / "stems")
@@ -446,7 +446,7 @@ def test_formats_of_stems(tiny, tmp_path, two_voices, extension, subtype, expect
         assert info.frames == 48000
 
 
-def test_another_format_is_refused(tiny, tmp_path):
+def test_an_unknown_format_is_rejected(tiny, tmp_path):
     path = write(tmp_path / "mix.wav", 0.1 * np.ones(800))
     with pytest.raises(ConfigError, match="stems are written as wav, flac, ogg, mp3"):
         tiny.separate_file(path, tmp_path / "stems", extension="wma")
@@ -462,8 +462,8 @@ def decoded(path):
 
 @pytest.mark.parametrize("rate", audio.MP3_RATES)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_mp3_is_as_long_as_the_recording_and_in_its_place(tiny, tmp_path, rate, channels):
-    """The delay of the coder is in its header, and readers take it off."""
+def test_mp3_has_the_length_of_the_recording_and_no_delay(tiny, tmp_path, rate, channels):
+    """The header holds the delay of the encoder, and readers remove it."""
     rng = np.random.default_rng(0)
     lowest, highest = next(limits for most, limits in stem_files.BITRATES.items() if rate <= most)
     for samples in (1, 1151, 2 * rate + 17):
@@ -479,11 +479,11 @@ def test_mp3_is_as_long_as_the_recording_and_in_its_place(tiny, tmp_path, rate, 
                 (found, found_rate), (wanted, _) = decoded(path), decoded(exact.paths[name])
                 assert found.shape == wanted.shape and found_rate == rate
                 if samples > rate and bitrate in (None, highest):
-                    likeness = scipy.signal.correlate(found[0], wanted[0], method="fft")
-                    assert likeness.argmax() == samples - 1  # no lag
+                    correlation = scipy.signal.correlate(found[0], wanted[0], method="fft")
+                    assert correlation.argmax() == samples - 1  # no lag
 
 
-def test_a_higher_bit_rate_takes_more_room(tiny, tmp_path):
+def test_a_higher_bit_rate_makes_larger_files(tiny, tmp_path):
     write(tmp_path / "mix.wav", 0.1 * np.random.default_rng(0).standard_normal(80_000))
     sizes = []
     for bitrate in (16, 32, 64):
@@ -494,17 +494,17 @@ def test_a_higher_bit_rate_takes_more_room(tiny, tmp_path):
 
 def test_only_mp3_has_a_bit_rate(tiny, tmp_path):
     write(tmp_path / "mix.wav", 0.1 * np.ones(800))
-    with pytest.raises(ConfigError, match="bitrate=64: WAV has none to choose; leave it out, or write MP3"):
+    with pytest.raises(ConfigError, match="bitrate=64: WAV has no bit rate setting; leave it out, or write MP3"):
         tiny.separate_file(tmp_path / "mix.wav", tmp_path / "stems", bitrate=64)
-    with pytest.raises(ConfigError, match="bitrate=7: MP3 at 8000 Hz has 8 to 64 kbit/s"):
+    with pytest.raises(ConfigError, match="bitrate=7: MP3 at 8000 Hz supports 8 to 64 kbit/s"):
         tiny.separate_file(tmp_path / "mix.wav", tmp_path / "stems", extension="mp3", bitrate=7)
     assert not (tmp_path / "stems").exists()
 
 
-def test_without_mp3_in_libsndfile_it_is_said(tiny, tmp_path, monkeypatch):
+def test_missing_mp3_support_in_libsndfile_is_reported(tiny, tmp_path, monkeypatch):
     write(tmp_path / "mix.wav", 0.1 * np.ones(800))
     monkeypatch.setattr(soundfile, "check_format", lambda container, subtype: container != "MP3")
-    with pytest.raises(ConfigError, match=r"speaker1.mp3: libsndfile [\d.]+ writes no MP3; install a newer one"):
+    with pytest.raises(ConfigError, match=r"speaker1.mp3: libsndfile [\d.]+ cannot write MP3; install a newer version"):
         tiny.separate_file(tmp_path / "mix.wav", tmp_path / "stems", extension="mp3")
 
 
@@ -515,11 +515,11 @@ def test_existing_stems_may_be_kept(tiny, tmp_path):
     result = tiny.separate_file(path, tmp_path / "stems", keep_existing=True)
     assert result.kept == ("speaker2",) and result.report()["kept"] == ["speaker2"]
     assert result.paths["speaker2"].read_text() == "mine" and soundfile.info(result.paths["speaker1"]).frames == 800
-    with pytest.raises(ConfigError, match="overwrite=True replaces what keep_existing=True keeps"):
+    with pytest.raises(ConfigError, match="overwrite=True contradicts keep_existing=True"):
         tiny.separate_file(path, tmp_path / "stems", overwrite=True, keep_existing=True)
 
 
-def test_stems_that_are_not_chosen_are_left_out(tiny_checkpoint, tiny, causal_checkpoint, tmp_path):
+def test_stems_that_are_not_chosen_are_not_written(tiny_checkpoint, tiny, causal_checkpoint, tmp_path):
     mixture = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
     one = separator.Separator(tiny_checkpoint, stems=["speaker2"])
     assert one.sources == ("speaker2",) and one.num_interchangeable == 1

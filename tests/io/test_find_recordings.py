@@ -21,7 +21,7 @@ def found(*names, **settings):
     return {str(item.path): item.track for item in find_recordings.find(names, **settings)}
 
 
-def test_a_folder_is_taken_at_any_depth(tree):
+def test_a_folder_is_searched_at_any_depth(tree):
     whole = {"in/a.MP3": "a", "in/b.wav": "b", "in/deep/er/c.m4a": "deep/er/c", "in/stems/e/s1.wav": "stems/e/s1"}
     assert found("in") == whole
     del whole["in/stems/e/s1.wav"]
@@ -29,13 +29,13 @@ def test_a_folder_is_taken_at_any_depth(tree):
     assert list(found("in")) == sorted(found("in"))
 
 
-def test_stems_among_the_recordings_would_be_recordings_the_next_time(tree):
-    with pytest.raises(ConfigError, match=r"in: the stems would lie among the recordings .* such as in/stems"):
+def test_stems_in_the_folder_of_the_recordings_are_refused(tree):
+    with pytest.raises(ConfigError, match=r"in: the stems would be written among the recordings, .* such as in/stems"):
         found("in", out=Path("in"))
     assert "in/b.wav" in found("in", out=Path("in/stems")) and "in/b.wav" in found("in", out=Path())
 
 
-def test_a_named_file_is_taken_whatever_its_name(tree):
+def test_a_file_that_is_named_may_have_any_name(tree):
     assert found("in/notes.txt", "missing.wav") == {"in/notes.txt": "notes", "missing.wav": "missing"}
 
 
@@ -47,13 +47,13 @@ def test_patterns(tree):
     assert found("in/[x].wav") == {"in/[x].wav": "[x]"}
 
 
-def test_nothing_is_taken_twice(tree):
+def test_each_recording_is_found_once(tree):
     assert list(found("in/b.wav", "in", "./in/b.wav", out=Path("in/stems"))) == [
         "in/b.wav", "in/a.MP3", "in/deep/er/c.m4a",
     ]  # fmt: skip
 
 
-def test_recordings_of_one_name_are_told_apart(tree):
+def test_recordings_with_the_same_name_get_unique_tracks(tree):
     Path("in/b.flac").touch()
     assert found("in/b.wav", "in/b.flac") == {"in/b.wav": "b.wav", "in/b.flac": "b.flac"}
     Path("b.wav").touch()
@@ -84,7 +84,7 @@ def test_lists(tree):
         ("list.txt", "\n", "the list is empty"),
         ("list.csv", "file\na.wav\n", "a row without a path"),
         ("list.csv", "path,track\na,b.wav,x\n", "the row of a has more fields than the header; put quotes"),
-        ("list.jsonl", '"a.wav"\n{broken', "line 2 is no JSON"),
+        ("list.jsonl", '"a.wav"\n{broken', "line 2 is not valid JSON"),
         ("list.txt", "# nothing but a comment\n", "the list is empty"),
         ("list.txt", b"\xff\xfe\x00", "cannot be read as a list"),
     ],
@@ -96,15 +96,15 @@ def test_bad_lists(tree, name, content, message):
         find_recordings.find([], [Path(name)])
 
 
-def test_nothing_there_is_an_error(tree):
+def test_a_folder_or_pattern_without_recordings_is_an_error(tree):
     Path("empty").mkdir()
-    with pytest.raises(AudioError, match="empty: holds no recordings"):
+    with pytest.raises(AudioError, match="empty: contains no recordings"):
         find_recordings.find(["empty"])
-    with pytest.raises(AudioError, match=r"in/\*\.xyz: no file has such a name"):
+    with pytest.raises(AudioError, match=r"in/\*\.xyz: no file matches this pattern"):
         find_recordings.find(["in/*.xyz"])
 
 
-def test_lists_as_people_write_them(tree):
+def test_lists_with_quotes_and_comments(tree):
     expected = [Item(Path("in/b.wav"), "b"), Item(Path("in/a.MP3"), "a")]
     Path("in/list.txt").write_text("# calls of May\r\n\"b.wav\"\r\n  # and one more\r\n'a.MP3'\r\n")
     assert find_recordings.find([], [Path("in/list.txt")]) == expected
@@ -127,7 +127,7 @@ def test_folders_in_lists(tree):
     assert tracks == {"may/a", "may/b", "may/deep/er/c"}
     Path("empty").mkdir()
     Path("list.txt").write_text("empty\n")
-    with pytest.raises(AudioError, match="empty: holds no recordings"):
+    with pytest.raises(AudioError, match="empty: contains no recordings"):
         find_recordings.find([], [Path("list.txt")])
 
 
@@ -138,12 +138,12 @@ def test_a_list_may_name_a_recording_under_several_tracks(tree):
     assert find_recordings.find(["in/b.wav"], [Path("list.csv")]) == both
 
 
-def test_links_to_folders_are_followed_and_circles_end(tree):
+def test_links_to_folders_are_followed_and_cycles_end(tree):
     Path("elsewhere/deep").mkdir(parents=True)
     Path("elsewhere/deep/e.wav").touch()
     Path("in/a_link").symlink_to("../elsewhere")
-    Path("in/link_to_what_is_there").symlink_to("deep")
-    Path("in/deep/circle").symlink_to("..")
+    Path("in/link_to_existing").symlink_to("deep")
+    Path("in/deep/cycle").symlink_to("..")
     Path("elsewhere/back").symlink_to("../in")
     Path("elsewhere/broken").symlink_to("nowhere")
     Path("in/linked.wav").symlink_to("../elsewhere/deep/e.wav")
@@ -159,5 +159,5 @@ def test_a_folder_that_is_itself_a_link(tree):
     assert set(found("all", out=Path("in/stems")).values()) == {"a", "b", "deep/er/c"}
 
 
-def test_recordings_may_lie_in_the_folder_for_stems(tree):
+def test_recordings_may_be_in_the_folder_of_the_stems(tree):
     assert "in/b.wav" in found("in", out=Path()) and "in/deep/er/c.m4a" in found("in/deep", out=Path("in"))

@@ -65,11 +65,11 @@ def test_formats_of_phones_and_videos(tmp_path, suffix, channels):
     assert (
         recording.subtype == ("PCM_24" if suffix == "mov" else "PCM_16") and abs(got.shape[1] - 2 * rate) < 0.1 * rate
     )
-    # The same sound, wherever the encoder let it begin.
+    # Compare spectra, because encoders delay the sound differently.
     spectrum, wanted = (np.abs(np.fft.rfft(x[:, : 2 * rate - 9600])) for x in (got, tone(rate, channels)))
-    for one, other in zip(spectrum, wanted, strict=True):
-        assert abs(int(one.argmax()) - int(other.argmax())) <= 1
-        assert one.max() == pytest.approx(other.max(), rel=0.1)
+    for found, expected in zip(spectrum, wanted, strict=True):
+        assert abs(int(found.argmax()) - int(expected.argmax())) <= 1
+        assert found.max() == pytest.approx(expected.max(), rel=0.1)
 
 
 def test_the_audio_track_of_a_video(tmp_path):
@@ -84,7 +84,7 @@ def test_a_video_without_audio(tmp_path):
         open_recording(path)
 
 
-def test_it_comes_in_blocks(tmp_path):
+def test_recordings_are_read_in_blocks(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(44100, 2, seconds=10.0).T, 44100)
     write_av(tmp_path / "b.m4a", tone(44100, 2, seconds=10.0), 44100, "aac")
     for name in ("a.wav", "b.m4a"):
@@ -109,20 +109,20 @@ def test_a_named_pipe(tmp_path):
     assert got.shape == (1, 16000)
 
 
-def test_what_ffmpeg_reads_from_a_named_pipe(tmp_path):
+def test_ffmpeg_formats_from_a_named_pipe(tmp_path):
     got, _ = through_a_pipe(write_av(tmp_path / "a.m4a", tone(44100, 2), 44100, "aac"))
     assert got.shape[1] > 1.9 * 44100
 
 
 def test_a_damaged_recording_from_a_named_pipe(tmp_path):
-    """There is nobody who would write it into the pipe a second time."""
+    """The second decoder needs the same data, but a pipe delivers it only once."""
     soundfile.write(tmp_path / "a.flac", tone(16000, 2, 8.0).T, 16000)
     got, recording = through_a_pipe(damaged(tmp_path / "a.flac"))
     assert got.shape == (2, 128000) and "a part cannot be decoded" in recording.damage
 
 
 def damaged(path, at=0.5, length=3000):
-    """A stretch in the middle of a file overwritten with noise."""
+    """Overwrite a part in the middle of a file with noise."""
     data = bytearray(path.read_bytes())
     start = int(at * len(data))
     data[start : start + length] = np.random.default_rng(0).bytes(min(length, len(data) - start))
@@ -136,14 +136,14 @@ def cut(path, share=0.5):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "mp3", "au", "w64", "rf64"])
-def test_a_file_that_ends_early_gives_what_is_there(tmp_path, suffix):
+def test_a_file_that_ends_early_is_read_as_far_as_possible(tmp_path, suffix):
     soundfile.write(tmp_path / f"a.{suffix}", tone(16000, 2, 4.0).T, 16000)
     got, recording = read(cut(tmp_path / f"a.{suffix}"))
     assert 16000 < got.shape[1] < 48000
     assert f"{got.shape[1] / 16000:.1f} s of 4.0 s could be read" in recording.damage
 
 
-def test_a_damaged_stretch_of_a_flac_is_silence_of_its_length(tmp_path):
+def test_a_damaged_part_of_a_flac_becomes_silence_of_the_same_length(tmp_path):
     noisy = tone(16000, 2, 8.0) + 0.1 * np.random.default_rng(0).standard_normal((2, 128000)).astype(np.float32)
     soundfile.write(tmp_path / "a.flac", noisy.T, 16000)
     got, recording = read(damaged(tmp_path / "a.flac"))
@@ -152,13 +152,13 @@ def test_a_damaged_stretch_of_a_flac_is_silence_of_its_length(tmp_path):
     assert right.mean() > 0.95 and not got[:, ~right].any()
 
 
-def test_what_is_missing_in_the_middle_of_an_ogg_is_told(tmp_path):
+def test_missing_data_in_the_middle_of_an_ogg_is_reported(tmp_path):
     soundfile.write(tmp_path / "a.ogg", tone(16000, 2, 8.0).T, 16000)
     _, recording = read(damaged(tmp_path / "a.ogg", length=200))
     assert "could be read: a part of it is missing" in recording.damage
 
 
-def test_a_stream_of_aac_does_not_know_its_length(tmp_path):
+def test_an_aac_stream_states_no_length(tmp_path):
     path = write_av(
         tmp_path / "a.aac", tone(44100, 2, 8.0) * np.linspace(0, 1, 8 * 44100, dtype=np.float32), 44100, "aac"
     )
@@ -166,22 +166,22 @@ def test_a_stream_of_aac_does_not_know_its_length(tmp_path):
     assert abs(got.shape[1] - 8 * 44100) < 4096 and not recording.damage and recording.promised is None
 
 
-def test_alac_in_caf_keeps_its_bits():
+def test_alac_in_caf_keeps_its_bit_depth():
     assert audio.subtype_of_stems("ALAC_24") == "PCM_24"
 
 
-def test_a_damaged_stretch_of_an_m4a_is_silence_of_its_length(tmp_path):
+def test_a_damaged_part_of_an_m4a_becomes_silence_of_the_same_length(tmp_path):
     noisy = tone(44100, 2, 8.0) + 0.1 * np.random.default_rng(0).standard_normal((2, 8 * 44100)).astype(np.float32)
     path = write_av(tmp_path / "a.m4a", noisy, 44100, "aac")
     whole, _ = read(path)
     got, recording = read(damaged(path, length=1500))
     assert "a part cannot be decoded" in recording.damage
     assert abs(got.shape[1] - whole.shape[1]) < 4096
-    # What comes behind it is where it was.
+    # The audio after the damage keeps its position.
     assert np.corrcoef(got[0, -88200:-10000], whole[0, -88200:-10000])[0, 1] > 0.95
 
 
-def test_a_header_that_does_not_know_the_length_is_no_damage(tmp_path):
+def test_a_header_with_unknown_length_is_no_damage(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(8000).T, 8000)
     data = bytearray((tmp_path / "a.wav").read_bytes())
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
@@ -190,11 +190,11 @@ def test_a_header_that_does_not_know_the_length_is_no_damage(tmp_path):
     assert got.shape == (1, 16000) and not recording.damage
 
 
-def test_values_that_are_not_finite_are_told_with_their_time(tmp_path):
+def test_values_that_are_not_finite_are_refused_with_their_time(tmp_path):
     samples = tone(8000, seconds=20.0)
     samples[0, 150_000] = np.nan
     soundfile.write(tmp_path / "a.wav", samples.T, 8000, "FLOAT")
-    with pytest.raises(AudioError, match=r"a\.wav: holds samples that are NaN.*the first at 18\.750 s"):
+    with pytest.raises(AudioError, match=r"a\.wav: contains samples that are NaN.*the first at 18\.750 s"):
         read(tmp_path / "a.wav")
 
 
@@ -202,23 +202,23 @@ def test_values_that_are_not_finite_are_told_with_their_time(tmp_path):
     ("name", "content", "message"),
     [
         ("a.wav", b"", "is empty"),
-        ("a.wav", b"this is not audio at all", "cannot be read as audio .*Expected WAV"),
+        ("a.wav", b"this is not audio at all", "cannot be read as audio .*expected WAV"),
         ("a.mp4", b"\0\0\0\x18ftypmp42", "cannot be read as audio"),
     ],
 )
-def test_what_is_no_audio_is_refused(tmp_path, name, content, message):
+def test_files_without_audio_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=message):
         open_recording(tmp_path / name)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_missing_files_folders_and_empty_recordings_are_refused(tmp_path):
     with pytest.raises(AudioError, match="no such file"):
         open_recording(tmp_path / "a.wav")
     with pytest.raises(AudioError, match="is a folder"):
         open_recording(tmp_path)
     soundfile.write(tmp_path / "zero.wav", np.zeros(0), 8000)
-    with pytest.raises(AudioError, match="holds no samples; expected at least one"):
+    with pytest.raises(AudioError, match="contains no samples; expected at least one"):
         read(tmp_path / "zero.wav")
     soundfile.write(tmp_path / "slow.wav", np.zeros(10), 100)
     with pytest.raises(AudioError, match=r"slow\.wav: expected a sample rate"):
@@ -232,7 +232,7 @@ def joined(paths, to):
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "rf64", "flac", "ogg", "opus", "mp3"])
 def test_joined_files_are_read_to_the_end(tmp_path, suffix):
-    """As `cat a.mp3 b.mp3` makes them: the header counts the first one's samples."""
+    """`cat a.mp3 b.mp3` makes such files. The header counts only the samples of the first file."""
     parts = [tone(16000, 2, 2.0), 0.5 * tone(16000, 2, 3.0), tone(16000, 2, 1.0)]
     paths = [tmp_path / f"{number}.{suffix}" for number in range(3)]
     for path, samples in zip(paths, parts, strict=True):
@@ -242,7 +242,7 @@ def test_joined_files_are_read_to_the_end(tmp_path, suffix):
             soundfile.write(path, samples.T, 16000, "PCM_16" if suffix == "rf64" else None)
     got, recording = read(joined(paths, tmp_path / f"all.{suffix}"))
     wanted = np.concatenate(parts, axis=1)
-    # The second and third MP3 begin and end with the silence that their encoder needed.
+    # The second and third MP3 keep the silence that the encoder adds at the start and the end.
     longer = 0.4 * 16000 if suffix == "mp3" else 0.1 * 16000
     assert got.shape[0] == 2 and abs(got.shape[1] - wanted.shape[1]) < longer
     assert not recording.damage
@@ -253,7 +253,7 @@ def test_joined_files_are_read_to_the_end(tmp_path, suffix):
         assert np.sqrt(np.mean(got[:, 34000:78000] ** 2)) == pytest.approx(0.15 / np.sqrt(2), rel=0.1)
 
 
-def test_a_joined_file_of_another_format_is_damage(tmp_path):
+def test_an_appended_file_of_another_format_is_reported_as_damage(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(16000).T, 16000)
     soundfile.write(tmp_path / "b.wav", tone(8000, 2).T, 8000)
     got, recording = read(joined([tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "c.wav"))
@@ -262,8 +262,8 @@ def test_a_joined_file_of_another_format_is_damage(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 16000, 2**32 - 1])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_U8", "FLOAT", "PCM_24"])
-def test_a_wav_whose_header_was_never_finished_is_read_to_the_end(tmp_path, size, subtype):
-    """A recorder that was killed leaves the size 0, or that of its last update."""
+def test_a_wav_with_an_unfinished_header_is_read_to_the_end(tmp_path, size, subtype):
+    """If a recorder is killed, the size in the header is 0, or the size at its last update."""
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(16000, 1, 3.0).T, 16000, subtype)
     data = bytearray(path.read_bytes())
@@ -275,16 +275,16 @@ def test_a_wav_whose_header_was_never_finished_is_read_to_the_end(tmp_path, size
     assert not recording.damage and bool(recording.notes) == (size != 2**32 - 1)
 
 
-@pytest.mark.parametrize("behind", [b"", b"\0" * 4096, b"TAG" + b"x" * 600, b"ID3" + b"x" * 4000, b"x" * 100])
-def test_what_other_programs_put_behind_a_wav_is_no_sound(tmp_path, behind):
+@pytest.mark.parametrize("appended", [b"", b"\0" * 4096, b"TAG" + b"x" * 600, b"ID3" + b"x" * 4000, b"x" * 100])
+def test_tags_and_zeros_after_a_wav_are_not_audio(tmp_path, appended):
     path = tmp_path / "a.wav"
     soundfile.write(path, tone(16000).T, 16000)
-    path.write_bytes(path.read_bytes() + behind)
+    path.write_bytes(path.read_bytes() + appended)
     got, recording = read(path)
     assert got.shape == (1, 32000) and not recording.damage and not recording.notes
 
 
-def test_a_wav_with_chunks_behind_its_samples(tmp_path):
+def test_a_wav_with_chunks_after_its_samples(tmp_path):
     path = tmp_path / "a.wav"
     with soundfile.SoundFile(path, "w", 16000, 1) as file:
         file.title = "A title"
@@ -308,11 +308,11 @@ def test_a_header_that_states_too_few_samples(tmp_path, suffix, stated):
     path.write_bytes(data)
     got, recording = read(path)
     assert abs(got.shape[1] - 48000) < 2400 and not recording.damage
-    assert "but it holds 3.0 s; all of it was read" in str(recording.notes[0])
+    assert "but it contains 3.0 s; all of it was read" in str(recording.notes[0])
 
 
-def film(path, codec, picture, seconds=4.0, sound=3.0, later=0.0, tracks=1, title=None):
-    """A video whose sound lasts for `sound` seconds and begins `later`."""
+def write_video(path, codec, picture, seconds=4.0, sound=3.0, later=0.0, tracks=1, title=None):
+    """Write a video of `seconds`. Its sound begins `later` seconds after the picture and lasts `sound` seconds."""
     with av.open(str(path), "w") as container:
         pictures = container.add_stream(picture, rate=10)
         pictures.width = pictures.height = 64
@@ -337,29 +337,29 @@ def film(path, codec, picture, seconds=4.0, sound=3.0, later=0.0, tracks=1, titl
     ("suffix", "codec", "picture"),
     [("mkv", "libopus", "mpeg4"), ("webm", "libopus", "libvpx"), ("flv", "aac", "flv"), ("mp4", "aac", "mpeg4")],
 )
-def test_a_picture_that_outlasts_the_sound_is_no_damage(tmp_path, suffix, codec, picture):
-    got, recording = read(film(tmp_path / f"a.{suffix}", codec, picture))
+def test_a_picture_that_is_longer_than_the_sound_is_no_damage(tmp_path, suffix, codec, picture):
+    got, recording = read(write_video(tmp_path / f"a.{suffix}", codec, picture))
     assert abs(got.shape[1] - 3 * 48000) < 4800 and not recording.damage and not recording.notes
 
 
-def test_a_film_that_ends_early_is_damage(tmp_path):
-    _, recording = read(cut(film(tmp_path / "a.mkv", "libopus", "mpeg4", sound=4.0), 0.5))
+def test_a_video_that_ends_early_is_damaged(tmp_path):
+    _, recording = read(cut(write_video(tmp_path / "a.mkv", "libopus", "mpeg4", sound=4.0), 0.5))
     assert "of 4.0 s could be read" in recording.damage
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "aac"), ("mkv", "libopus")])
-def test_sound_that_begins_after_the_picture_stays_in_step_with_it(tmp_path, suffix, codec):
-    got, recording = read(film(tmp_path / f"a.{suffix}", codec, "mpeg4", later=1.0))
+def test_sound_that_begins_after_the_picture_stays_in_sync(tmp_path, suffix, codec):
+    got, recording = read(write_video(tmp_path / f"a.{suffix}", codec, "mpeg4", later=1.0))
     loud = np.flatnonzero(np.abs(got[0]) > 0.05)[0] / 48000
     assert loud == pytest.approx(1.0, abs=0.05) and abs(got.shape[1] - 4 * 48000) < 4800
     assert not recording.damage and not recording.notes
 
 
-def test_audio_tracks_are_named_and_chosen(tmp_path):
-    path = film(tmp_path / "a.mkv", "libopus", "mpeg4", tracks=2, title="Ben")
+def test_audio_tracks_are_listed_and_chosen(tmp_path):
+    path = write_video(tmp_path / "a.mkv", "libopus", "mpeg4", tracks=2, title="Ben")
     _, recording = read(path)
     assert str(recording.notes[0]) == (
-        "it has 2 audio tracks: 1, 2 (Ben); only 1 was read; --track N or --track all chooses"
+        "it has 2 audio tracks: 1, 2 (Ben); only 1 was read; choose with --track N or --track all"
     )
     with open_recording(path, audio_track=2) as second:
         assert abs(sum(block.shape[1] for block in second.blocks()) - 4 * 48000) < 4800 and not second.notes
@@ -368,8 +368,8 @@ def test_audio_tracks_are_named_and_chosen(tmp_path):
     assert readers.count_tracks(path) == 2
 
 
-def test_text_of_any_encoding_in_a_container_changes_nothing(tmp_path):
-    path = film(tmp_path / "a.mkv", "libopus", "mpeg4", title="Ben and Anna")
+def test_metadata_of_a_container_may_have_any_encoding(tmp_path):
+    path = write_video(tmp_path / "a.mkv", "libopus", "mpeg4", title="Ben and Anna")
     path.write_bytes(path.read_bytes().replace(b"Ben and Anna", b"B\xe9n \xff\xfe\xfd Anna"))
     got, _ = read(path)
     assert abs(got.shape[1] - 3 * 48000) < 4800

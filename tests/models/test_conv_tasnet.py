@@ -37,7 +37,7 @@ def test_output_equals_torchaudio(mask, num_sources, length, filters, bottleneck
     peer = torchaudio_models.ConvTasNet(
         num_sources, length, filters, 3, bottleneck, hidden, blocks, repeats, msk_activate=mask
     ).eval()
-    # Away from the initial values, in which norms and PReLUs are all alike.
+    # Change the initial values, which are the same for all norms and PReLUs.
     with torch.no_grad():
         for parameter in peer.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -56,7 +56,7 @@ def test_output_equals_torchaudio(mask, num_sources, length, filters, bottleneck
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 8, 15, 16, 17, 100, 1001])
 @pytest.mark.parametrize(("length", "stride"), [(16, 8), (16, 4), (15, 5), (16, 16), (10, 4)])
-def test_any_length_gives_that_length(samples, length, stride):
+def test_output_is_as_long_as_the_input(samples, length, stride):
     net = small(filter_length=length, stride=stride)
     assert net(torch.randn(3, samples)).shape == (3, 2, samples)
 
@@ -129,24 +129,24 @@ def test_every_parameter_is_trained(skip_channels):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_several_channels_have_masks_of_their_own_and_know_of_each_other():
+def test_channels_have_separate_masks_that_depend_on_all_channels():
     net = small(num_channels=2, num_sources=3, magnitude_input=True)
     mixture = torch.randn(4, 2, 700)
     estimate = net(mixture)
     assert estimate.shape == (4, 3, 2, 700)
-    # Each example by itself, whatever stands beside it in the batch.
+    # Each example is independent of the others in the batch.
     torch.testing.assert_close(net(mixture[1:2]), estimate[1:2])
     # One channel's masks depend on the other.
     changed = mixture.clone()
     changed[:, 1] *= torch.linspace(0, 1, 700)
     assert not torch.allclose(net(changed)[:, :, 0], estimate[:, :, 0], atol=1e-4)
-    # A channel's coefficients come from itself alone: a silent one stays silent.
+    # A channel's coefficients depend only on that channel, so a silent channel stays silent.
     changed[:, 1] = 0
     assert net(changed)[:, :, 1].abs().max() == 0 and net(changed)[:, :, 0].abs().max() > 0
 
 
-def test_one_channel_of_several_alike_is_the_network_of_one():
-    """With the weights of one channel's network for the first channel, and none for the second."""
+def test_a_stereo_network_can_equal_a_mono_network():
+    """The first channel gets the weights of the mono network, the second channel gets zeros."""
     one, two = small(), small(num_channels=2)
     state, num_filters = two.state_dict(), SMALL["num_filters"]
     for name, value in one.state_dict().items():
@@ -189,8 +189,8 @@ def test_half_precision_keeps_waveforms_in_float32():
         (dict(norm="globl"), "did you mean 'global'"),
         (dict(mask="tanh"), "unknown mask 'tanh'"),
         (dict(temporal="lite"), "did you mean 'light'"),
-        (dict(stride=17), "longer than decoder_length=16"),
-        (dict(decoder_length=17), "longer than filter_length=16"),
+        (dict(stride=17), "stride=17, decoder_length=16.*use stride <= decoder_length"),
+        (dict(decoder_length=17), "decoder_length=17, filter_length=16.*decoder_length <= filter_length"),
         (dict(temporal_options={"heads": 4}), "temporal 'depthwise' has no option 'heads'"),
         (dict(num_filters=0), "num_filters must be a whole number"),
         (dict(num_blocks=2.5), "num_blocks must be a whole number"),
@@ -200,9 +200,9 @@ def test_half_precision_keeps_waveforms_in_float32():
         (dict(num_filters=8, encoder_init="fourier"), "at least filter_length"),
         (dict(filter_length="16"), "filter_length must be a whole number of at least 1, got '16'"),
         (dict(num_sources=2.0), "num_sources must be a whole number"),
-        (dict(num_sources=1, mixture_consistency=True), "the only one would be all of it"),
-        (dict(num_channels=2, causal=True, norm="channel"), "causal=True goes with num_channels=1, got 2"),
-        (dict(num_sources=1, mask="softmax"), "the only one would be all of it"),
+        (dict(num_sources=1, mixture_consistency=True), "the only source would be the whole mixture"),
+        (dict(num_channels=2, causal=True, norm="channel"), "causal=True needs num_channels=1, got 2"),
+        (dict(num_sources=1, mask="softmax"), "the only source would be the whole mixture"),
         (dict(sources="ab"), "expected 2 different source names, got 'ab'"),
         (dict(sources=[1, 2]), "source name 1 cannot be part of a file name"),
         (dict(sources=["a"]), "expected 2 different source names"),
@@ -232,9 +232,9 @@ def test_sources_with_names_are_not_interchangeable():
 @pytest.mark.parametrize(
     "sources", [("background", "speaker1", "speaker2"), ("speaker2", "speaker1", "x"), ("Speaker1", "speaker2", "x")]
 )
-def test_speakers_come_first_and_in_order(sources):
+def test_speakers_must_come_first_and_in_order(sources):
     with pytest.raises(
-        ConfigError, match=r"speakers are interchangeable, and come first as speaker1.* write \[speaker1"
+        ConfigError, match=r"speakers are interchangeable and must come first, as speaker1.* write \[speaker1"
     ):
         small(num_sources=3, sources=sources)
 
@@ -261,7 +261,7 @@ def test_the_receptive_field_is_exact_with_repeats_at_a_lower_rate(causal, rates
     assert max(spans) == field
 
 
-def test_repeats_at_a_lower_rate_stream_as_they_separate():
+def test_repeats_at_a_lower_rate_give_the_same_output_in_a_stream():
     net = small(**LOW_RATE | {"causal": True}).double().eval().requires_grad_(False)
     torch.nn.init.normal_(net.stack.low_rates[0].spread.weight)
     mixture = torch.randn(1, 5000, dtype=torch.float64)
@@ -273,7 +273,7 @@ def test_repeats_at_a_lower_rate_stream_as_they_separate():
 
 
 @pytest.mark.parametrize("norm", ["channel", "cumulative"])
-def test_streams_that_share_a_recorded_step_begin_with_groups_that_are_not_complete(norm):
+def test_streams_that_share_a_recorded_step_start_with_incomplete_groups(norm):
     net = small(**LOW_RATE | {"causal": True, "norm": norm}).double().eval().requires_grad_(False)
     torch.nn.init.normal_(net.stack.low_rates[0].spread.weight)
     mixture, step = torch.randn(1, 200, dtype=torch.float64), Replay(net)
@@ -284,7 +284,7 @@ def test_streams_that_share_a_recorded_step_begin_with_groups_that_are_not_compl
         torch.testing.assert_close(streamed, net(mixture), atol=1e-9, rtol=0)
 
 
-def test_attention_hears_the_whole_recording():
+def test_attention_uses_the_whole_recording():
     net = small(**LOW_RATE | {"attention": True}).double().eval()
     for layer in (net.stack.low_rates[0].spread, net.stack.attentions[0].out):
         torch.nn.init.normal_(layer.weight)
@@ -306,13 +306,13 @@ def test_a_lower_rate_adds_nothing_at_first():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"repeat_rates": [1, 4]}, r"repeat_rates=\[1, 4\] has 2 entries, one for each repeat.*num_repeats=3"),
-        ({"repeat_rates": [1, 7, 64]}, r"come together every 448 frames only; wanted at most 256"),
+        ({"repeat_rates": [1, 4]}, r"repeat_rates=\[1, 4\] has 2 entries; use one for each repeat.*num_repeats=3"),
+        ({"repeat_rates": [1, 7, 64]}, r"have a least common multiple of 448, expected at most 256"),
         ({"repeat_rates": [1, 0, 1]}, "each of repeat_rates must be a whole number"),
-        ({"skip_channels": 4}, "goes with skip_channels=0, got 4"),
+        ({"skip_channels": 4}, "needs skip_channels=0, got 4"),
         ({"num_blocks": [1, 2]}, r"num_blocks=\[1, 2\] has 2 entries"),
-        ({"attention": True, "repeat_rates": None}, "attention=True: it belongs to repeats at a lower frame rate"),
-        ({"attention": True, "causal": True}, "attention=True: it looks at the whole recording"),
+        ({"attention": True, "repeat_rates": None}, "attention=True: attention needs repeats at a lower frame rate"),
+        ({"attention": True, "causal": True}, "attention=True: attention uses the whole recording"),
         ({"low_rate_hidden_channels": 0}, "low_rate_hidden_channels must be a whole number"),
     ],
 )

@@ -29,7 +29,7 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 @pytest.fixture(params=["native", "torch", "plain"])
 def passes(request, monkeypatch):
-    """With the compiled passes, without them, and without oneDNN's fused operations as well."""
+    """Run with the compiled functions, without them, and also without oneDNN's fused operations."""
     if request.param == "native":
         if cpu_kernels.library() is None:
             pytest.skip("no compiler here")
@@ -43,7 +43,7 @@ def passes(request, monkeypatch):
 def network(**arguments):
     torch.manual_seed(0)
     net = separator.ConvTasNet(**(SMALL | arguments)).eval().requires_grad_(False)
-    for parameter in net.parameters():  # away from the initial values, in which norms are all alike
+    for parameter in net.parameters():  # the initial values are the same for all norms
         parameter.add_(0.05 * torch.randn_like(parameter))
     return net
 
@@ -54,14 +54,14 @@ def agreement(estimate, reference):
 
 @each_variant
 @pytest.mark.parametrize("num_samples", [1, 7, 333, 50_000])
-def test_it_is_the_network(passes, variant, num_samples):
+def test_the_fast_form_equals_the_network(passes, variant, num_samples):
     net, mixture = network(**variant), 0.1 * torch.randn(2, num_samples)
     estimate = net.fast()(mixture)
     assert estimate.shape == net(mixture).shape and agreement(estimate, net(mixture)) > 100
 
 
 @each_variant
-def test_bfloat16_is_near(passes, variant):
+def test_bfloat16_is_close_to_float32(passes, variant):
     net, mixture = network(**variant), 0.1 * torch.randn(1, 20_000)
     assert agreement(net.fast(torch.bfloat16)(mixture), net(mixture)) > 35
 
@@ -84,7 +84,7 @@ def test_tiles_make_no_difference(passes, monkeypatch):
     assert agreement(net.fast()(mixture), net(mixture)) > 100
 
 
-def test_norm_weights_of_zero_do_no_harm(passes):
+def test_norm_weights_of_zero_are_handled(passes):
     net, mixture = network(), 0.1 * torch.randn(1, 3000)
     for block in net.stack.blocks:
         block.norm1.weight[:10] = 0
@@ -98,8 +98,8 @@ def test_silence_stays_silent(passes):
     assert (net.fast()(torch.zeros(1, 3000)) == 0).all()
 
 
-def test_runs_with_the_same_number_of_threads_are_equal_and_with_another_nearly(tmp_path):
-    """Our own sums have one order. oneDNN's products on processors with AVX2 only have one for each thread count."""
+def test_results_are_equal_for_equal_thread_counts_and_close_otherwise(tmp_path):
+    """Our own sums have a fixed order. On CPUs with only AVX2, oneDNN's order depends on the number of threads."""
     net = network()
     separator.save(net, tmp_path / "net.safetensors")
     code = f"""
@@ -110,7 +110,7 @@ mixture = torch.sin(torch.arange(60_000.0) ** 1.5)[None]
 torch.save([net.fast()(mixture), net.fast(torch.bfloat16)(mixture)], sys.argv[2])
 """
 
-    # In processes of their own: MKL does not forget that it once had more threads than there are cores.
+    # In separate processes, because MKL keeps a state after running with more threads than cores.
     def run(threads, name):
         subprocess.run([sys.executable, "-c", code, threads, str(tmp_path / name)], check=True, timeout=60)
         return torch.load(tmp_path / name)
@@ -138,22 +138,22 @@ def test_other_networks_are_refused(arguments):
 
 
 def test_a_network_with_a_new_mask_has_no_fast_form(monkeypatch):
-    """A mask that somebody adds is not among what a product can do."""
+    """A newly added mask is not among the activations that a product supports."""
     monkeypatch.setitem(conv_tasnet.MASKS, "tanh", torch.tanh)
     net = network(mask="tanh")
-    assert not cpu_network.suits(net)
-    with pytest.raises(ConfigError, match="have a fast form; use the network itself"):
+    assert not cpu_network.is_supported(net)
+    with pytest.raises(ConfigError, match=r"has no fast form.*use the network itself"):
         net.fast()
 
 
-def test_a_compiler_that_fails_is_done_without(tmp_path):
+def test_a_failing_compiler_is_tolerated(tmp_path):
     (tmp_path / "cc").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "cc").chmod(0o755)
     code = "from separator.models.runtime import cpu_kernels; assert cpu_kernels.library() is None"
     subprocess.run([sys.executable, "-c", code], env={"PATH": str(tmp_path)}, check=True, timeout=60)
 
 
-def test_a_library_that_computes_something_else_is_done_without(tmp_path):
+def test_a_library_with_wrong_results_is_not_used(tmp_path):
     source = tmp_path / "wrong.c"
     source.write_text(cpu_kernels.SOURCE.read_text().replace("2 * step", "1 * step"))
     cpu_kernels.library.cache_clear()
@@ -165,7 +165,7 @@ def test_a_library_that_computes_something_else_is_done_without(tmp_path):
         cpu_kernels.library.cache_clear()
 
 
-def test_the_library_leaves_the_processor_as_it_is():
-    """One linked with -ffast-math would round the smallest numbers to 0 from then on, in all that the process does."""
+def test_the_library_keeps_denormal_numbers():
+    """A library linked with -ffast-math would set denormal numbers to 0 in the whole process from then on."""
     cpu_kernels.library()
     assert float(torch.tensor(1e-40) + torch.tensor(1e-40)) > 0

@@ -13,7 +13,7 @@ def randomized(name, channels=5):
     return norm
 
 
-def test_a_stream_may_hold_no_frame():
+def test_an_empty_block_is_allowed():
     norm, state = make_norm("cumulative", 3), State()
     frames = torch.randn(1, 9, 3)
     parts = [norm(block, state) for block in (frames[:, :0], frames[:, :4], frames[:, :0], frames[:, 4:])]
@@ -43,8 +43,8 @@ def test_cumulative_at_the_last_frame_equals_global():
     torch.testing.assert_close(cumulative(features)[:, -1], norm(features)[:, -1])
 
 
-def test_cumulative_normalizes_what_hardly_varies():
-    """Logarithms of silence do: squares of them, summed in float32, would leave nothing of the variance."""
+def test_cumulative_normalizes_nearly_constant_features():
+    """Logarithms of silence are nearly constant. Summing their squares in float32 would lose the variance."""
     features = -9.21 + 0.01 * torch.randn(1, 200, 64)
     norm, exact = make_norm("cumulative", 64), make_norm("cumulative", 64).double()
     torch.testing.assert_close(norm(features), exact(features.double()).float(), atol=1e-3, rtol=0)
@@ -66,7 +66,7 @@ def test_channel_equals_layer_norm():
 
 
 @pytest.mark.parametrize("name", ["global", "cumulative", "channel"])
-def test_half_precision_statistics_are_those_of_float32(name):
+def test_half_precision_uses_float32_statistics(name):
     norm = randomized(name)
     features = (50 + torch.randn(1, 4000, 5)).bfloat16()
     assert norm(features).dtype == torch.bfloat16

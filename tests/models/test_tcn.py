@@ -14,7 +14,7 @@ def tcn(**arguments):
     return TCN(**(dict(num_inputs=3, channels=[4, 4, 6], kernel_size=3, dropout=0.0) | arguments)).double()
 
 
-def test_a_stream_may_hold_no_frame():
+def test_an_empty_block_is_allowed():
     net, state = TCN(2, [3, 4]).eval(), State()
     frames = torch.randn(1, 2, 9)
     with torch.no_grad():
@@ -23,8 +23,8 @@ def test_a_stream_may_hold_no_frame():
     assert parts[1].shape == (1, 4, 0)
 
 
-def test_block_is_the_figure_of_the_paper():
-    """Bai et al. 2018, figure 1b, written with plain convolutions and g * v / |v|."""
+def test_block_equals_the_figure_in_the_paper():
+    """Bai et al. 2018, figure 1b, with plain convolutions and g * v / |v|."""
     net = tcn(channels=[4, 4])
     features = torch.randn(2, 3, 20, dtype=torch.float64)
     expected = features
@@ -42,7 +42,7 @@ def test_block_is_the_figure_of_the_paper():
     torch.testing.assert_close(net(features), expected)
 
 
-def test_the_length_stays():
+def test_output_is_as_long_as_the_input():
     for frames in (1, 2, 50):
         assert tcn()(torch.randn(2, 3, frames, dtype=torch.float64)).shape == (2, 6, frames)
 
@@ -50,10 +50,10 @@ def test_the_length_stays():
 @pytest.mark.parametrize(
     ("kernel_size", "levels", "expected"), [(2, 1, 3), (2, 4, 31), (3, 3, 29), (7, 2, 37), (1, 3, 1)]
 )
-def test_receptive_field_is_what_the_gradient_finds(kernel_size, levels, expected):
+def test_receptive_field_matches_the_gradient(kernel_size, levels, expected):
     net = tcn(channels=[4] * levels, kernel_size=kernel_size)
     assert net.receptive_field == expected
-    # Without its ReLUs nothing can hide a frame by chance.
+    # With positive values the ReLUs cannot hide a frame by chance.
     features = torch.randn(1, 3, 60, dtype=torch.float64, requires_grad=True)
     for parameter in net.parameters():
         parameter.data.abs_()
@@ -71,7 +71,7 @@ def test_blocks_of_a_stream_equal_the_whole():
     torch.testing.assert_close(torch.cat(blocks, dim=-1), net(features))
 
 
-def test_dropout_is_for_training():
+def test_dropout_is_only_used_in_training():
     net = tcn(dropout=0.5)
     features = torch.randn(1, 3, 40, dtype=torch.float64)
     assert not torch.equal(net(features), net(features))

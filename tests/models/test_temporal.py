@@ -1,4 +1,4 @@
-"""Every temporal convolution against a naive loop written from its formula, in float64."""
+"""Compare every temporal convolution with a naive loop written from its formula, in float64."""
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ def build(name, kernel_size=3, dilation=1, causal=False, channels=CHANNELS, **op
 
 
 def tap_frame(layer, frame, tap):
-    """The frame that tap number `tap` of the kernel reads for the output at `frame`."""
+    """Frame that tap number `tap` of the kernel reads for the output at `frame`."""
     offset = tap - (layer.kernel_size - 1 if layer.causal else (layer.kernel_size - 1) // 2)
     return frame + offset * layer.dilation
 
 
 def at(features, frame):
-    """`[channel]` at a frame; zero outside of the recording."""
+    """`[channel]` at a frame, zero outside the recording."""
     return features[:, frame] if 0 <= frame < features.shape[1] else torch.zeros_like(features[:, 0])
 
 
@@ -49,7 +49,7 @@ def naive_gated(layer, features):
 
 
 def weighted(layer, features, kernel_of):
-    """Every channel with the kernel of its head; `kernel_of(frame)` gives scores `[head, tap]`."""
+    """Apply to every channel the kernel of its head. `kernel_of(frame)` returns scores `[head, tap]`."""
     output = torch.zeros_like(features)
     channels = features.shape[0]
     for frame in range(features.shape[1]):
@@ -83,7 +83,7 @@ def naive_span_dynamic(layer, features):
 
 
 def naive_talk(layer, features):
-    """A frame at distance d counts with what of it lies within the reach: all, none or a fraction."""
+    """A frame counts with the part of it that lies within the reach: all, none or a fraction."""
     output = torch.zeros_like(features)
     channels, frames = features.shape
     for frame in range(frames):
@@ -111,7 +111,7 @@ NAIVE = {
 }
 
 
-def test_every_kind_has_a_naive_loop():
+def test_every_convolution_has_a_naive_loop():
     assert NAIVE.keys() == TEMPORAL.keys()
 
 
@@ -168,12 +168,12 @@ def test_blocks_of_a_stream_equal_the_whole(name, dilation):
 
 @pytest.mark.parametrize("name", NAIVE)
 @pytest.mark.parametrize("causal", [False, True])
-def test_reach_is_what_the_gradient_finds(name, causal):
+def test_reach_matches_the_gradient(name, causal):
     layer = build(name, 5, 2, causal)
     features = torch.randn(1, CHANNELS, 41, dtype=torch.float64, requires_grad=True)
     layer(features)[0, :, 20].square().sum().backward()
     seen = (features.grad[0].abs().sum(0) > 1e-12).nonzero().flatten().tolist()
-    # A TaLK window reaches its furthest only where the sigmoid is 1.
+    # A TaLK window has its full reach only where the sigmoid is 1.
     exact = name != "talk"
     assert (min(seen) == 20 - layer.left) if exact else (min(seen) >= 20 - layer.left)
     assert (max(seen) == 20 + layer.right) if exact else (max(seen) <= 20 + layer.right)
@@ -213,7 +213,7 @@ def test_drop_connect_drops_weights_in_training_only(name):
     layer = build(name, drop_connect=0.5)
     features = torch.ones(1, CHANNELS, FRAMES, dtype=torch.float64)
     inside = slice(layer.left, -layer.right)
-    # A softmax's weights sum to 1, so that a constant stays what it is.
+    # The weights of a softmax sum to 1, so a constant stays unchanged.
     torch.testing.assert_close(layer(features)[..., inside], features[..., inside])
     dropped = layer.train()(features)[..., inside]
     assert (dropped - 1).abs().max() > 0.1
@@ -222,7 +222,7 @@ def test_drop_connect_drops_weights_in_training_only(name):
 
 
 class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
-    """Counts the elements of the largest tensor made while it is on."""
+    """Records the number of elements of the largest tensor created in its context."""
 
     def __init__(self):
         super().__init__()
@@ -285,10 +285,10 @@ def test_a_few_gradient_steps_lower_the_loss(name, causal, two_voices):
         ("talk", dict(kernel_size=1), {}, "reaches 0"),
         ("light", {}, dict(num_heads=5), "num_heads=5 does not divide the 12 channels"),
         ("light", {}, dict(num_heads=0), "does not divide"),
-        ("dynamic", {}, dict(drop_connect=1.0), "probability from 0"),
+        ("dynamic", {}, dict(drop_connect=1.0), "probability of at least 0"),
         ("gated", {}, dict(gate="relu"), "unknown gate 'relu'"),
         ("gated", {}, dict(gat="tanh"), "temporal 'gated' has no option 'gat'.*did you mean 'gate'"),
-        ("depthwise", {}, dict(gate="tanh"), "no option 'gate'; there are: padding"),
+        ("depthwise", {}, dict(gate="tanh"), "no option 'gate'; its options: padding"),
         ("span_dynamic", {}, dict(key_channels=0), "key_channels must be a whole number of at least 1"),
         ("depthwise", dict(kernel_size=3.0), {}, "kernel_size must be a whole number of at least 1, got 3.0"),
         ("light", {}, dict(drop_connect=None), "got None"),
@@ -301,7 +301,7 @@ def test_impossible_settings_are_refused(name, sizes, options, message):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 5), (1, 24, 5), (12, 5), (1, 12, 5, 1)])
-def test_features_of_another_shape_are_refused(shape):
+def test_features_of_a_wrong_shape_are_refused(shape):
     for name in NAIVE:
         with pytest.raises(ValueError, match=r"expected features \[batch, 12, frame\]"):
             make_temporal(name, 12, 3, 1, causal=False)(torch.randn(shape))

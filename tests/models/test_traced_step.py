@@ -1,4 +1,4 @@
-"""Short blocks are replayed from a recording of their operations: nothing may come out differently."""
+"""Short blocks are replayed from a recording of their operations. The results must be exactly the same."""
 
 import copy
 import threading
@@ -32,7 +32,7 @@ def test_a_recording_gives_the_same_bits(temporal, norm):
         replay = Replay(net)
         several = mixture.repeat(1, frames)
         assert torch.equal(blocks(replay, several, 6 * frames), blocks(net, several, 6 * frames))
-        assert len(replay._recordings) == 1  # it was not simply run
+        assert len(replay._recordings) == 1  # the recording was used
 
 
 def test_streams_that_share_recordings_do_not_touch_each_other():
@@ -40,7 +40,7 @@ def test_streams_that_share_recordings_do_not_touch_each_other():
     replay = Replay(net)
     first, second = 0.3 * torch.randn(1, 1200), 0.3 * torch.randn(1, 1200)
     expected = [blocks(net, mixture, 12) for mixture in (first, second)]
-    for _ in range(2):  # while it is recorded, and afterwards
+    for _ in range(2):  # during the recording, and afterwards
         states, given = (State(), State()), ([], [])
         with torch.inference_mode():
             for pair in zip(first.split(12, dim=-1), second.split(12, dim=-1), strict=True):
@@ -69,7 +69,7 @@ def test_threads_share_recordings():
     assert len(replay._recordings) == 1
 
 
-def test_other_shapes_have_recordings_of_their_own_and_not_too_many():
+def test_each_shape_has_its_own_recording_up_to_a_limit():
     net = frozen()
     replay = Replay(net)
     for batch, frames in [(1, 1), (2, 1), *((1, frames) for frames in range(2, MAX_RECORDINGS + 6))]:
@@ -85,7 +85,7 @@ def test_long_and_rare_blocks_are_not_recorded():
     assert not replay._recordings
 
 
-def test_a_network_that_still_learns_streams_without_recordings():
+def test_a_network_with_gradients_streams_without_recordings():
     net = causal()
     mixture = 0.3 * torch.randn(1, 600)
     stream = net.stream()
@@ -94,7 +94,7 @@ def test_a_network_that_still_learns_streams_without_recordings():
     assert not stream._step._recordings
 
 
-def test_weights_frozen_later_are_recorded_then():
+def test_recording_starts_when_weights_are_frozen():
     net = causal()
     replay = Replay(net)
     mixture = 0.3 * torch.randn(1, 12 * 3 * RECORD_AFTER)
@@ -105,7 +105,7 @@ def test_weights_frozen_later_are_recorded_then():
     assert len(replay._recordings) == 1
 
 
-def test_dropout_begins_and_ends_with_training():
+def test_dropout_follows_the_training_mode():
     net = frozen(temporal="light").train()
     replay = Replay(net)
     mixture = 0.3 * torch.randn(1, 12 * 4 * RECORD_AFTER)
@@ -117,7 +117,7 @@ def test_dropout_begins_and_ends_with_training():
     assert not torch.equal(blocks(replay, mixture, 12), blocks(replay, mixture, 12))
 
 
-def test_autocast_from_outside_is_followed():
+def test_an_outer_autocast_is_respected():
     net = frozen()
     replay = Replay(net)
     mixture = 0.3 * torch.randn(1, 12 * 4 * RECORD_AFTER)
@@ -128,7 +128,7 @@ def test_autocast_from_outside_is_followed():
     assert replay._recordings
 
 
-def test_other_weights_are_followed():
+def test_changed_weights_are_used():
     net, other = frozen(), causal()
     with torch.no_grad():
         for weight in other.parameters():
@@ -147,20 +147,20 @@ def test_other_weights_are_followed():
     assert torch.equal(blocks(replay, mixture.double(), 12), blocks(net, mixture.double(), 12))
 
 
-def test_a_copied_stream_goes_its_own_way():
+def test_a_copied_stream_is_independent():
     net = frozen()
     mixture = 0.3 * torch.randn(1, 12 * 6 * RECORD_AFTER)
-    for begun in (5, 12 * 3 * RECORD_AFTER + 5):  # before and after it was recorded
+    for begun in (5, 12 * 3 * RECORD_AFTER + 5):  # before and after the recording
         stream = net.stream()
-        head = pushed_part(stream, mixture[:, :begun])
+        head = push_in_blocks(stream, mixture[:, :begun])
         fork = copy.deepcopy(stream)
-        pushed_part(stream, torch.randn(1, 500))
-        rest = pushed_part(fork, mixture[:, begun:])
+        push_in_blocks(stream, torch.randn(1, 500))
+        rest = push_in_blocks(fork, mixture[:, begun:])
         whole = torch.cat([head, rest, fork.flush()], dim=-1)
         torch.testing.assert_close(whole, net(mixture), atol=1e-5, rtol=0)
 
 
-def pushed_part(stream, mixture):
+def push_in_blocks(stream, mixture):
     return torch.cat([stream.push(block) for block in mixture.split(12, dim=-1)], dim=-1)
 
 
@@ -178,7 +178,7 @@ def test_errors_of_a_step_are_not_swallowed():
             replay(torch.zeros(1, 6), state)
 
 
-def test_a_state_gives_and_takes_its_tensors_in_order():
+def test_a_state_keeps_the_order_of_its_tensors():
     state, first, second = State(), torch.nn.Identity(), torch.nn.Identity()
     state.keep(first, torch.tensor(1), torch.tensor(2))
     state.keep(second, torch.tensor(3))
@@ -189,25 +189,25 @@ def test_a_state_gives_and_takes_its_tensors_in_order():
     assert [int(tensor) for tensor in other.recall(second)] == [6]
 
 
-def other_parameter(net):
+def replace_parameter(net):
     layer = net.stack.blocks[0].expand
     layer.weight = torch.nn.Parameter(1.5 * layer.weight, requires_grad=False)
 
 
-def other_scalar(net):
+def replace_scalar(net):
     net.prelu.weight = torch.nn.Parameter(net.prelu.weight + 0.3, requires_grad=False)
 
 
-def other_layer(net):
+def replace_layer(net):
     net.bottleneck = torch.nn.Linear(*reversed(net.bottleneck.weight.shape)).requires_grad_(False)
 
 
-def other_layer_inside(net):
+def replace_inner_layer(net):
     net.stack.blocks[-1].expand = copy.deepcopy(net.stack.blocks[-1].expand)
     net.stack.blocks[-1].expand.weight.mul_(2)
 
 
-def another_buffer(net):
+def add_buffer(net):
     layer = net.stack.blocks[0].expand
     layer.register_buffer("scale", torch.tensor(2.0))
     forward = type(layer).forward
@@ -216,10 +216,10 @@ def another_buffer(net):
 
 @pytest.mark.parametrize(
     "change",
-    [other_parameter, other_scalar, other_layer, other_layer_inside, another_buffer],
+    [replace_parameter, replace_scalar, replace_layer, replace_inner_layer, add_buffer],
     ids=lambda one: one.__name__,
 )
-def test_whatever_is_put_in_the_place_of_weights_is_followed(change):
+def test_replaced_weights_layers_and_buffers_are_used(change):
     net = frozen()
     replay = Replay(net)
     mixture = 0.3 * torch.randn(1, 12 * 4 * RECORD_AFTER)
@@ -228,7 +228,7 @@ def test_whatever_is_put_in_the_place_of_weights_is_followed(change):
     change(net)
     after = blocks(replay, mixture, 12)
     assert torch.equal(after, blocks(net, mixture, 12)) and not torch.equal(after, before)
-    if change is another_buffer:
+    if change is add_buffer:
         net.stack.blocks[0].expand.scale = torch.tensor(3.0)
         assert torch.equal(blocks(replay, mixture, 12), blocks(net, mixture, 12))
     assert replay._recordings
@@ -249,7 +249,7 @@ def test_a_stream_does_not_wait_for_the_recording_of_another():
 
 
 @pytest.mark.parametrize("is_used", [False, True])
-def test_copies_of_a_replay_are_of_the_copied_network(is_used):
+def test_copies_of_a_replay_use_the_copied_network(is_used):
     import pickle
 
     replay = Replay(frozen())

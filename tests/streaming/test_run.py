@@ -1,4 +1,4 @@
-"""`separate --stream`, from a pipe, a file and a (pretended) microphone."""
+"""Test `separate --stream` with a pipe, a file and a simulated microphone."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def as_rf64():
 
 
 def separate(arguments, data=None, **options):
-    """Runs the command as a program, with bytes on standard input."""
+    """Run the command as a program, with bytes on standard input."""
     command = [sys.executable, "-m", "separator.cli", *map(str, arguments)]
     return subprocess.run(command, input=data, capture_output=True, timeout=120, **options)
 
@@ -60,7 +60,7 @@ def expected_stems(checkpoint, samples, rate=8000):
 
 @pytest.mark.parametrize("subtype", sorted(set(audio.KEPT_SUBTYPES) - {"PCM_S8"}))
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_growing_file_is_valid_after_every_write_of_the_system(tmp_path, monkeypatch, subtype, channels):
+def test_a_growing_file_is_valid_after_every_system_write(tmp_path, monkeypatch, subtype, channels):
     path = tmp_path / "deep" / "stem.wav"
     seen = []
 
@@ -82,11 +82,11 @@ def test_a_growing_file_is_valid_after_every_write_of_the_system(tmp_path, monke
     np.testing.assert_allclose(
         samples.T, np.concatenate(blocks, axis=-1)[0], atol=2**-7 if subtype == "PCM_U8" else 2**-15
     )
-    # Data are there before the header tells of them: what a reader saw in between was never more than is true.
+    # The samples are written before the header, so a reader never sees a header that counts too many.
     assert seen == sorted(seen) and len(seen) == 8 and seen[0] == 0 and seen[-1] == len(samples)
 
 
-def test_encoding_equals_that_of_libsndfile():
+def test_encoding_matches_libsndfile():
     samples = np.random.default_rng(0).uniform(-1.2, 1.2, (2, 1000)).astype(np.float32)
     for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"):
         file = io.BytesIO()
@@ -97,14 +97,14 @@ def test_encoding_equals_that_of_libsndfile():
         assert np.abs(difference).max() <= (1 if subtype != "PCM_32" else 256), subtype
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
+def test_the_error_names_a_file_that_cannot_be_written(tmp_path):
     (tmp_path / "blocked").write_text("a file")
-    with pytest.raises(AudioError, match="choose another place with --out"):
+    with pytest.raises(AudioError, match="choose another folder with --out"):
         audio_outputs.WavFiles({"stem": tmp_path / "blocked" / "stem.wav"}, 8000, 1, "PCM_16")
     assert list(tmp_path.iterdir()) == [tmp_path / "blocked"]
 
 
-def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_samples_before(tmp_path, monkeypatch):
     path = tmp_path / "stem.wav"
     sink = audio_outputs.WavFiles({"stem": path}, 8000, 1, "PCM_16")
     sink.write(np.zeros((1, 1, 100), np.float32))
@@ -116,7 +116,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
     assert len(soundfile.read(path)[0]) == 100
 
 
-def test_the_other_stems_are_written_when_one_cannot_be(tmp_path, monkeypatch):
+def test_the_other_stems_are_written_when_one_stem_fails(tmp_path, monkeypatch):
     paths = {name: tmp_path / f"{name}.wav" for name in ("first", "second")}
     sink = audio_outputs.WavFiles(paths, 8000, 1, "PCM_16")
     sink.write(np.zeros((2, 1, 100), np.float32))
@@ -134,12 +134,12 @@ def test_the_other_stems_are_written_when_one_cannot_be(tmp_path, monkeypatch):
     assert [len(soundfile.read(path)[0]) for path in paths.values()] == [100, 150]
 
 
-def test_files_without_a_sample_do_not_stay(tmp_path):
+def test_files_without_samples_are_removed(tmp_path):
     audio_outputs.WavFiles({"stem": tmp_path / "new" / "folder" / "stem.wav"}, 8000, 1, "PCM_16").close()
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_there_stays_until_samples_come(tmp_path):
+def test_existing_files_stay_until_samples_arrive(tmp_path):
     path = tmp_path / "stem.wav"
     path.write_text("old")
     sink = audio_outputs.WavFiles({"stem": path}, 8000, 1, "PCM_16", overwrite=True)
@@ -153,17 +153,17 @@ def test_what_was_there_stays_until_samples_come(tmp_path):
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_what_appeared_while_it_waited_is_not_replaced(tmp_path, monkeypatch, has_links):
+def test_a_file_that_appears_during_the_wait_is_not_replaced(tmp_path, monkeypatch, has_links):
     paths = {name: tmp_path / f"{name}.wav" for name in ("first", "second")}
     sink = audio_outputs.WavFiles(paths, 8000, 1, "PCM_16")
-    paths["second"].write_text("of somebody else")
+    paths["second"].write_text("from another process")
     if not has_links:
         monkeypatch.setattr(os, "link", failing_with(OSError(95, "Operation not supported")))
     with pytest.raises(AudioError, match=r"second.wav: cannot be written .File exists"):
         sink.write(np.zeros((2, 1, 10), np.float32))
     sink.close()
-    assert sink.appeared == {}
-    assert paths["second"].read_text() == "of somebody else" and list(tmp_path.iterdir()) == [paths["second"]]
+    assert sink.created == {}
+    assert paths["second"].read_text() == "from another process" and list(tmp_path.iterdir()) == [paths["second"]]
 
 
 def failing_with(error):
@@ -189,7 +189,7 @@ def test_both_writers_round_to_the_nearest(tmp_path, subtype):
     assert np.abs(whole - wanted).max() <= step / 2
 
 
-def test_nothing_goes_to_standard_output_while_nothing_is_certain(capfdbinary):
+def test_an_empty_block_writes_nothing_to_standard_output(capfdbinary):
     audio_outputs.StandardOutput(8000, 2, "PCM_16", header=False).write(np.zeros((2, 1, 0), np.float32))
     assert capfdbinary.readouterr().out == b""
 
@@ -199,7 +199,7 @@ def test_more_than_4_gib_can_be_read(tmp_path, subtype):
     path, width = tmp_path / "stem.wav", audio.KEPT_SUBTYPES[subtype]
     sink = audio_outputs.WavFiles({"stem": path}, 8000, 2, subtype)
     frame = 2 * width
-    before = (2**32 - 200) // frame  # frames of a sparse file, as if hours had come
+    before = (2**32 - 200) // frame  # frames of a sparse file, in place of hours of audio
     sink._sizes["stem"] = before * frame
     os.truncate(sink._files["stem"].fileno(), before * frame + 80)
     frames = before
@@ -213,17 +213,17 @@ def test_more_than_4_gib_can_be_read(tmp_path, subtype):
     sink.close()
 
 
-def test_sizes_in_a_pipe_mean_until_the_end():
+def test_the_size_in_a_pipe_means_until_the_end():
     assert wav.wav_header(8000, 1, "PCM_16", 2**40)[-4:] == b"\xff\xff\xff\xff"
 
 
-# Where audio comes from
+# Audio inputs
 
 
-def test_what_waits_when_a_source_is_stopped_is_still_given(tmp_path, signal_8k):
+def test_the_queue_of_a_stopped_source_is_still_returned(tmp_path, signal_8k):
     soundfile.write(tmp_path / "a.wav", signal_8k, 8000, "FLOAT")
     with audio_inputs.open_source(str(tmp_path / "a.wav"), None, 8000) as source:
-        while source.waiting_seconds < 1:
+        while source.queued_seconds < 1:
             time.sleep(0.01)
         source.stop.set()
         np.testing.assert_array_equal(np.concatenate(list(source), axis=-1)[0], signal_8k)
@@ -251,8 +251,8 @@ def failing_once(put):
     return replaced
 
 
-def test_nothing_follows_what_could_not_be_written(tmp_path, causal_checkpoint, signal_8k):
-    """What is left in the stream belongs behind the block that is missing."""
+def test_nothing_is_written_after_a_failed_write(tmp_path, causal_checkpoint, signal_8k):
+    """The rest of the stream would be at the wrong time, because a block is missing."""
     soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
     written = []
 
@@ -311,7 +311,7 @@ def test_a_file_can_be_streamed_too(tmp_path, causal_checkpoint, signal_8k):
     assert cli.main(arguments) == 0
     assert soundfile.info(tmp_path / "talk" / "speaker2.wav").subtype == "PCM_24"
     assert soundfile.info(tmp_path / "talk" / "speaker2.wav").frames == 8000
-    assert cli.main(arguments) == 1  # there already
+    assert cli.main(arguments) == 1  # the stems already exist
     assert cli.main([*arguments, "-f"]) == 0
 
 
@@ -328,7 +328,7 @@ def test_an_interruption_closes_the_files_properly(tmp_path, causal_checkpoint, 
     while not (path.exists() and len(soundfile.read(path)[0]) > 7000):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    # Nothing more comes, and standard input stays open.
+    # No more data arrives, and standard input stays open.
     process.send_signal(number)
     assert process.wait(30) == 0
     assert len(soundfile.read(path)[0]) == 8000
@@ -337,7 +337,7 @@ def test_an_interruption_closes_the_files_properly(tmp_path, causal_checkpoint, 
         pipe.close()
 
 
-def test_a_closed_pipe_is_told_and_is_no_success(causal_checkpoint, signal_8k):
+def test_a_closed_pipe_is_an_error(causal_checkpoint, signal_8k):
     command = f"{sys.executable} -m separator.cli - --stream --raw 8000 -m {causal_checkpoint} -o - ; echo $? >&2"
     result = subprocess.run(
         ["bash", "-c", f"({command}) | head -c 100 >/dev/null"],
@@ -346,11 +346,11 @@ def test_a_closed_pipe_is_told_and_is_no_success(causal_checkpoint, signal_8k):
         timeout=120,
     )
     lines = result.stderr.decode().splitlines()
-    assert lines == ["error: standard output: it cannot be written any further (its reader closed it)", "1"]
+    assert lines == ["error: standard output: cannot be written any further (its reader closed it)", "1"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_behind_standard_output_is_told(causal_checkpoint, signal_8k):
+def test_a_full_disk_behind_standard_output_is_reported(causal_checkpoint, signal_8k):
     with open("/dev/full", "wb") as full:
         result = subprocess.run(
             [sys.executable, "-m", "separator.cli", "-", "--stream", "--raw", "8000", "-m", causal_checkpoint, "-o-"],
@@ -360,10 +360,10 @@ def test_a_full_disk_behind_standard_output_is_told(causal_checkpoint, signal_8k
             timeout=120,
         )
     assert result.returncode == 1 and b"Traceback" not in result.stderr
-    assert b"standard output: it cannot be written any further (No space left" in result.stderr
+    assert b"standard output: cannot be written any further (No space left" in result.stderr
 
 
-def test_a_report_for_machines(tmp_path, capsys, causal_checkpoint, signal_8k):
+def test_the_json_report(tmp_path, capsys, causal_checkpoint, signal_8k):
     soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
     arguments = ["--stream", "--json", "-m", str(causal_checkpoint), "-o", str(tmp_path)]
     assert cli.main([str(tmp_path / "a.wav"), *arguments]) == 0
@@ -376,12 +376,15 @@ def test_a_report_for_machines(tmp_path, capsys, causal_checkpoint, signal_8k):
     assert report["status"] == "failed" and "b.wav" in report["error"] and report["stems"] == {}
 
 
-def test_what_came_before_bad_samples_is_kept(tmp_path, causal_checkpoint, signal_8k):
+def test_samples_before_a_bad_sample_are_kept(tmp_path, causal_checkpoint, signal_8k):
     bad = np.concatenate([signal_8k, [np.nan], signal_8k]).astype("<f4")
     arguments = ["-", "--stream", "--raw", "8000,1,f32", "-m", causal_checkpoint, "-o", tmp_path]
     result = separate(arguments, bad.tobytes())
     assert result.returncode == 1
-    assert result.stderr == b"error: standard input: NaN, infinite or no audio after 1.000 s\n"
+    assert (
+        result.stderr
+        == b"error: standard input: the sample at 1.000 s is NaN, infinite or too large; expected finite samples\n"
+    )
     kept = soundfile.read(tmp_path / "stdin" / "speaker1.wav")[0]
     assert len(kept) == 8000
 
@@ -390,37 +393,37 @@ def test_samples_above_full_scale_are_counted(tmp_path, capsys, causal_checkpoin
     soundfile.write(tmp_path / "loud.wav", np.full(4000, 3.0, np.float32), 8000, "FLOAT")
     arguments = [str(tmp_path / "loud.wav"), "--stream", "-m", str(causal_checkpoint), "-o", str(tmp_path)]
     assert cli.main([*arguments, "--int24"]) == 0
-    assert "samples were cut off at full scale; --float32 keeps them" in capsys.readouterr().err
+    assert "samples were clipped at full scale; use --float32 to keep them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "data", "code", "message"),
     [
         (["-", "--stream"], b"", 1, "standard input: cannot be read as audio"),
-        (["-", "--stream"], b"no header" * 100, 1, "or --raw RATE,CHANNELS,FORMAT"),
+        (["-", "--stream"], b"no header" * 100, 1, "or use --raw RATE,CHANNELS,FORMAT"),
         (["-", "--stream", "--raw", "fast"], b"", 2, "expected RATE[,CHANNELS[,FORMAT]], such as 16000,1,s16"),
         (["-", "--stream", "--raw", "8000,0"], b"", 2, "expected RATE"),
         (["-", "--stream", "--raw", "8000,1,s17"], b"", 2, "unknown --raw format 's17'"),
-        (["a.wav", "b.wav", "--stream"], b"", 2, "--stream takes one source, got 2"),
-        (["-", "--stream", "--flac"], b"", 2, "not valid before its end"),
-        (["-", "--stream", "--segment", "3"], b"", 2, "--segment and --overlap mean nothing to it"),
-        (["-", "--stream", "--shifts", "2"], b"", 2, "--shifts is for recordings in files"),
-        (["-", "--stream", "--json", "-o", "-"], b"", 2, "both want standard output"),
-        (["a.wav", "--raw", "8000"], b"", 2, "--raw says what --stream reads"),
+        (["a.wav", "b.wav", "--stream"], b"", 2, "got 2 sources, but --stream separates one source"),
+        (["-", "--stream", "--flac"], b"", 2, "such files are not valid before their end"),
+        (["-", "--stream", "--segment", "3"], b"", 2, "--segment and --overlap are not valid with --stream"),
+        (["-", "--stream", "--shifts", "2"], b"", 2, "--shifts is not valid with --stream"),
+        (["-", "--stream", "--json", "-o", "-"], b"", 2, "both write to standard output"),
+        (["a.wav", "--raw", "8000"], b"", 2, "--raw is only valid with --stream"),
         (["missing.wav", "--stream"], b"", 1, "missing.wav: no such file"),
         ([".", "--stream"], b"", 1, ".: is a folder; expected a recording"),
-        (["-", "--stream", "--raw", "8000"], b"", 1, "standard input: no sample came"),
+        (["-", "--stream", "--raw", "8000"], b"", 1, "standard input: no samples received"),
         (["-", "--stream", "--raw", ""], b"", 2, "expected RATE"),
         (["-", "--stream", "--raw", "16000,00"], b"", 2, "expected RATE"),
         (["-", "--stream", "--raw", "99999999999"], b"", 2, "from 1000 to 1000000, got 99999999999"),
         (["-", "--stream", "--raw", "8000,100"], bytes(800), 2, "at most 64 channels, got 100"),
-        (["mic", "--stream", "--raw", "8000"], b"", 2, "a microphone tells by itself"),
+        (["mic", "--stream", "--raw", "8000"], b"", 2, "--raw is not valid for a microphone"),
         (["-", "--stream", "--filename", "{track.x}{stem}"], b"", 2, "only {track}, {stem} and {ext}"),
-        (["a.wav", "-o", "-"], b"", 2, "only --stream writes to standard output"),
-        (["-", "--stream", "--filename", "{stem}.flac"], b"", 2, "--stream writes WAV"),
-        (["-"], b"", 2, "- is read while it arrives: add --stream"),
-        (["mic"], b"", 2, "mic is read while it arrives: add --stream"),
-        (["mic:USB"], b"", 2, "mic:USB is read while it arrives: add --stream"),
+        (["a.wav", "-o", "-"], b"", 2, "--out - (standard output) is only valid with --stream"),
+        (["-", "--stream", "--filename", "{stem}.flac"], b"", 2, "--stream writes only WAV"),
+        (["-"], b"", 2, "- can only be read as a stream; add --stream"),
+        (["mic"], b"", 2, "mic can only be read as a stream; add --stream"),
+        (["mic:USB"], b"", 2, "mic:USB can only be read as a stream; add --stream"),
         ([""], b"", 2, "the name of a recording is empty"),
         (["x" * 300 + ".wav"], b"", 1, "File name too long"),
         (["x" * 300 + ".wav", "--stream"], b"", 1, "File name too long"),
@@ -428,7 +431,7 @@ def test_samples_above_full_scale_are_counted(tmp_path, capsys, causal_checkpoin
         (["-", "--stream", "-m", "default"], b"", 2, "looks ahead and cannot stream"),
     ],
 )
-def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, message, monkeypatch, capsys):
+def test_wrong_use_gives_an_error(tmp_path, causal_checkpoint, arguments, data, code, message, monkeypatch, capsys):
     reading, writing = os.pipe()
     os.write(writing, data)
     os.close(writing)
@@ -436,11 +439,11 @@ def test_wrong_use_is_told(tmp_path, causal_checkpoint, arguments, data, code, m
         monkeypatch.setattr(sys, "stdin", stdin)
         try:
             result = cli.main(["-m", str(causal_checkpoint), "-o", str(tmp_path / "out"), *arguments])
-        except SystemExit as ended:  # of argparse
+        except SystemExit as ended:  # from argparse
             result = ended.code
-    said = capsys.readouterr().err
-    assert result == code, said
-    assert message in said and "Traceback" not in said
+    err = capsys.readouterr().err
+    assert result == code, err
+    assert message in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()
 
 
@@ -462,20 +465,23 @@ def test_a_terminal_is_no_audio(tmp_path, causal_checkpoint):
     result = subprocess.run(command, stdin=theirs, capture_output=True, timeout=60, cwd=tmp_path)
     os.close(ours)
     os.close(theirs)
-    assert result.returncode == 1 and b"it is the terminal; pipe audio into it" in result.stderr
+    assert result.returncode == 1 and b"standard input is the terminal; pipe audio into it" in result.stderr
 
 
-def test_a_recording_cut_short_is_told(tmp_path, causal_checkpoint, signal_8k):
+def test_a_recording_that_ends_early_gives_a_warning(tmp_path, causal_checkpoint, signal_8k):
     arguments = ["-", "--stream", "-m", causal_checkpoint, "-o", tmp_path, "-f"]
     result = separate(arguments, as_wav(signal_8k)[: 44 + 2 * 2000])
-    assert result.returncode == 0 and b"the end is missing: 0.8 s less came than promised" in result.stderr
+    assert (
+        result.returncode == 0
+        and b"the end is missing: the audio was 0.8 s shorter than its header states" in result.stderr
+    )
     whole = as_wav(signal_8k)
-    endless = whole[:40] + b"\xff\xff\xff\x7f" + whole[44:]  # as arecord writes it
+    endless = whole[:40] + b"\xff\xff\xff\x7f" + whole[44:]  # the header that arecord writes
     result = separate(arguments, endless)
     assert result.returncode == 0 and result.stderr == b""
 
 
-def test_what_standard_output_does_not_take_is_told(tmp_path, causal_checkpoint, signal_8k):
+def test_a_full_standard_output_gives_one_error(tmp_path, causal_checkpoint, signal_8k):
     soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
     for arguments in (["--stream"], ["--stream", "--json"], []):
         command = [sys.executable, "-m", "separator.cli", "a.wav", "-f", "-m", str(causal_checkpoint), *arguments]
@@ -487,14 +493,14 @@ def test_what_standard_output_does_not_take_is_told(tmp_path, causal_checkpoint,
         assert soundfile.info(tmp_path / "stems" / "a" / "speaker1.wav").frames == 8000
 
 
-def test_messages_do_not_get_among_the_samples(tmp_path, causal_checkpoint, signal_8k):
+def test_messages_are_not_mixed_with_the_samples(tmp_path, causal_checkpoint, signal_8k):
     (tmp_path / "a.raw").write_bytes(as_s16(signal_8k))
     command = f"{sys.executable} -m separator.cli a.raw --stream --raw 8000 -o - -v -m {causal_checkpoint}"
     result = subprocess.run(["sh", "-c", f"{command} 2>&-"], stdout=subprocess.PIPE, timeout=60, cwd=tmp_path)
     assert result.returncode == 0 and len(result.stdout) == 8000 * 2 * 2
 
 
-def test_names_that_are_no_text(tmp_path, causal_checkpoint, signal_8k):
+def test_names_that_are_not_valid_text(tmp_path, causal_checkpoint, signal_8k):
     soundfile.write(tmp_path / "a.wav", signal_8k, 8000)
     (tmp_path / "a.wav").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
     for arguments in ([], ["--stream", "-f"]):
@@ -504,14 +510,14 @@ def test_names_that_are_no_text(tmp_path, causal_checkpoint, signal_8k):
         assert result.stdout.splitlines()[0] == b"stems/\xff/speaker1.wav"
 
 
-def test_an_interruption_before_a_sample_is_told(tmp_path, causal_checkpoint):
+def test_an_interruption_before_any_sample_is_an_error(tmp_path, causal_checkpoint):
     command = [sys.executable, "-m", "separator.cli", "-", "--stream", "--raw", "8000", "-m", str(causal_checkpoint)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
         wait_until_started(process)
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 1
-        assert process.stderr.read() == b"error: interrupted before a sample came\n"
+        assert process.stderr.read() == b"error: interrupted before any samples arrived\n"
     assert not (tmp_path / "stems").exists()
 
 
@@ -527,7 +533,7 @@ def test_waiting_for_a_header_can_be_interrupted(tmp_path, causal_checkpoint, nu
 
 
 def wait_until_started(process):
-    """Until its reader sleeps in a read of the pipe; a moment more does no harm."""
+    """Wait until the process blocks in a read of the pipe, and then half a second more."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         threads = Path(f"/proc/{process.pid}/task")
@@ -537,14 +543,14 @@ def wait_until_started(process):
     time.sleep(0.5)
 
 
-def test_a_second_signal_breaks_off(causal_checkpoint, signal_8k):
-    """Where nobody reads what we write, the first cannot end it."""
+def test_a_second_signal_ends_the_process(causal_checkpoint, signal_8k):
+    """If nobody reads the output, the write blocks, and the first signal cannot end the process."""
     command = [sys.executable, "-m", "separator.cli", "-", "--stream", "--raw", "8000", "-o", "-"]
     options = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     with subprocess.Popen([*command, "-m", str(causal_checkpoint)], **options) as process:
         process.stdin.write(as_s16(np.tile(signal_8k, 8)))
         process.stdin.flush()
-        assert process.stdout.read(1000)  # it is under way, and then the pipe fills
+        assert process.stdout.read(1000)  # the stream is running, and then the pipe fills up
         time.sleep(2)
         for _ in range(2):
             process.send_signal(signal.SIGINT)
@@ -552,10 +558,8 @@ def test_a_second_signal_breaks_off(causal_checkpoint, signal_8k):
         assert process.wait(timeout=30) == -signal.SIGINT
 
 
-@pytest.mark.parametrize(
-    ("closed", "message"), [("<&-", "standard input: it is closed"), (">&-", "output: it is closed")]
-)
-def test_closed_standard_streams_are_told(causal_checkpoint, closed, message):
+@pytest.mark.parametrize(("closed", "message"), [("<&-", "standard input is closed"), (">&-", "output is closed")])
+def test_closed_standard_streams_are_errors(causal_checkpoint, closed, message):
     command = f"{sys.executable} -m separator.cli - --stream --raw 8000 -m {causal_checkpoint} -o - {closed}"
     result = subprocess.run(["bash", "-c", command], input=bytes(400), capture_output=True, timeout=120)
     assert result.returncode == 1 and message in result.stderr.decode() and b"Traceback" not in result.stderr
@@ -569,16 +573,16 @@ def test_a_model_that_looks_ahead_cannot_stream(tmp_path, capsys, tiny_checkpoin
     assert not (tmp_path / "out").exists()
 
 
-def test_a_header_that_promises_nothing_is_told(causal_checkpoint):
+def test_a_header_with_zero_samples_is_an_error(causal_checkpoint):
     result = separate(["-", "--stream", "-m", causal_checkpoint], wav.wav_header(8000, 1, "PCM_16", 0) + bytes(400))
-    assert result.returncode == 1 and b"promises 0 samples" in result.stderr
+    assert result.returncode == 1 and b"states 0 samples" in result.stderr
 
 
-# A microphone that is pretended
+# A simulated microphone
 
 
 class Microphone:
-    """Stands for sounddevice: one stream that calls back with a second of noise when it is started."""
+    """Replaces sounddevice. Its stream passes all samples to the callback when it is started."""
 
     class PortAudioError(Exception):
         pass
@@ -611,7 +615,7 @@ class Microphone:
         return types.SimpleNamespace(start=start, close=close)
 
 
-def test_a_microphone_until_it_is_stopped(monkeypatch, tmp_path, causal_checkpoint, signal_8k):
+def test_a_microphone_runs_until_it_is_stopped(monkeypatch, tmp_path, causal_checkpoint, signal_8k):
     microphone = Microphone(signal_8k)
     monkeypatch.setitem(sys.modules, "sounddevice", microphone)
     heard = []
@@ -635,14 +639,14 @@ def test_a_microphone_until_it_is_stopped(monkeypatch, tmp_path, causal_checkpoi
 
 
 @pytest.mark.parametrize(("rates", "opened"), [((48000, 8000), 8000), ((44100,), 44100)])
-def test_a_microphone_is_opened_at_the_rate_of_the_model_if_it_can(monkeypatch, rates, opened):
+def test_a_microphone_is_opened_at_the_rate_of_the_model_if_possible(monkeypatch, rates, opened):
     microphone = Microphone(np.zeros(80, np.float32), rates)
     monkeypatch.setitem(sys.modules, "sounddevice", microphone)
     with audio_inputs.open_source("mic:some", None, 8000) as source:
         assert source.sample_rate == microphone.opened_at == opened
 
 
-def test_an_unplugged_microphone_is_told_after_what_it_gave(
+def test_an_unplugged_microphone_is_an_error_after_its_samples(
     monkeypatch, tmp_path, capsys, causal_checkpoint, signal_8k
 ):
     monkeypatch.setitem(sys.modules, "sounddevice", Microphone(signal_8k, unplugged=True))
@@ -651,7 +655,7 @@ def test_an_unplugged_microphone_is_told_after_what_it_gave(
     assert soundfile.info(tmp_path / "microphone" / "speaker1.wav").frames == 8000
 
 
-def test_no_microphone_is_told(monkeypatch, tmp_path, capsys, causal_checkpoint):
+def test_a_missing_microphone_is_an_error(monkeypatch, tmp_path, capsys, causal_checkpoint):
     monkeypatch.setitem(sys.modules, "sounddevice", Microphone(np.zeros(0, np.float32)))
     with pytest.raises(ConfigError, match=r"microphone none cannot be opened .No input device"):
         audio_inputs.open_source("mic:none", None, 8000)

@@ -1,4 +1,4 @@
-"""A stream gives, sample for sample, what the whole recording gives."""
+"""A stream gives the same samples as the whole recording at once."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from separator.models import State
 from separator.models.temporal import TEMPORAL
 
 
-def test_a_state_wants_whole_strides():
-    with pytest.raises(ValueError, match=r"whole strides of 6 samples, got 7 samples; net.stream\(\) takes any"):
+def test_a_state_needs_whole_strides():
+    with pytest.raises(ValueError, match=r"stride of 6 samples, got 7 samples; net.stream\(\) takes any"):
         causal()(torch.zeros(1, 7), State())
 
 
@@ -31,7 +31,7 @@ def test_streamed_equals_offline(temporal, norm, skip_channels):
 def test_streamed_equals_offline_on_minutes(temporal):
     net = causal(temporal=temporal, num_repeats=1)
     torch.manual_seed(1)
-    # Three minutes that begin quietly and end loudly.
+    # Three minutes that start quiet and end loud.
     mixture = torch.randn(1, 8000 * 180) * torch.linspace(0.001, 0.5, 8000 * 180)
     sizes = torch.randint(1, 60000, (50,)).tolist()
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_any_block_and_filter_sizes(shape, sizes, time):
 @pytest.mark.parametrize("temporal", TEMPORAL)
 @pytest.mark.parametrize("norm", ["cumulative", "channel"])
 def test_no_sample_depends_on_one_after_its_window(temporal, norm):
-    """By gradient and by changing the future, in float64."""
+    """Checked with gradients and by changing future samples, in float64."""
     net = causal(temporal=temporal, norm=norm).double()
     mixture = torch.randn(1, 600, dtype=torch.float64, requires_grad=True)
     estimate = net(mixture)
@@ -76,26 +76,26 @@ def test_no_sample_depends_on_one_after_its_window(temporal, norm):
 
 
 @pytest.mark.parametrize("shape", [{}, dict(decoder_length=32, stride=16), dict(decoder_length=8, stride=8)])
-def test_latency_is_how_long_a_sample_is_kept_waiting(shape):
+def test_latency_is_the_longest_delay_of_a_sample(shape):
     net = causal(**shape)
     stream, given, longest = net.stream(), 0, 0
     for time in range(1, 301):
         given += stream.push(torch.randn(1, 1)).shape[-1]
-        # Sample `given`, counted from 0, is not out though so many samples came, itself included.
+        # `time` samples were pushed, but output sample number `given`, counted from 0, is not returned yet.
         longest = max(longest, time - given)
     assert longest + 1 == stream.latency_samples
 
 
-def test_streams_of_one_network_do_not_touch_each_other():
+def test_streams_of_one_network_are_independent():
     net = causal()
     mixtures = torch.randn(2, 1, 2000)
-    one, other = net.stream(), net.stream()
+    first, second = net.stream(), net.stream()
     parts = [[], []]
     for start in range(0, 2000, 170):
-        for index, stream in enumerate((one, other)):
+        for index, stream in enumerate((first, second)):
             parts[index].append(stream.push(mixtures[index][:, start : start + 170]))
     with torch.no_grad():
-        for index, stream in enumerate((one, other)):
+        for index, stream in enumerate((first, second)):
             together = torch.cat([*parts[index], stream.flush()], dim=-1)
             torch.testing.assert_close(together, net(mixtures[index]), atol=1e-5, rtol=0)
     assert not any(isinstance(value, torch.Tensor) for value in vars(net).values())
@@ -115,7 +115,7 @@ def test_memory_of_a_stream_does_not_grow():
     assert len(set(sizes[2:])) == 1
 
 
-def test_a_block_may_be_filled_anew_by_the_caller():
+def test_the_caller_may_reuse_the_memory_of_a_block():
     net = causal()
     mixture = 0.3 * torch.randn(1, 400)
     stream, buffer, given = net.stream(), torch.empty(1, 5), []
@@ -140,15 +140,15 @@ def test_a_long_block_is_not_kept(temporal):
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        (torch.zeros(1, 30, dtype=torch.int16), "expected a block of torch.float32"),
-        (torch.zeros(1, 30, dtype=torch.float64), "expected a block of torch.float32"),
+        (torch.zeros(1, 30, dtype=torch.int16), "expected a block of dtype torch.float32"),
+        (torch.zeros(1, 30, dtype=torch.float64), "expected a block of dtype torch.float32"),
         (torch.full((1, 30), torch.nan), "expected finite samples"),
         (torch.zeros(30), "expected a block"),
         ([0.0] * 30, "expected a Tensor, got list"),
     ],
 )
 @pytest.mark.parametrize("first", [True, False])
-def test_a_refused_block_leaves_a_network_stream_as_it_was(block, message, first):
+def test_a_refused_block_does_not_change_a_network_stream(block, message, first):
     net = causal()
     mixture = 0.3 * torch.randn(1, 100)
     stream = net.stream()
@@ -160,13 +160,13 @@ def test_a_refused_block_leaves_a_network_stream_as_it_was(block, message, first
         torch.testing.assert_close(torch.cat(given, -1), net(mixture), atol=1e-5, rtol=0)
 
 
-def test_what_a_stream_gives_is_a_tensor_like_any_other():
+def test_the_output_of_a_stream_is_an_ordinary_tensor():
     stream = causal().stream()
     for estimate in (stream.push(torch.randn(1, 50)), stream.flush()):
         assert not estimate.is_inference()
 
 
-def test_the_future_cannot_be_streamed():
+def test_a_network_that_looks_ahead_cannot_be_streamed():
     with pytest.raises(StreamError, match="looks ahead and cannot stream"):
         separator.ConvTasNet(num_blocks=1, num_repeats=1).stream()
     with pytest.raises(ConfigError, match="need the whole recording"):
@@ -175,7 +175,7 @@ def test_the_future_cannot_be_streamed():
 
 def test_use_after_the_end_and_wrong_blocks_are_refused():
     stream = causal().stream()
-    with pytest.raises(StreamError, match="no block came"):
+    with pytest.raises(StreamError, match="no block was pushed"):
         stream.flush()
     with pytest.raises(ValueError, match=r"expected a block \[batch, time\], got \[5\]"):
         stream.push(torch.zeros(5))
@@ -185,7 +185,7 @@ def test_use_after_the_end_and_wrong_blocks_are_refused():
     assert stream.flush().shape == (2, 2, 5)
     with pytest.raises(StreamError, match="was flushed"):
         stream.push(torch.zeros(2, 5))
-    with pytest.raises(StreamError, match="done before"):
+    with pytest.raises(StreamError, match="was flushed before"):
         stream.flush()
 
 
@@ -243,7 +243,7 @@ def test_latency_counts_the_resampling(live, rate):
         longest = max(longest, time - given)
         given += stream.push(np.zeros(rate // 100, np.float32)).shape[-1]
     block = rate // 100
-    # The rest of a block waits for its last sample, which is no latency of the stream's.
+    # A block is pushed when its last sample is known. This delay is not part of the stream's latency.
     assert stream.latency * rate - block < longest + block <= stream.latency * rate + 2 * block
     assert live.stream(8000).latency == 16 / 8000
 
@@ -253,10 +253,10 @@ def test_a_refused_block_changes_nothing(live):
     stream = live.stream()
     given = [stream.push(waveform[:1000])]
     for bad, message in [
-        (waveform[:10] * np.nan, "block: holds samples that are NaN, infinite or beyond"),
+        (waveform[:10] * np.nan, "block: contains samples that are NaN, infinite or beyond"),
         (waveform[:10].astype(np.int16), "floating-point"),
-        (waveform[None, :10], r"expected a block \['time'\] like those before, got \[1, 'time'\]"),
-        (np.zeros((2, 10), np.float32), "keeps its channels"),
+        (waveform[None, :10], r"expected a block \['time'\] like the earlier blocks, got \[1, 'time'\]"),
+        (np.zeros((2, 10), np.float32), "do not change the number of channels"),
         ([0.0], "expected a Tensor or an ndarray"),
     ]:
         with pytest.raises(AudioError, match=message):
@@ -266,11 +266,11 @@ def test_a_refused_block_changes_nothing(live):
     np.testing.assert_allclose(np.concatenate(given, axis=-1), expected, atol=1e-5)
 
 
-def test_a_stream_has_an_end(live):
+def test_a_stream_cannot_be_used_after_its_end(live):
     with live.stream() as stream:
         stream.push(np.zeros(10, np.float32))
         assert stream.flush().shape == (2, 10)
-        with pytest.raises(StreamError, match="was flushed; begin another"):
+        with pytest.raises(StreamError, match="was flushed; start a new stream"):
             stream.push(np.zeros(10, np.float32))
         with pytest.raises(StreamError, match="nothing to flush: the stream was flushed"):
             stream.flush()
@@ -302,8 +302,8 @@ def test_streams_in_threads(live):
             np.testing.assert_allclose(stems, expected, atol=1e-5)
 
 
-def test_without_mixture_consistency_too_a_stream_equals_the_recording(tmp_path):
-    """So such a model's stems keep the level that the network gives: a stream cannot wait for the gain of the whole."""
+def test_a_stream_equals_the_recording_without_mixture_consistency(tmp_path):
+    """The stems of such a model keep the network's level, because a stream cannot wait for a gain of the whole."""
     separator.save(causal(mixture_consistency=False), tmp_path / "causal.safetensors")
     model = separator.Separator(tmp_path / "causal.safetensors")
     waveform = 0.2 * np.random.default_rng(3).standard_normal(20_000).astype(np.float32)

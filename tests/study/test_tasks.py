@@ -14,7 +14,7 @@ def draw(task, size=8, seed=0, **options):
 
 
 @pytest.mark.parametrize("task", [Adding(30), Copying(12), Digits()])
-def test_the_seed_says_what_is_drawn(task):
+def test_the_seed_determines_the_batch(task):
     for one, same, other in zip(draw(task), draw(task), draw(task, seed=1), strict=True):
         assert torch.equal(one, same) and not torch.equal(one, other)
 
@@ -24,11 +24,11 @@ def test_adding_marks_any_two_numbers():
     numbers, marks = sequence.unbind(1)
     assert sequence.shape == (1000, 2, 31)
     assert (marks.sum(1) == 2).all() and ((marks == 0) | (marks == 1)).all()
-    # Each pair as often: in the first half lie both in 15 * 14 of 31 * 30.
+    # Each pair is equally likely. Both numbers lie in the first half in 15 * 14 of 31 * 30 cases.
     assert abs(float((marks[:, :15].sum(1) == 2).float().mean()) - 15 * 14 / (31 * 30)) < 0.05
     assert (marks.sum(0) > 0).all()
     torch.testing.assert_close((numbers * marks).sum(1), target)
-    # To say 1 always is chance.
+    # A constant output of 1 scores chance.
     assert abs(Adding(31).score(torch.ones(20_000, 1, 31), draw(Adding(31), 20_000)[1]) - Adding.chance) < 0.01
 
 
@@ -36,15 +36,15 @@ def test_adding_marks_any_two_numbers():
 def test_copying_asks_for_the_symbols_after_the_gap(lasting_sign):
     task = Copying(12, lasting_sign)
     sequence, target = draw(task, 3)
-    came = sequence.argmax(1)
+    symbols = sequence.argmax(1)
     assert sequence.shape == (3, 10, 32) and (sequence.sum(1) == 1).all()
-    assert ((came[:, :10] >= 1) & (came[:, :10] <= 8)).all()
-    assert (came[:, 10:21] == 0).all() and (came[:, 21] == 9).all()
-    assert (came[:, 22:] == (9 if lasting_sign else 0)).all()
+    assert ((symbols[:, :10] >= 1) & (symbols[:, :10] <= 8)).all()
+    assert (symbols[:, 10:21] == 0).all() and (symbols[:, 21] == 9).all()
+    assert (symbols[:, 22:] == (9 if lasting_sign else 0)).all()
     assert (target[:, :22] == 0).all()
-    # Each is due as many frames after it came as the task says must be seen, its own included.
+    # Each symbol is due `reach` - 1 frames after its input.
     for frame in range(10):
-        assert torch.equal(target[:, frame + task.reach - 1], came[:, frame])
+        assert torch.equal(target[:, frame + task.reach - 1], symbols[:, frame])
     perfect = torch.nn.functional.one_hot(target, 10).float().mT
     assert task.score(perfect, target) == 1.0
 
@@ -56,7 +56,7 @@ def test_digits_keep_some_for_the_score():
     assert images.min() >= 0 and images.max() == 1
     kept = {tuple(image.flatten().tolist()) for image in images}
     seen = {tuple(image.flatten().tolist()) for image in draw(task, 5000)[0]}
-    assert len(seen & kept) <= 1  # there may be two alike
+    assert len(seen & kept) <= 1  # two digits may be equal
     assert draw(task)[0].shape == (8, 1, 64)
 
 
@@ -79,10 +79,10 @@ def test_digits_from_idx_files(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00", idx(np.zeros(5))[:-1]])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
-    with pytest.raises(DataError, match="is not an IDX file of unsigned bytes"):
+    with pytest.raises(DataError, match="not an IDX file of unsigned bytes"):
         Digits(str(tmp_path))
     (tmp_path / "train-images-idx3-ubyte").unlink()
-    with pytest.raises(DataError, match=r"there is no train-images-idx3-ubyte or"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte and train-images-idx3-ubyte.gz not found"):
         Digits(str(tmp_path))
 
 

@@ -10,7 +10,7 @@ from separator.zoo import checkpoint, publish
 
 @pytest.fixture
 def rounds(tmp_path):
-    """Two networks of the same arguments, and the folder of each."""
+    """Two networks with the same arguments, and the folder of each."""
     nets = []
     for number in range(2):
         torch.manual_seed(number)
@@ -35,7 +35,7 @@ def test_every_weight_is_the_mean(rounds):
     assert not mean.training and mean.sources == a.sources
 
 
-def test_the_command_writes_a_checkpoint_that_says_what_it_is(rounds, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_a_checkpoint_with_its_origin(rounds, tmp_path, monkeypatch, capsys):
     _, folders = rounds
     path = tmp_path / "mean.safetensors"
     assert run(monkeypatch, *folders, path) == 0 and capsys.readouterr().out == f"{path}\n"
@@ -50,19 +50,19 @@ def test_the_command_writes_a_checkpoint_that_says_what_it_is(rounds, tmp_path, 
     assert run(monkeypatch, *folders[::-1], path, "-f") == 0 and path.read_bytes() != before
 
 
-def test_what_has_no_mean_is_refused(rounds, tmp_path, monkeypatch, capsys):
+def test_models_that_cannot_be_averaged_are_rejected(rounds, tmp_path, monkeypatch, capsys):
     _, (first, second) = rounds
     separator.save(separator.ConvTasNet(sample_rate=8000, **TINY | {"num_blocks": 2}), tmp_path / "other.safetensors")
     out = tmp_path / "mean.safetensors"
     for arguments, message in (
         ((first, tmp_path / "other.safetensors", out), "are different networks (num_blocks is 3 and 2)"),
-        ((first, out), "a mean is of two or more models"),
-        ((first, second), "the last name is where the mean is written; end it in .safetensors"),
+        ((first, out), "give two or more models to average"),
+        ((first, second), "the last argument is the output file; its name must end in .safetensors"),
         ((first, tmp_path / "nothing.safetensors", out), "no such file"),
     ):
         assert run(monkeypatch, *arguments) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("error: ") and message in said and "Traceback" not in said
+        output = capsys.readouterr().err
+        assert output.startswith("error: ") and message in output and "Traceback" not in output
         assert not out.exists()
-    with pytest.raises(ConfigError, match="two or more models, got none"):
+    with pytest.raises(ConfigError, match="got no models; give two or more"):
         average.average([])

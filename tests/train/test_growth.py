@@ -51,19 +51,19 @@ def test_a_new_source_is_nearly_silent_at_first_and_learns(model):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"hidden_channels": 16}, r"it has model\.hidden_channels=12, this run has 16"),
-        (LOW | {"num_blocks": [2, 3, 3, 1]}, r"its repeats have \[2, 2\] blocks, this run has \[2, 3\]"),
+        ({"hidden_channels": 16}, r"it has model\.hidden_channels=12, but this run has 16"),
+        (LOW | {"num_blocks": [2, 3, 3, 1]}, r"its repeats have \[2, 2\] blocks, but this run has \[2, 3\]"),
         ({"sources": ["vocals", "speech", "rest"]}, r"it has model\.sources"),
     ],
 )
-def test_another_network_is_refused(model, changed, message):
+def test_a_different_network_is_rejected(model, changed, message):
     net = separator.ConvTasNet(len(changed.get("sources", "12")), **SMALL | changed)
     with pytest.raises(ConfigError, match=message):
         start_from(net, str(model))
 
 
-def test_a_network_with_fewer_sources_is_refused(tmp_path):
+def test_a_network_with_fewer_sources_is_rejected(tmp_path):
     torch.manual_seed(0)
     separator.save(separator.ConvTasNet(3, **SMALL), tmp_path / "three.safetensors")
-    with pytest.raises(ConfigError, match=r"it has model\.num_sources=3, this run has 2"):
+    with pytest.raises(ConfigError, match=r"it has model\.num_sources=3, but this run has 2"):
         start_from(separator.ConvTasNet(2, **SMALL), str(tmp_path / "three.safetensors"))

@@ -6,8 +6,8 @@ import pytest
 from separator.train.logs import RunLog
 
 
-def test_rows_are_forgotten_wholly_or_not_at_all(tmp_path, monkeypatch):
-    """Killed or out of room while it leaves rows out, a run still has the whole curve."""
+def test_rows_are_removed_completely_or_not_at_all(tmp_path, monkeypatch):
+    """If the run is killed or the disk is full while rows are removed, the file still has all of them."""
     path = tmp_path / "train.csv"
     path.write_text("step,loss\r\n1,3\r\n2,2\r\n3,1\r\n")
     before, real = path.read_bytes(), csv.writer
@@ -30,8 +30,8 @@ def test_rows_are_forgotten_wholly_or_not_at_all(tmp_path, monkeypatch):
     assert [item.name for item in tmp_path.iterdir() if item.name != "tensorboard"] == ["train.csv"]
 
 
-def test_a_curve_begins_with_the_names_of_its_columns(tmp_path):
-    """Also where a full disk took half of them."""
+def test_a_file_begins_with_its_header(tmp_path):
+    """This is also true if a full disk cut the first header off."""
     (tmp_path / "train.csv").write_text("step,lo")
     log = RunLog(tmp_path, 0)
     log.add("train", 1, {"loss": 0.5})

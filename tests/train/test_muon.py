@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from separator.train import muon
-from separator.train.muon import STEP_RMS, Muon, orthogonalized
+from separator.train.muon import STEP_RMS, Muon, orthogonalize
 
 
 @pytest.mark.parametrize("has_bfloat16", [True, False])
@@ -11,10 +11,10 @@ def test_orthogonalized_matrices_have_singular_values_near_one(monkeypatch, has_
     monkeypatch.setattr(muon, "computes_bfloat16", lambda device: has_bfloat16)
     torch.manual_seed(0)
     for shape in ((3, 96, 192), (2, 192, 96), (1, 40, 40)):
-        values = torch.linalg.svdvals(orthogonalized(torch.randn(shape)))
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
         assert values.min() > 0.2 and values.max() < 1.25
-    assert orthogonalized(torch.zeros(1, 4, 8)).abs().max() == 0
-    assert orthogonalized(torch.randn(1, 4, 8)).dtype == torch.float32
+    assert orthogonalize(torch.zeros(1, 4, 8)).abs().max() == 0
+    assert orthogonalize(torch.randn(1, 4, 8)).dtype == torch.float32
 
 
 def stepped(optimizer, parameters, steps=5):
@@ -31,7 +31,7 @@ def copies(shapes):
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_vectors_and_filters_take_adams_steps(scale):
+def test_vectors_and_filters_take_the_steps_of_adam(scale):
     names, shapes = ["norm.weight", "encoder.weight", "decoder.weight", "prelu.weight"], [(7,), (8, 16), (8, 16), (1,)]
     ours, theirs = copies(shapes), copies(shapes)
     mine = stepped(Muon(zip(names, ours, strict=True), lr=0.01, weight_decay=0.5, adam_scale=scale), ours)
@@ -42,7 +42,7 @@ def test_vectors_and_filters_take_adams_steps(scale):
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare with")
 @pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_matrices_take_torchs_muons_steps(decay):
+def test_matrices_take_the_steps_of_muon_in_torch(decay):
     names, shapes = ["a.weight", "b.weight", "c.weight"], [(16, 8), (16, 8), (4, 12)]
     ours, theirs = copies(shapes), copies(shapes)
     mine = stepped(Muon(zip(names, ours, strict=True), lr=0.01, weight_decay=decay), ours)
@@ -51,7 +51,7 @@ def test_matrices_take_torchs_muons_steps(decay):
         torch.testing.assert_close(value, expected, rtol=0, atol=2e-3)
 
 
-def test_a_step_is_as_large_whatever_the_gradient_is():
+def test_the_size_of_a_step_does_not_depend_on_the_gradient():
     matrix = nn.Parameter(torch.zeros(64, 128))
     optimizer = Muon([("a.weight", matrix)], lr=0.01)
     for scale in (1e-4, 1.0, 1e4):
@@ -64,7 +64,7 @@ def test_a_step_is_as_large_whatever_the_gradient_is():
         assert rms == pytest.approx(0.01 * STEP_RMS, rel=0.35)
 
 
-def test_its_memory_can_be_saved_and_taken_up():
+def test_the_optimizer_state_can_be_saved_and_restored():
     shapes = [(16, 8), (7,)]
     names = ["a.weight", "b.bias"]
     whole = copies(shapes)
@@ -84,8 +84,8 @@ def test_its_memory_can_be_saved_and_taken_up():
         torch.testing.assert_close(value.detach(), target)
 
 
-def test_a_parameter_that_joins_later_takes_adams_steps_too():
-    """Its first gradient comes at the third step, when the others' means are three steps old."""
+def test_a_parameter_that_joins_later_takes_the_steps_of_adam():
+    """Its first gradient comes at the third step, when the means of the others are three steps old."""
     names, shapes = ["a.bias", "b.bias"], [(7,), (5,)]
     ours, theirs = copies(shapes), copies(shapes)
     optimizers_of = Muon(zip(names, ours, strict=True), lr=0.01), torch.optim.Adam(theirs, lr=0.01)

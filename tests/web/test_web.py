@@ -1,4 +1,4 @@
-"""What is behind the page; the page itself is driven in test_web_page."""
+"""The code behind the page. test_web_page drives the page itself."""
 
 import contextlib
 import errno
@@ -29,234 +29,236 @@ layout = pytest.importorskip("separator.web.layout")
 
 
 @pytest.fixture
-def shelf_room():
-    room = store.Store(age_seconds=3600)
-    yield room
-    room.close()
+def storage():
+    folders = store.Store(age_seconds=3600)
+    yield folders
+    folders.close()
 
 
 @pytest.fixture
-def upload(shelf_room):
+def upload(storage):
     samples = 0.1 * np.random.default_rng(0).standard_normal((16000, 2))
-    soundfile.write(shelf_room.uploads / "call.wav", samples, 8000)
-    return shelf_room.uploads / "call.wav"
+    soundfile.write(storage.uploads / "call.wav", samples, 8000)
+    return storage.uploads / "call.wav"
 
 
 def options(model, **changes):
     return jobs.Options(**{"model": str(model), "segment_seconds": 1.0, "overlap": 0.25} | changes)
 
 
-def empty(room):
-    return [path.name for path in room.root.iterdir()] == ["uploads"]
+def is_empty(storage):
+    return [path.name for path in storage.root.iterdir()] == ["uploads"]
 
 
-def until(condition, seconds=60):
+def wait_until(condition, seconds=60):
     for _ in range(seconds * 100):
         if condition():
             return
         time.sleep(0.01)
-    raise AssertionError("it did not come to that")
+    raise AssertionError("the condition did not become true")
 
 
 class TestStore:
-    def test_a_name_of_a_visitor_is_no_path(self, shelf_room, tmp_path):
-        hostile = shelf_room.uploads / "..;rm -rf $HOME%2f\N{SNOWMAN}.wav.sh"
+    def test_a_visitors_file_name_is_not_used_as_a_path(self, storage, tmp_path):
+        hostile = storage.uploads / "..;rm -rf $HOME%2f\N{SNOWMAN}.wav.sh"
         hostile.write_bytes(b"x")
-        folder = shelf_room.new()
-        kept = shelf_room.keep(hostile, folder, 0)
+        folder = storage.new()
+        kept = storage.keep(hostile, folder, 0)
         assert kept == folder / "recording0" and kept.read_bytes() == b"x"
-        loud = shelf_room.uploads / "A.WAV"
+        loud = storage.uploads / "A.WAV"
         loud.write_bytes(b"y")
-        assert shelf_room.keep(loud, folder, 1) == folder / "recording1.wav"
+        assert storage.keep(loud, folder, 1) == folder / "recording1.wav"
 
-    def test_only_uploads_are_taken(self, shelf_room, tmp_path):
+    def test_only_uploads_are_accepted(self, storage, tmp_path):
         (tmp_path / "mine.wav").write_bytes(b"x")
-        (shelf_room.uploads / "link.wav").symlink_to(tmp_path / "mine.wav")
-        folder = shelf_room.new()
-        for path in (tmp_path / "mine.wav", shelf_room.uploads / "link.wav", "http://localhost/a.wav", "/dev/zero"):
-            with pytest.raises(ConfigError, match="Only what was uploaded"):
-                shelf_room.keep(path, folder, 0)
-        with pytest.raises(ConfigError, match="kept for an hour"):
-            shelf_room.keep(shelf_room.uploads / "gone.wav", folder, 0)
+        (storage.uploads / "link.wav").symlink_to(tmp_path / "mine.wav")
+        folder = storage.new()
+        for path in (tmp_path / "mine.wav", storage.uploads / "link.wav", "http://localhost/a.wav", "/dev/zero"):
+            with pytest.raises(ConfigError, match="Only uploaded files"):
+                storage.keep(path, folder, 0)
+        with pytest.raises(ConfigError, match="deleted after an hour"):
+            storage.keep(storage.uploads / "gone.wav", folder, 0)
         assert not list(folder.iterdir())
 
     @pytest.mark.parametrize("token", ["..", ".", "", "a/../..", "../separator-web", "/etc"])
-    def test_a_token_leads_nowhere_else(self, shelf_room, token):
-        assert shelf_room.find(token) is None
+    def test_a_token_cannot_lead_out_of_the_store(self, storage, token):
+        assert storage.find(token) is None
 
-    def test_folders_have_names_that_nobody_guesses(self, shelf_room):
-        names = {shelf_room.new().name for _ in range(20)}
+    def test_folders_have_unguessable_names(self, storage):
+        names = {storage.new().name for _ in range(20)}
         assert len(names) == 20 and min(map(len, names)) >= 20
-        assert all(shelf_room.find(name) for name in names)
+        assert all(storage.find(name) for name in names)
 
-    def test_what_is_old_goes(self, shelf_room):
-        old, new = shelf_room.new(), shelf_room.new()
+    def test_old_files_are_deleted(self, storage):
+        old, new = storage.new(), storage.new()
         (old / "stem.wav").write_bytes(b"x")
         os.utime(old, (time.time() - 3700,) * 2)
-        shelf_room.sweep()
+        storage.sweep()
         assert not old.exists() and new.exists()
-        # Of uploads each by itself, however old the folder of all of them is.
-        (shelf_room.uploads / "one").mkdir()
+        # Each upload has its own age. The age of the common folder does not matter.
+        (storage.uploads / "one").mkdir()
         for name, age in (("one/old.wav", 3700), ("new.wav", 0), ("one", 3700), ("", 3700)):
-            path = shelf_room.uploads / name
+            path = storage.uploads / name
             path.touch()
             os.utime(path, (time.time() - age,) * 2)
-        shelf_room.sweep()
-        assert [path.name for path in shelf_room.uploads.rglob("*")] == ["one", "new.wav"]
-        os.utime(shelf_room.uploads / "one", (time.time() - 3700,) * 2)
-        shelf_room.sweep()
-        assert [path.name for path in shelf_room.uploads.rglob("*")] == ["new.wav"]
-        shelf_room.close()
-        assert not shelf_room.root.exists()
+        storage.sweep()
+        assert [path.name for path in storage.uploads.rglob("*")] == ["one", "new.wav"]
+        os.utime(storage.uploads / "one", (time.time() - 3700,) * 2)
+        storage.sweep()
+        assert [path.name for path in storage.uploads.rglob("*")] == ["new.wav"]
+        storage.close()
+        assert not storage.root.exists()
 
 
 class TestWorker:
-    def job(self, room, upload, tiny_checkpoint, **changes):
-        folder = room.new()
-        recordings = [jobs.Recording(room.keep(upload, folder, 0), upload.name)]
+    def job(self, storage, upload, tiny_checkpoint, **changes):
+        folder = storage.new()
+        recordings = [jobs.Recording(storage.keep(upload, folder, 0), upload.name)]
         return jobs.Job(recordings, options(tiny_checkpoint, **changes), folder)
 
-    def test_stems_are_those_of_separate(self, shelf_room, upload, tiny_checkpoint, tmp_path):
+    def test_stems_equal_those_of_the_command(self, storage, upload, tiny_checkpoint, tmp_path):
         from separator import cli
 
-        job = self.job(shelf_room, upload, tiny_checkpoint)
+        job = self.job(storage, upload, tiny_checkpoint)
         jobs.Worker("cpu").submit(job)
-        until(lambda: job.is_finished)
+        wait_until(lambda: job.is_finished)
         assert job.state is jobs.State.DONE and job.outcomes[0].error == ""
         arguments = ["-m", str(tiny_checkpoint), "--segment", "1", "-o", str(tmp_path / "cli"), "-d", "cpu"]
         assert cli.main([str(upload), *arguments]) == 0
         for name, path in job.outcomes[0].result.paths.items():
             assert path.read_bytes() == (tmp_path / "cli" / "call" / f"{name}.wav").read_bytes()
 
-    def test_jobs_wait_their_turn_and_know_it(self, shelf_room, upload, tiny_checkpoint):
+    def test_jobs_wait_in_order_and_know_their_place(self, storage, upload, tiny_checkpoint):
         worker = jobs.Worker("cpu")
-        held = []
-        worker.after = lambda job, outcome: until(lambda: held)
-        queue = [self.job(shelf_room, upload, tiny_checkpoint) for _ in range(3)]
+        released = []
+        worker.on_outcome = lambda job, outcome: wait_until(lambda: released)
+        queue = [self.job(storage, upload, tiny_checkpoint) for _ in range(3)]
         worker.submit(queue[0])
-        until(lambda: queue[0].state is jobs.State.RUNNING)
+        wait_until(lambda: queue[0].state is jobs.State.RUNNING)
         for job in queue[1:]:
             worker.submit(job)
         assert [worker.ahead(job) for job in queue] == [0, 1, 2]
         queue[1].stop()
         assert queue[1].state is jobs.State.STOPPED and worker.ahead(queue[2]) == 1
-        held.append(True)
-        until(lambda: queue[2].is_finished)
+        released.append(True)
+        wait_until(lambda: queue[2].is_finished)
         assert [job.state for job in queue] == [jobs.State.DONE, jobs.State.STOPPED, jobs.State.DONE]
 
-    def test_stopping_ends_it_and_nothing_stays(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
-        job = self.job(shelf_room, upload, tiny_checkpoint)
+    def test_a_stopped_job_leaves_no_stems(self, storage, upload, tiny_checkpoint, monkeypatch):
+        job = self.job(storage, upload, tiny_checkpoint)
         worker = jobs.Worker("cpu")
-        worker.model(job.options)  # loaded before
-        monkeypatch.setattr(jobs.Job, "is_unwanted", property(lambda job: job.done_seconds > 0))
+        worker.model(job.options)  # load the model first
+        monkeypatch.setattr(jobs.Job, "is_cancelled", property(lambda job: job.done_seconds > 0))
         worker.submit(job)
-        until(lambda: job.is_finished)
+        wait_until(lambda: job.is_finished)
         assert job.state is jobs.State.STOPPED and not job.outcomes
         assert [path.name for path in job.folder.rglob("*") if path.is_file()] == ["recording0.wav"]
 
-    def test_the_end_waits_for_the_thread_that_computes(self, shelf_room, upload, tiny_checkpoint):
+    def test_close_waits_for_the_worker_thread(self, storage, upload, tiny_checkpoint):
         worker = jobs.Worker("cpu")
-        at_work, held = [], []
-        worker.after = lambda job, outcome: at_work.append(job) or until(lambda: held)
-        queue = [self.job(shelf_room, upload, tiny_checkpoint) for _ in range(2)]
+        at_work, released = [], []
+        worker.on_outcome = lambda job, outcome: at_work.append(job) or wait_until(lambda: released)
+        queue = [self.job(storage, upload, tiny_checkpoint) for _ in range(2)]
         for job in queue:
             worker.submit(job)
-        until(lambda: at_work)
-        threading.Timer(0.3, held.append, [True]).start()
+        wait_until(lambda: at_work)
+        threading.Timer(0.3, released.append, [True]).start()
         worker.close()
         assert at_work == queue[:1] and queue[1].state is jobs.State.STOPPED
-        assert queue[0].is_finished and held
+        assert queue[0].is_finished and released
 
-    def test_a_visitor_who_is_gone_is_not_waited_for(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
-        monkeypatch.setattr(jobs, "GONE_SECONDS", -1.0)
-        job = self.job(shelf_room, upload, tiny_checkpoint)
+    def test_the_job_of_a_visitor_who_left_is_cancelled(self, storage, upload, tiny_checkpoint, monkeypatch):
+        monkeypatch.setattr(jobs, "POLL_TIMEOUT_SECONDS", -1.0)
+        job = self.job(storage, upload, tiny_checkpoint)
         jobs.Worker("cpu").submit(job)
-        until(lambda: job.is_finished)
+        wait_until(lambda: job.is_finished)
         assert job.state is jobs.State.STOPPED
 
-    def test_trouble_is_told_in_words_and_the_worker_lives_on(self, shelf_room, upload, tiny_checkpoint, tmp_path):
-        worker = jobs.Worker("cpu", longest_seconds=1.0)
-        text = shelf_room.uploads / "notes.wav"
+    def test_errors_are_reported_and_the_worker_continues(self, storage, upload, tiny_checkpoint, tmp_path):
+        worker = jobs.Worker("cpu", max_seconds=1.0)
+        text = storage.uploads / "notes.wav"
         text.write_text("not audio")
-        bad, long = self.job(shelf_room, text, tiny_checkpoint), self.job(shelf_room, upload, tiny_checkpoint)
+        bad, long = self.job(storage, text, tiny_checkpoint), self.job(storage, upload, tiny_checkpoint)
         for job in (bad, long):
             worker.submit(job)
-        until(lambda: long.is_finished)
-        worker.longest_seconds = 100
-        unknown = self.job(shelf_room, upload, tmp_path / "gone.safetensors")
-        full = self.job(shelf_room, upload, tiny_checkpoint)
-        (full.folder / "stems0").write_text("no folder can be here")
+        wait_until(lambda: long.is_finished)
+        worker.max_seconds = 100
+        unknown = self.job(storage, upload, tmp_path / "gone.safetensors")
+        full = self.job(storage, upload, tiny_checkpoint)
+        (full.folder / "stems0").write_text("a file where a folder is needed")
         for job in (unknown, full):
             worker.submit(job)
-        until(lambda: full.is_finished)
+        wait_until(lambda: full.is_finished)
         errors = [job.outcomes[0].error for job in (bad, long, unknown, full)]
-        assert errors[0].startswith("Cannot be read as audio") and "this page takes up to" in errors[1]
-        assert "gone.safetensors: no such file" in errors[2] and errors[3] == jobs.NO_ROOM
-        assert not any(str(folder) in error for error in errors for folder in (shelf_room.root, tmp_path))
-        again = self.job(shelf_room, upload, tiny_checkpoint)
+        assert errors[0].startswith("Cannot be read as audio") and "The limit of this page is" in errors[1]
+        assert "gone.safetensors: no such file" in errors[2] and errors[3] == jobs.NO_SPACE
+        assert not any(str(folder) in error for error in errors for folder in (storage.root, tmp_path))
+        again = self.job(storage, upload, tiny_checkpoint)
         worker.submit(again)
-        until(lambda: again.is_finished)
+        wait_until(lambda: again.is_finished)
         assert again.outcomes[0].result is not None
 
     @pytest.mark.parametrize(
-        ("error", "text"), [(ZeroDivisionError(), "ZeroDivisionError"), (OSError(errno.ENOSPC, "full"), "no room")]
+        ("error", "text"), [(ZeroDivisionError(), "ZeroDivisionError"), (OSError(errno.ENOSPC, "full"), "disk space")]
     )
-    def test_a_defect_is_told_and_the_others_are_separated(
-        self, shelf_room, upload, tiny_checkpoint, monkeypatch, error, text
+    def test_an_internal_error_is_reported_and_other_recordings_are_separated(
+        self, storage, upload, tiny_checkpoint, monkeypatch, error, text
     ):
-        place = site.Site.open(shelf_room, "cpu")
-        job = self.job(shelf_room, upload, tiny_checkpoint)
+        shared = site.Site.open(storage, "cpu")
+        job = self.job(storage, upload, tiny_checkpoint)
         job.recordings = [job.recordings[0], jobs.Recording(job.recordings[0].path, "second.wav")]
-        draw = results.shelve
+        make_entry = results.make_entry
 
         def fail_once(outcome, folder, number):
             if outcome.result and number == 0:
                 raise error
-            return draw(outcome, folder, number)
+            return make_entry(outcome, folder, number)
 
-        monkeypatch.setattr(results, "shelve", fail_once)
-        place.submit(job)
-        until(lambda: job.is_finished)
+        monkeypatch.setattr(results, "make_entry", fail_once)
+        shared.submit(job)
+        wait_until(lambda: job.is_finished)
         assert text in job.outcomes[0].error and job.outcomes[1].result and job.state is jobs.State.DONE
-        first, second = place.shelves[job.folder.name]
+        first, second = shared.entries[job.folder.name]
         assert text in first.page and "Traceback" not in first.page and "speaker1" in second.page
 
-    def test_how_far_it_is_where_nobody_knows_how_long_it_is(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
+    def test_progress_for_a_recording_of_unknown_length(self, storage, upload, tiny_checkpoint, monkeypatch):
         seen, worker = [], jobs.Worker("cpu")
-        job = self.job(shelf_room, upload, tiny_checkpoint)
-        hear = readers.open_recording
+        job = self.job(storage, upload, tiny_checkpoint)
+        open_recording = readers.open_recording
 
         def without_length(path, *chosen):
-            recording = hear(path, *chosen)
+            recording = open_recording(path, *chosen)
             recording.promised = None
             return recording
 
         monkeypatch.setattr(readers, "open_recording", without_length)
-        place = site.Site(shelf_room, worker, ())
-        told = jobs.Job.is_unwanted.fget
+        shared = site.Site(storage, worker, ())
+        is_cancelled = jobs.Job.is_cancelled.fget
         monkeypatch.setattr(
-            jobs.Job, "is_unwanted", property(lambda job: seen.append(layout.progress(place, job)) or told(job))
+            jobs.Job,
+            "is_cancelled",
+            property(lambda job: seen.append(layout.progress(shared, job)) or is_cancelled(job)),
         )
         worker.submit(job)
-        until(lambda: job.is_finished)
+        wait_until(lambda: job.is_finished)
         texts = [text for text in seen if " done<" in text]
         assert any("0:01 done<" in text for text in texts) and not any("drawing" in text for text in seen)
 
-    def test_so_many_may_wait(self, shelf_room, upload, tiny_checkpoint, monkeypatch):
+    def test_the_number_of_waiting_jobs_is_limited(self, storage, upload, tiny_checkpoint, monkeypatch):
         monkeypatch.setattr(jobs, "MAX_WAITING", 1)
         worker = jobs.Worker("cpu")
-        held = []
-        worker.after = lambda job, outcome: until(lambda: held)
-        first, second, third = (self.job(shelf_room, upload, tiny_checkpoint) for _ in range(3))
+        released = []
+        worker.on_outcome = lambda job, outcome: wait_until(lambda: released)
+        first, second, third = (self.job(storage, upload, tiny_checkpoint) for _ in range(3))
         worker.submit(first)
-        until(lambda: first.state is jobs.State.RUNNING)
+        wait_until(lambda: first.state is jobs.State.RUNNING)
         worker.submit(second)
-        with pytest.raises(ConfigError, match="Too many others"):
+        with pytest.raises(ConfigError, match="The server is busy"):
             worker.submit(third)
-        held.append(True)
-        until(lambda: second.is_finished)
+        released.append(True)
+        wait_until(lambda: second.is_finished)
 
-    def test_few_models_stay_loaded_and_those_that_are_used(self, tiny_checkpoint, tmp_path):
+    def test_only_the_models_used_last_stay_loaded(self, tiny_checkpoint, tmp_path):
         worker = jobs.Worker("cpu")
         a, b, c = (shutil.copy(tiny_checkpoint, tmp_path / f"{name}.safetensors") for name in "abc")
         first = worker.model(options(a))
@@ -267,82 +269,82 @@ class TestWorker:
         assert list(worker._models) == [str(a), str(c)] and len(worker._models) == jobs.MAX_MODELS
 
 
-def test_sound_is_16_bit_side_by_side(tmp_path):
+def test_sound_is_interleaved_16_bit(tmp_path):
     samples = np.array([[0.0, 0.5], [-0.5, 2.0], [-2.0, 0.25]])
     soundfile.write(tmp_path / "a.wav", samples, 8000, "FLOAT")
-    heard = np.frombuffer(results.sound(tmp_path / "a.wav", 0, 10), "<i2").reshape(-1, 2)
-    np.testing.assert_array_equal(heard, [[0, 16384], [-16384, 32767], [-32768, 8192]])
+    found = np.frombuffer(results.sound(tmp_path / "a.wav", 0, 10), "<i2").reshape(-1, 2)
+    np.testing.assert_array_equal(found, [[0, 16384], [-16384, 32767], [-32768, 8192]])
     assert len(results.sound(tmp_path / "a.wav", 2, 1)) == 4
     assert results.sound(tmp_path / "a.wav", 3, 10) == results.sound(tmp_path / "a.wav", 99, -5) == b""
 
 
-def test_names_in_a_zip_are_harmless(tmp_path):
+def test_names_in_a_zip_are_safe(tmp_path):
     (tmp_path / "speaker1.wav").write_bytes(b"x")
     names = ["../../etc/passwd.wav", "a.wav", "A.mp3", "...", "x" * 300 + ".wav", "b\\c:d?.wav"]
-    shelves = [results.Shelf(name, None, {"speaker1": tmp_path / "speaker1.wav"}, "") for name in names]
-    results.write_zip(shelves, tmp_path / "all.zip")
+    entries = [results.PageEntry(name, None, {"speaker1": tmp_path / "speaker1.wav"}, "") for name in names]
+    results.write_zip(entries, tmp_path / "all.zip")
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         folders = [name.split("/")[0] for name in archive.namelist()]
         assert all(name.count("/") == 1 for name in archive.namelist())
     assert folders == ["passwd", "a", "A (2)", "recording", "x" * results.MAX_NAME, "b_c_d_"]
 
 
-def test_what_a_visitor_sees_of_a_failure_cannot_be_html():
+def test_html_in_failures_is_escaped():
     outcome = jobs.Outcome(jobs.Recording(Path("x"), "<script>.wav"), error="<b>bad</b>")
-    page = results.shelve(outcome, Path("token"), 0).page
+    page = results.make_entry(outcome, Path("token"), 0).page
     assert "<script>" not in page and "<b>bad" not in page and "&lt;script&gt;.wav" in page
 
 
-def test_a_site_forgets_what_is_gone(shelf_room, upload, tiny_checkpoint):
-    place = site.Site.open(shelf_room, "cpu", 100)
-    folder = place.store.new()
-    job = jobs.Job([jobs.Recording(place.store.keep(upload, folder, 0), "a.wav")], options(tiny_checkpoint), folder)
-    place.submit(job)
-    until(lambda: job.is_finished)
-    (shelf,) = place.shelves[folder.name]
-    assert shelf.file("-").exists() and shelf.file("speaker1").exists() and shelf.file("nobody") is None
-    heard, _ = soundfile.read(shelf.file("-"))
+def test_a_site_forgets_deleted_folders(storage, upload, tiny_checkpoint):
+    shared = site.Site.open(storage, "cpu", 100)
+    folder = shared.store.new()
+    job = jobs.Job([jobs.Recording(shared.store.keep(upload, folder, 0), "a.wav")], options(tiny_checkpoint), folder)
+    shared.submit(job)
+    wait_until(lambda: job.is_finished)
+    (entry,) = shared.entries[folder.name]
+    assert entry.file("-").exists() and entry.file("speaker1").exists() and entry.file("nobody") is None
+    heard, _ = soundfile.read(entry.file("-"))
     np.testing.assert_allclose(heard, soundfile.read(upload)[0], atol=1 / 32768)
-    place.store.discard(folder)
-    place.begin(place.store.new())
-    assert folder.name not in place.shelves
+    shared.store.discard(folder)
+    shared.register(shared.store.new())
+    assert folder.name not in shared.entries
 
 
-def test_live_gives_what_a_stream_gives(causal_checkpoint, tmp_path):
+def test_a_live_session_gives_the_stems_of_the_whole_recording(causal_checkpoint, tmp_path):
     import separator
 
     model = separator.Separator(causal_checkpoint, "cpu")
     samples = (0.1 * np.random.default_rng(0).standard_normal(10_000)).astype(np.float32)
-    heard = live_socket.Live(model, tmp_path, 8000)
-    shown = b"".join(heard.push(samples[start : start + 320]) for start in range(0, 10_000, 320))
-    heard.end()
+    live = live_socket.Live(model, tmp_path, 8000)
+    shown = b"".join(live.push(samples[start : start + 320]) for start in range(0, 10_000, 320))
+    live.end()
     stems = model.separate(samples, 8000)
-    for name, path in heard.paths.items():
+    for name, path in live.paths.items():
         written, rate = soundfile.read(path, dtype="float32")
         assert rate == 8000
         np.testing.assert_allclose(written, stems[name], atol=2e-4)
-    np.testing.assert_allclose(soundfile.read(heard.recording)[0], samples, atol=1 / 32768)
+    np.testing.assert_allclose(soundfile.read(live.recording)[0], samples, atol=1 / 32768)
     columns = np.frombuffer(shown, np.uint8).reshape(-1, 2, 81)
     assert len(columns) == pytest.approx(10_000 / 320, abs=3) and columns[5:, :, 0].min() > 100
 
 
 class TestLive:
     @pytest.fixture
-    def place(self, shelf_room, causal_checkpoint, tiny_checkpoint):
+    def shared(self, storage, causal_checkpoint, tiny_checkpoint):
         def choice(name, path):
             return models.Choice(str(path), name, can_stream=path == causal_checkpoint)
 
         choices = [choice("causal <b>", causal_checkpoint), choice("whole", tiny_checkpoint)]
-        return site.Site.open(shelf_room, "cpu", 1.0, choices)
+        return site.Site.open(storage, "cpu", 1.0, choices)
 
     @pytest.fixture
-    def visitor(self, place):
-        return TestClient(server.make_app(place))
+    def visitor(self, shared):
+        return TestClient(server.make_app(shared))
 
     def hello(self, **changes):
         return {"model": "causal <b>", "rate": 8000} | changes
 
-    def test_it_ends_when_it_is_too_long_and_keeps_what_there_is(self, visitor, place):
+    def test_a_session_that_is_too_long_ends_and_keeps_its_stems(self, visitor, shared):
         with visitor.websocket_connect("/live") as socket:
             socket.send_json(self.hello())
             assert socket.receive_json()["sources"] == ["speaker1", "speaker2"]
@@ -350,99 +352,99 @@ class TestLive:
                 socket.send_bytes(np.full(4000, 0.1, "<f4").tobytes())
             while "text" not in (message := socket.receive()):
                 pass
-        said = json.loads(message["text"])
-        assert "takes no more at a time" in said["told"] and "speaker2" in said["page"]
-        (shelves,) = place.shelves.values()
-        assert soundfile.info(shelves[0].stems["speaker1"]).frames == 12_000
+        reply = json.loads(message["text"])
+        assert "reached the time limit" in reply["told"] and "speaker2" in reply["page"]
+        (entries,) = shared.entries.values()
+        assert soundfile.info(entries[0].stems["speaker1"]).frames == 12_000
 
     @pytest.mark.parametrize(
         ("hello", "sound", "text"),
         [
-            ({"model": "whole"}, b"", "no such model"),
-            ({"model": "nobody"}, b"", "no such model"),
-            ({"rate": 10}, b"", "no such model"),
-            ({"rate": "8000"}, b"", "no such model"),
-            ({}, np.full(100, np.nan, "<f4").tobytes(), "what is no sound"),
-            ({}, bytes(4 * 80_001), "what is no sound"),
-            ({}, bytes(7), "sent no sound"),
+            ({"model": "whole"}, b"", "cannot be used for live"),
+            ({"model": "nobody"}, b"", "Unknown model"),
+            ({"rate": 10}, b"", "cannot be used for live"),
+            ({"rate": "8000"}, b"", "cannot be used for live"),
+            ({}, np.full(100, np.nan, "<f4").tobytes(), "invalid audio data"),
+            ({}, bytes(4 * 80_001), "invalid audio data"),
+            ({}, bytes(7), "invalid message"),
         ],
     )
-    def test_what_is_wrong_is_told_and_nothing_stays(self, visitor, shelf_room, hello, sound, text):
+    def test_errors_are_reported_and_leave_no_files(self, visitor, storage, hello, sound, text):
         with visitor.websocket_connect("/live") as socket:
             socket.send_json(self.hello(**hello))
             if sound:
                 socket.receive_json()
                 socket.send_bytes(sound)
             assert text in socket.receive_json()["error"]
-        until(lambda: empty(shelf_room))
+        wait_until(lambda: is_empty(storage))
 
-    def test_few_are_live_at_a_time_and_those_who_leave_make_room(self, visitor, shelf_room):
+    def test_the_number_of_sessions_is_limited_and_leaving_frees_one(self, visitor, storage):
         with contextlib.ExitStack() as stack:
             for _ in range(live_socket.MAX_LIVE):
                 socket = stack.enter_context(visitor.websocket_connect("/live"))
                 socket.send_json(self.hello())
                 socket.receive_json()
             with visitor.websocket_connect("/live") as another:
-                assert "Others are live already" in another.receive_json()["error"]
-        until(lambda: empty(shelf_room))
+                assert "All live sessions are in use" in another.receive_json()["error"]
+        wait_until(lambda: is_empty(storage))
         with visitor.websocket_connect("/live") as socket:
             socket.send_json(self.hello())
             assert "sources" in socket.receive_json()
 
-    def test_what_goes_on_is_not_too_old(self, visitor, shelf_room):
+    def test_the_folder_of_a_running_session_is_not_deleted(self, visitor, storage):
         with visitor.websocket_connect("/live") as socket:
             socket.send_json(self.hello())
             socket.receive_json()
-            (folder,) = (path for path in shelf_room.root.iterdir() if path != shelf_room.uploads)
+            (folder,) = (path for path in storage.root.iterdir() if path != storage.uploads)
             os.utime(folder, (time.time() - 3700,) * 2)
             socket.send_bytes(np.full(1000, 0.1, "<f4").tobytes())
-            until(lambda: time.time() - folder.stat().st_mtime < 60)
-            shelf_room.sweep()
+            wait_until(lambda: time.time() - folder.stat().st_mtime < 60)
+            storage.sweep()
             socket.send_json({"stop": True})
             while "text" not in (message := socket.receive()):
                 pass
             assert "speaker2" in json.loads(message["text"])["page"]
 
-    def test_who_sends_nothing_makes_room(self, visitor, monkeypatch, shelf_room):
-        monkeypatch.setattr(live_socket, "SILENT_SECONDS", 0.2)
+    def test_a_silent_browser_ends_the_session(self, visitor, monkeypatch, storage):
+        monkeypatch.setattr(live_socket, "RECEIVE_TIMEOUT_SECONDS", 0.2)
         with visitor.websocket_connect("/live") as socket:
-            assert "No sound came any more" in socket.receive_json()["error"]
-        until(lambda: empty(shelf_room))
+            assert "stopped sending sound" in socket.receive_json()["error"]
+        wait_until(lambda: is_empty(storage))
 
-    def test_a_defect_is_told_in_words(self, visitor, monkeypatch, shelf_room):
+    def test_an_internal_error_is_reported(self, visitor, monkeypatch, storage):
         def fail(live, samples):
-            raise RuntimeError(f"CUDA, {shelf_room.root}")
+            raise RuntimeError(f"CUDA, {storage.root}")
 
         monkeypatch.setattr(live_socket.Live, "push", fail)
         with visitor.websocket_connect("/live") as socket:
             socket.send_json(self.hello())
             socket.receive_json()
             socket.send_bytes(bytes(400))
-            assert socket.receive_json()["error"].startswith("Something went wrong that should not have.")
-        until(lambda: empty(shelf_room))
+            assert socket.receive_json()["error"].startswith("Internal error.")
+        wait_until(lambda: is_empty(storage))
 
-    def test_pages_of_other_sites_are_not_listened_to(self, visitor):
+    def test_pages_of_other_sites_are_refused(self, visitor):
         with (
             pytest.raises(WebSocketDisconnect),
             visitor.websocket_connect("/live", headers={"origin": "http://elsewhere.example"}),
         ):
             pass
 
-    def test_names_of_models_cannot_write_html(self):
+    def test_html_in_model_names_is_escaped(self):
         assert "<option>causal &lt;b&gt;</option>" in live_socket.markup(["causal <b>"])
 
 
-def test_what_waits_is_not_too_old(shelf_room):
-    folder = shelf_room.new()
+def test_the_folder_of_a_waiting_job_is_not_deleted(storage):
+    folder = storage.new()
     os.utime(folder, (time.time() - 3700,) * 2)
-    shelf_room.touch(folder)
-    shelf_room.touch(shelf_room.root / "gone")
-    shelf_room.sweep()
+    storage.touch(folder)
+    storage.touch(storage.root / "gone")
+    storage.sweep()
     assert folder.exists()
 
 
-def test_browsers_are_told_to_ask_no_other_host(shelf_room):
-    visitor = TestClient(server.make_app(site.Site.open(shelf_room, "cpu")))
+def test_the_policy_allows_no_other_host(storage):
+    visitor = TestClient(server.make_app(site.Site.open(storage, "cpu")))
     for name in ("player", "live", "page"):
         answer = visitor.get(f"/separator/{name}.js")
         policy = answer.headers["content-security-policy"]
@@ -451,13 +453,13 @@ def test_browsers_are_told_to_ask_no_other_host(shelf_room):
     assert visitor.get("/separator/nothing.js").status_code == 404
 
 
-def test_only_its_own_visitors_are_served(shelf_room):
-    place = site.Site.open(shelf_room, "cpu")
-    visitor = TestClient(server.make_app(place, ("127.0.0.1", "localhost")), base_url="http://127.0.0.1:7860")
+def test_requests_from_other_sites_are_refused(storage):
+    shared = site.Site.open(storage, "cpu")
+    visitor = TestClient(server.make_app(shared, ("127.0.0.1", "localhost")), base_url="http://127.0.0.1:7860")
     script = "/separator/player.js"
     assert visitor.get(script).status_code == 200
     assert visitor.get(script, headers={"host": "localhost:7860"}).status_code == 200
-    # A page of somebody else's, whose name was made to point here.
+    # A page of another host whose name was made to resolve to this machine.
     assert visitor.get(script, headers={"host": "elsewhere.example:7860"}).status_code == 403
     headers = {"host": "elsewhere.example:7860", "origin": "http://elsewhere.example:7860"}
     with pytest.raises(WebSocketDisconnect), visitor.websocket_connect("/live", headers=headers):
@@ -466,7 +468,7 @@ def test_only_its_own_visitors_are_served(shelf_room):
     assert visitor.post("/gradio_api/process_recording").status_code == 403
 
 
-def test_checkpoints_of_one_name_are_told_apart(tiny_checkpoint, tmp_path):
+def test_checkpoints_of_the_same_name_get_different_names(tiny_checkpoint, tmp_path):
     paths = []
     for name in "abc":
         (tmp_path / name / "run").mkdir(parents=True)
@@ -476,107 +478,108 @@ def test_checkpoints_of_one_name_are_told_apart(tiny_checkpoint, tmp_path):
     assert [choice.model for choice in found] == list(map(str, paths))
 
 
-def test_shelves_may_change_while_folders_are_looked_for(shelf_room, monkeypatch):
-    """Visitors begin in the event loop, and are forgotten in other threads."""
-    place = site.Site.open(shelf_room, "cpu")
-    folders = [shelf_room.new() for _ in range(40)]
+def test_entries_may_change_in_several_threads(storage, monkeypatch):
+    """Visitors are registered in the event loop and removed in other threads."""
+    shared = site.Site.open(storage, "cpu")
+    folders = [storage.new() for _ in range(40)]
     for folder in folders:
-        place.begin(folder)
-    find = shelf_room.find
+        shared.register(folder)
+    find = storage.find
 
     def find_slowly(token):
         time.sleep(1e-4)
         return find(token)
 
-    monkeypatch.setattr(shelf_room, "find", find_slowly)
+    monkeypatch.setattr(storage, "find", find_slowly)
     failures = []
 
-    def begin():
+    def register():
         try:
             for _ in range(20):
-                place.begin(shelf_room.new())
+                shared.register(storage.new())
         except RuntimeError as error:
             failures.append(error)
 
-    def leave(some):
-        for folder in some:
-            place.discard(jobs.Job([], options("default"), folder))
-            place.shelved(folder.name)
+    def leave(own_folders):
+        for folder in own_folders:
+            shared.discard(jobs.Job([], options("default"), folder))
+            shared.entries_of(folder.name)
 
-    threads = [threading.Thread(target=begin), *(threading.Thread(target=leave, args=(folders[n::2],)) for n in (0, 1))]
+    leaving = (threading.Thread(target=leave, args=(folders[n::2],)) for n in (0, 1))
+    threads = [threading.Thread(target=register), *leaving]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not failures and len(place.shelves) == 20
+    assert not failures and len(shared.entries) == 20
 
 
-def test_a_shelf_that_is_shown_does_not_change(shelf_room):
-    place = site.Site.open(shelf_room, "cpu")
-    folder = shelf_room.new()
-    place.begin(folder)
-    shown = place.shelved(folder.name)
+def test_entries_of_returns_a_copy(storage):
+    shared = site.Site.open(storage, "cpu")
+    folder = storage.new()
+    shared.register(folder)
+    shown = shared.entries_of(folder.name)
     shown.append("x")
-    assert place.shelved(folder.name) == [] and place.shelved("nobody") == []
+    assert shared.entries_of(folder.name) == [] and shared.entries_of("nobody") == []
 
 
-def test_what_cannot_even_be_shown_is_a_failure(shelf_room, upload, tiny_checkpoint):
-    folder = shelf_room.new()
-    job = jobs.Job([jobs.Recording(shelf_room.keep(upload, folder, 0), "a.wav")], options(tiny_checkpoint), folder)
+def test_a_result_that_cannot_be_shown_is_a_failure(storage, upload, tiny_checkpoint):
+    folder = storage.new()
+    job = jobs.Job([jobs.Recording(storage.keep(upload, folder, 0), "a.wav")], options(tiny_checkpoint), folder)
     worker = jobs.Worker("cpu")
 
-    def after(*_):
+    def fail(*_):
         raise OSError(errno.ENOSPC, "full")
 
-    worker.after = after
+    worker.on_outcome = fail
     worker.submit(job)
-    until(lambda: job.is_finished)
+    wait_until(lambda: job.is_finished)
     (outcome,) = job.outcomes
-    assert outcome.result is None and outcome.error == jobs.NO_ROOM
-    told = layout.progress(site.Site(shelf_room, worker, ()), job)
-    assert "could not be separated" in told and "Done" not in told
+    assert outcome.result is None and outcome.error == jobs.NO_SPACE
+    text = layout.progress(site.Site(storage, worker, ()), job)
+    assert "could not be separated" in text and "Done" not in text
 
 
-def test_a_format_that_does_not_hold_so_much_is_told_to_visitors(shelf_room, tiny_checkpoint):
-    soundfile.write(shelf_room.uploads / "wide.wav", np.zeros((8000, 3)), 8000)
-    folder = shelf_room.new()
-    recording = jobs.Recording(shelf_room.keep(shelf_room.uploads / "wide.wav", folder, 0), "wide.wav")
+def test_too_many_channels_for_a_format_are_reported_without_paths(storage, tiny_checkpoint):
+    soundfile.write(storage.uploads / "wide.wav", np.zeros((8000, 3)), 8000)
+    folder = storage.new()
+    recording = jobs.Recording(storage.keep(storage.uploads / "wide.wav", folder, 0), "wide.wav")
     job = jobs.Job([recording], options(tiny_checkpoint, extension="mp3"), folder)
     jobs.Worker("cpu").submit(job)
-    until(lambda: job.is_finished)
+    wait_until(lambda: job.is_finished)
     (outcome,) = job.outcomes
-    assert outcome.error.startswith("MP3 holds at most 2 channels at 48000 Hz, the recording has 3")
-    assert str(shelf_room.root) not in outcome.error
+    assert outcome.error.startswith("MP3 supports at most 2 channels at 48000 Hz, but the recording has 3")
+    assert str(storage.root) not in outcome.error
 
 
-def test_pieces_are_not_for_models_that_stream(shelf_room, causal_checkpoint):
+def test_chunk_settings_are_rejected_for_models_that_stream(storage, causal_checkpoint):
     choice = models.Choice(str(causal_checkpoint), "live", can_stream=True)
-    visit = layout.Visit(site.Site.open(shelf_room, "cpu", models=[choice]))
-    usual = ("live", "MP3", "as the recording", 12, 0.25, 1)
-    chosen = visit._options(*usual)
+    handlers = layout.Handlers(site.Site.open(storage, "cpu", models=[choice]))
+    usual = ("live", "MP3", "same as the recording", 12, 0.25, 1)
+    chosen = handlers._options(*usual)
     assert (chosen.extension, chosen.subtype) == ("mp3", None)
     model = jobs.Worker("cpu").model(chosen)
     assert model.net.can_stream
     for changed in ((5, 0.25), (12, 0.5)):
-        with pytest.raises(ConfigError, match="live takes a recording without pieces: leave Segment at 12 and Overlap"):
-            visit._options(*usual[:3], *changed, 1)
+        with pytest.raises(ConfigError, match=r"live works without chunks\. Leave Segment at 12 and Overlap"):
+            handlers._options(*usual[:3], *changed, 1)
 
 
-def test_stems_are_chosen_by_their_names(shelf_room, tiny_checkpoint):
+def test_stems_are_chosen_by_name(storage, tiny_checkpoint):
     choice = models.Choice(str(tiny_checkpoint), "tiny", sources=("speaker1", "speaker2"))
-    visit = layout.Visit(site.Site.open(shelf_room, "cpu", models=[choice]))
-    usual = ("tiny", "WAV", "as the recording", 12, 0.25, 1)
-    assert visit._options(*usual, "").stems is None
-    chosen = visit._options(*usual, "speaker2, ")
+    handlers = layout.Handlers(site.Site.open(storage, "cpu", models=[choice]))
+    usual = ("tiny", "WAV", "same as the recording", 12, 0.25, 1)
+    assert handlers._options(*usual, "").stems is None
+    chosen = handlers._options(*usual, "speaker2, ")
     assert chosen.stems == ("speaker2",) and jobs.Worker("cpu").model(chosen).sources == ("speaker2",)
     with pytest.raises(ConfigError, match="has no 'drums'; expected some of speaker1, speaker2"):
-        visit._options(*usual, "drums")
+        handlers._options(*usual, "drums")
 
 
 @pytest.mark.parametrize(
     ("host", "address"), [("::1", "[::1]:{}"), ("127.0.0.1", "127.0.0.1:{}"), ("localhost", "localhost:{}")]
 )
-def test_it_listens_at_both_kinds_of_addresses(host, address):
+def test_the_server_listens_on_ipv4_and_ipv6(host, address):
     from separator.web import __main__ as command
 
     if host == "::1" and not has_ipv6():
@@ -585,8 +588,8 @@ def test_it_listens_at_both_kinds_of_addresses(host, address):
         port = listening.getsockname()[1]
         assert command._authority(host, port) == address.format(port)
         socket.create_connection((host, port), timeout=10).close()
-        taken = re.escape(f"{address.format(port)} cannot be listened at")
-        with pytest.raises(ConfigError, match=taken):
+        message = re.escape(f"{address.format(port)} cannot be listened on")
+        with pytest.raises(ConfigError, match=message):
             command._listen(host, port)
 
 

@@ -1,4 +1,4 @@
-"""The page as a visitor has it: a server of its own, and a browser without a window."""
+"""The page as a visitor uses it: a server, and a browser without a window."""
 
 import json
 import os
@@ -25,7 +25,7 @@ pytest.importorskip("gradio", reason="the extra web is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
     pytest.mark.xdist_group("browser"),
 ]
 SECONDS = 60
@@ -39,7 +39,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Recordings of all kinds."""
+    """Recordings of different kinds."""
     folder = tmp_path_factory.mktemp("recordings")
     random = np.random.default_rng(0)
     soundfile.write(folder / "call.wav", 0.1 * random.standard_normal((3 * 8000, 2)), 8000)
@@ -49,13 +49,13 @@ def recordings(tmp_path_factory):
     soundfile.write(folder / "ten.wav", 0.1 * random.standard_normal(10 * 8000), 8000)
     soundfile.write(folder / "minutes.flac", 0.1 * random.standard_normal(300 * 8000), 8000)
     soundfile.write(folder / "beyond.flac", np.zeros(1300 * 8000), 8000)
-    (folder / "notes.wav").write_text("this is no audio")
+    (folder / "notes.wav").write_text("this is not audio")
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, causal_checkpoint, recordings):
-    """A page of its own."""
+    """Address of a server for this module."""
     port = free_port()
     log = tmp_path_factory.mktemp("server") / "log.txt"
     command = [sys.executable, "-m", "separator.web", "--port", str(port), "-d", "cpu", "-m", str(causal_checkpoint)]
@@ -91,7 +91,7 @@ def browser(recordings):
 
 @pytest.fixture
 def visit(browser, address):
-    """Opens the page as another visitor; in the end nobody has asked for anything outside, and no script failed."""
+    """Open the page as a new visitor. At the end, check that it sent no request elsewhere and that no script failed."""
     contexts, asked, errors = [], [], []
 
     def open_page(**settings):
@@ -112,13 +112,13 @@ def visit(browser, address):
     assert hosts == {"127.0.0.1"} and not errors
 
 
-def give(page, *paths):
+def upload(page, *paths):
     page.set_input_files("#files input[type=file]", [str(path) for path in paths])
     for path in paths:
-        page.wait_for_selector(f"#files .file-preview :text('{path.stem[:4]}')")  # it has arrived
+        page.wait_for_selector(f"#files .file-preview :text('{path.stem[:4]}')")  # the upload is complete
 
 
-def tell(page):
+def status(page):
     return page.inner_text("#told")
 
 
@@ -128,41 +128,41 @@ def choose_tiny(page):
 
 
 def separate(page, *paths):
-    give(page, *paths)
+    upload(page, *paths)
     page.click("#start")
     page.wait_for_selector("#told :text('Done')")
-    page.wait_for_selector(".results .player")  # what is told may be written first
+    page.wait_for_selector(".results .player")  # the page may show the status first
 
 
-def saved(page, selector, folder):
-    with page.expect_download() as download:
+def download(page, selector, folder):
+    with page.expect_download() as event:
         page.click(selector)
-    path = folder / download.value.suggested_filename
-    download.value.save_as(path)
+    path = folder / event.value.suggested_filename
+    event.value.save_as(path)
     return path
 
 
-def test_a_recording_is_separated_heard_and_saved(visit, recordings, tmp_path, causal_checkpoint):
+def test_a_recording_is_separated_played_and_saved(visit, recordings, tmp_path, causal_checkpoint):
     page = visit()
     choose_tiny(page)
     separate(page, recordings / "call.wav")
     assert page.locator(".player .track .name").all_inner_texts() == ["recording", "speaker1", "speaker2"]
-    path = saved(page, ".track:has-text('speaker2') .download", tmp_path)
+    path = download(page, ".track:has-text('speaker2') .download", tmp_path)
     assert path.name == "call_speaker2.wav"
     assert (
         cli.main([str(recordings / "call.wav"), "-m", str(causal_checkpoint), "-o", str(tmp_path / "cli"), "-d", "cpu"])
         == 0
     )
     assert path.read_bytes() == (tmp_path / "cli" / "call" / "speaker2.wav").read_bytes()
-    with zipfile.ZipFile(saved(page, ".all", tmp_path)) as archive:
+    with zipfile.ZipFile(download(page, ".all", tmp_path)) as archive:
         assert sorted(archive.namelist()) == ["call/speaker1.wav", "call/speaker2.wav"]
         assert archive.read("call/speaker2.wav") == path.read_bytes()
     page.click("text=Figures")
     figures = page.inner_text(".results details")
-    assert "0:03 at 8000 Hz, stereo" in figures and "gain against clipping" in figures
+    assert "0:03 at 8000 Hz, stereo" in figures and "gain to avoid clipping" in figures
 
 
-def test_the_tracks_play_in_step_and_are_mixed(visit, recordings):
+def test_the_tracks_play_in_sync_and_are_mixed(visit, recordings):
     page = visit()
     page.evaluate(
         """() => {
@@ -182,7 +182,7 @@ def test_the_tracks_play_in_step_and_are_mixed(visit, recordings):
     assert len(started) == 3 and len({tuple(one) for one in started}) == 1 and started[0][1:] == [24000, 8000]
 
     def wait_for_gains(wanted):
-        """Until the ramps have ended. They go on while it plays; on a busy machine its end may come before."""
+        """Wait for the end of the fades. They need playback, which may end earlier on a busy machine."""
         page.wait_for_function(
             """(wanted) => {
                 const player = document.querySelector('.player');
@@ -210,38 +210,38 @@ def test_the_tracks_play_in_step_and_are_mixed(visit, recordings):
     wait_for_gains([0, 1, 0])
 
 
-def test_one_block_follows_the_other_without_a_gap(visit, recordings):
+def test_blocks_follow_each_other_without_a_gap(visit, recordings):
     page = visit()
     choose_tiny(page)
     separate(page, recordings / "ten.wav")
     page.evaluate(
         """() => {
-            window.begun = [];
+            window.scheduled = [];
             const start = AudioBufferSourceNode.prototype.start;
             AudioBufferSourceNode.prototype.start = function (when) {
-                window.begun.push([when, this.buffer.length / this.buffer.sampleRate]);
+                window.scheduled.push([when, this.buffer.length / this.buffer.sampleRate]);
                 start.call(this, when);
             };
         }"""
     )
     page.click(".player .play")
-    page.wait_for_function("window.begun.length === 9")  # three blocks of three tracks
-    blocks = np.array(page.evaluate("window.begun")).reshape(3, 3, 2)
-    assert (blocks[:, :, 0] == blocks[:, :1, 0]).all()  # all tracks at one moment
+    page.wait_for_function("window.scheduled.length === 9")  # three blocks of three tracks
+    blocks = np.array(page.evaluate("window.scheduled")).reshape(3, 3, 2)
+    assert (blocks[:, :, 0] == blocks[:, :1, 0]).all()  # all tracks at the same time
     np.testing.assert_allclose(blocks[:, 0, 1], [4, 4, 2])
     np.testing.assert_allclose(np.diff(blocks[:, 0, 0]), 4, atol=1e-6)
 
 
-def test_too_many_recordings_are_told(visit, recordings):
+def test_too_many_recordings_are_rejected(visit, recordings):
     page = visit()
     page.set_input_files("#files input[type=file]", [str(recordings / "silent.wav")] * 101)
     page.wait_for_function("document.querySelectorAll('#files .file-preview .file').length === 101")
     page.click("#start")
-    page.wait_for_selector("#told :text('101 recordings are more than this page takes at a time, 100')")
+    page.wait_for_selector("#told :text('101 recordings are too many. This page takes 100 at a time.')")
     assert page.is_enabled("#start") and page.is_disabled("#stop") and page.locator(".player").count() == 0
 
 
-def test_a_finger_that_scrolls_does_not_seek(visit, recordings):
+def test_scrolling_with_a_finger_does_not_seek(visit, recordings):
     page = visit()
     choose_tiny(page)
     separate(page, recordings / "call.wav")
@@ -260,15 +260,15 @@ def test_a_finger_that_scrolls_does_not_seek(visit, recordings):
     assert page.evaluate("at()") == pytest.approx(1.5, abs=0.05)
     page.evaluate("send('pointerdown', 0.1); send('pointermove', 0.3); send('pointercancel', 0.3)")
     assert page.evaluate("at()") == pytest.approx(1.5, abs=0.05)
-    page.evaluate("send('pointerdown', 0.1, 2); send('pointerup', 0.1, 2)")  # for the menu
+    page.evaluate("send('pointerdown', 0.1, 2); send('pointerup', 0.1, 2)")  # the right button opens a menu
     assert page.evaluate("at()") == pytest.approx(1.5, abs=0.05)
     page.evaluate("send('pointerdown', 0.1); send('pointermove', 0.3); send('pointerup', 0.2)")
     assert page.evaluate("at()") == pytest.approx(0.6, abs=0.05)
 
 
-def test_what_plays_goes_on_when_the_next_recording_is_done(visit, recordings):
+def test_playback_continues_when_the_player_is_replaced(visit, recordings):
     page = visit()
-    give(page, recordings / "call.wav", recordings / "long.flac")
+    upload(page, recordings / "call.wav", recordings / "long.flac")
     page.click("#start")
     page.wait_for_selector(".player")
     page.locator(".track:has-text('speaker1') .level").fill("-6")
@@ -291,10 +291,10 @@ def test_what_plays_goes_on_when_the_next_recording_is_done(visit, recordings):
     assert gains == pytest.approx([0, 10 ** (-6 / 20), 0], abs=0.01)
 
 
-def test_a_player_keeps_its_settings_while_others_come(visit, recordings):
+def test_a_player_keeps_its_settings_when_others_are_added(visit, recordings):
     page = visit()
     choose_tiny(page)
-    give(page, recordings / "call.wav", recordings / "minutes.flac", recordings / "silent.wav")
+    upload(page, recordings / "call.wav", recordings / "minutes.flac", recordings / "silent.wav")
     page.click("#start")
     first = page.locator(".player").first
     first.wait_for()
@@ -309,11 +309,11 @@ def test_a_player_keeps_its_settings_while_others_come(visit, recordings):
     assert first.locator(".track:has-text('speaker2') .level").input_value() == "-6"
 
 
-def test_a_number_that_is_none_is_told(visit, recordings):
+def test_invalid_settings_are_reported(visit, recordings):
     page = visit()
     page.click("text=More options")
     page.get_by_label("Overlap").fill("2")
-    give(page, recordings / "call.wav")
+    upload(page, recordings / "call.wav")
     page.click("#start")
     page.wait_for_selector("#told :text('Overlap must be a number from 0 to 0.75, got 2')")
     assert page.is_enabled("#start") and page.is_disabled("#stop") and page.locator(".player").count() == 0
@@ -322,49 +322,49 @@ def test_a_number_that_is_none_is_told(visit, recordings):
     page.click("#model input")
     page.click("[role=option]:has-text('default-causal')")
     page.click("#start")
-    page.wait_for_selector("#told :text('default-causal hears a recording once: leave Shifts at 1')")
+    page.wait_for_selector("#told :text('default-causal processes a recording only once. Leave Shifts at 1')")
 
 
-def test_the_example_is_one_click_away(visit, tmp_path):
+def test_the_example_takes_one_click(visit, tmp_path):
     page = visit()
     page.click("#example")
     page.wait_for_selector("#told :text('Done')")
-    heard, rate = soundfile.read(saved(page, ".track:has-text('speaker1') .download", tmp_path))
+    heard, rate = soundfile.read(download(page, ".track:has-text('speaker1') .download", tmp_path))
     assert rate == 16000 and len(heard) == 8 * 16000 and np.abs(heard).max() > 0.05
 
 
-def test_several_recordings_and_what_is_wrong_with_some(visit, recordings, tmp_path):
+def test_several_recordings_some_of_which_fail(visit, recordings, tmp_path):
     page = visit()
     choose_tiny(page)
     names = ["call.wav", "notes.wav", "silent.wav", "beyond.flac", "Ünïcode & <b>.flac"]
-    give(page, *(recordings / name for name in names))
+    upload(page, *(recordings / name for name in names))
     page.click("#start")
     page.wait_for_selector("#told :text('2 of 5 could not be separated')")
     failed = page.locator(".failed").all_inner_texts()
     assert failed[0].startswith("notes.wav: Cannot be read as audio")
-    assert "22 minutes long; this page takes up to 21" in failed[1]
-    assert page.locator(".player").count() == 3 and page.locator(".note").count() == 2  # of the silent one
-    with zipfile.ZipFile(saved(page, ".all", tmp_path)) as archive:
+    assert "22 minutes long. The limit of this page is 21" in failed[1]
+    assert page.locator(".player").count() == 3 and page.locator(".note").count() == 2  # both of the silent recording
+    with zipfile.ZipFile(download(page, ".all", tmp_path)) as archive:
         folders = {name.split("/")[0] for name in archive.namelist()}
     assert len(folders) == 3 and {"call", "silent"} < folders
 
 
-def test_nothing_chosen_is_told(visit):
+def test_a_missing_recording_is_reported(visit):
     page = visit()
     page.click("#start")
     page.wait_for_selector("#told :text('Choose a recording first')")
     assert page.is_enabled("#start") and page.is_disabled("#stop")
 
 
-def test_stop_stops_and_another_waits_meanwhile(visit, recordings):
+def test_stop_ends_a_job_and_the_next_visitor_gets_a_turn(visit, recordings):
     first, second = visit(), visit()
-    give(first, recordings / "long.flac")
+    upload(first, recordings / "long.flac")
     first.click("#start")
     first.wait_for_function(r"/\d:\d\d of 20:00 done, .* left/.test(document.querySelector('#told').textContent)")
     choose_tiny(second)
-    give(second, recordings / "call.wav")
+    upload(second, recordings / "call.wav")
     second.click("#start")
-    second.wait_for_selector("#told :text('Waiting: one visitor is before you')")
+    second.wait_for_selector("#told :text('Waiting: 1 visitor is ahead of you')")
     assert second.is_disabled("#start")
     first.click("#stop")
     first.wait_for_selector("#told :text('Stopped')")
@@ -372,9 +372,9 @@ def test_stop_stops_and_another_waits_meanwhile(visit, recordings):
     assert first.is_enabled("#start") and first.locator(".player").count() == 0
 
 
-def test_a_lost_connection_is_told(visit, recordings):
+def test_a_lost_connection_is_reported(visit, recordings):
     page = visit()
-    give(page, recordings / "long.flac")
+    upload(page, recordings / "long.flac")
     page.click("#start")
     page.wait_for_function(r"/of 20:00 done/.test(document.querySelector('#told').textContent)")
     page.context.set_offline(True)
@@ -382,28 +382,28 @@ def test_a_lost_connection_is_told(visit, recordings):
     assert not page.is_visible("#told")
 
 
-def test_a_reload_in_the_middle_ends_it(visit, recordings):
+def test_reloading_the_page_ends_the_job(visit, recordings):
     page, other = visit(), visit()
-    give(page, recordings / "long.flac")
+    upload(page, recordings / "long.flac")
     page.click("#start")
     page.wait_for_function(r"/of 20:00 done/.test(document.querySelector('#told').textContent)")
     page.reload()
-    page.wait_for_selector("#left:text('what was not finished is not kept')")
+    page.wait_for_selector("#left:text('Unfinished recordings were discarded')")
     page.wait_for_selector("#start")
     page.wait_for_timeout(1000)
-    assert tell(page).strip() == "" and page.locator("#left").count() == 1
+    assert status(page).strip() == "" and page.locator("#left").count() == 1
     choose_tiny(other)
-    separate(other, recordings / "call.wav")  # without waiting for what nobody wants any more
-    separate_again = time.monotonic()
+    separate(other, recordings / "call.wav")  # the abandoned job does not block it
+    started = time.monotonic()
     choose_tiny(page)
     separate(page, recordings / "call.wav")
-    assert time.monotonic() - separate_again < SECONDS and page.locator("#left").count() == 0
+    assert time.monotonic() - started < SECONDS and page.locator("#left").count() == 0
     page.reload()
     page.wait_for_selector("#start")
     assert page.locator("#left").count() == 0
 
 
-def test_nobody_gets_the_files_of_another(visit, recordings, address):
+def test_files_of_other_visitors_are_not_accessible(visit, recordings, address):
     page = visit()
     choose_tiny(page)
     separate(page, recordings / "call.wav")
@@ -427,43 +427,43 @@ def test_nobody_gets_the_files_of_another(visit, recordings, address):
         error.value.close()
 
 
-def ask(address, path, *arguments):
-    """What the server answers to who presses Separate with what nobody uploaded."""
-    place = f"{address}gradio_api"
+def request_separation(address, path, *arguments):
+    """Press Separate with a file that was not uploaded, and return the answer of the server."""
+    api = f"{address}gradio_api"
     number = next(
         one["id"]
         for one in json.load(urllib.request.urlopen(f"{address}config"))["dependencies"]
         if len(one["inputs"]) == 9
     )
     file = {"path": path, "meta": {"_type": "gradio.FileData"}, **dict(arguments)}
-    body = {"data": [[file], None, "default", "WAV", "as the recording", 12, 0.25, 1, ""], "fn_index": number}
+    body = {"data": [[file], None, "default", "WAV", "same as the recording", 12, 0.25, 1, ""], "fn_index": number}
     body |= {"session_hash": "intruder", "trigger_id": None}
     request = urllib.request.Request(
-        f"{place}/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"{api}/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     urllib.request.urlopen(request, timeout=SECONDS).close()
-    said = ""
-    with urllib.request.urlopen(f"{place}/queue/data?session_hash=intruder", timeout=SECONDS) as stream:
+    answer = ""
+    with urllib.request.urlopen(f"{api}/queue/data?session_hash=intruder", timeout=SECONDS) as stream:
         for line in stream:
-            said += line.decode()
-            if "process_completed" in said:
-                return said
-    raise AssertionError(said)
+            answer += line.decode()
+            if "process_completed" in answer:
+                return answer
+    raise AssertionError(answer)
 
 
 @pytest.mark.parametrize("arguments", [[], [("is_stream", True)]])
 @pytest.mark.parametrize("name", ["call.wav", "address"])
-def test_only_what_was_uploaded_is_separated(address, recordings, name, arguments):
+def test_only_uploads_are_separated(address, recordings, name, arguments):
     path = f"{address}separator/player.js" if name == "address" else str(recordings / name)
-    said = ask(address, path, *arguments)
-    assert "jobs/" not in said and "speaker1" not in said
-    assert "Only what was uploaded can be separated" in said
+    answer = request_separation(address, path, *arguments)
+    assert "jobs/" not in answer and "speaker1" not in answer
+    assert "Only uploaded files can be separated" in answer
 
 
-def test_live_shows_and_keeps_what_is_said(visit, tmp_path):
+def test_a_live_session_shows_and_keeps_the_stems(visit, tmp_path):
     page = visit(permissions=["microphone"])
     page.get_by_role("tab", name="Live").click()
-    page.select_option(".live-model", index=1)  # the bundled one is the first
+    page.select_option(".live-model", index=1)  # index 0 is the bundled model
     page.click(".live-start")
     page.wait_for_selector(".live-told:has-text('Live for 0:02')")
     assert page.locator(".live-stem canvas").count() == 2
@@ -473,19 +473,19 @@ def test_live_shows_and_keeps_what_is_said(visit, tmp_path):
     assert page.eval_on_selector(".live-stem canvas", brightest) > 60
     page.click(".live-start")
     page.wait_for_selector(".live-page .player")
-    heard, rate = soundfile.read(saved(page, ".live-page .track:has-text('speaker2') .download", tmp_path))
+    heard, rate = soundfile.read(download(page, ".live-page .track:has-text('speaker2') .download", tmp_path))
     assert rate >= 8000 and 1.5 < len(heard) / rate < 60 and np.abs(heard).max() > 0.001
 
 
-def test_whoever_leaves_while_sending_is_no_error(address):
-    place = urlsplit(address)
-    with socket.create_connection((place.hostname, place.port)) as visitor:
+def test_disconnecting_during_an_upload_is_not_an_error(address):
+    server = urlsplit(address)
+    with socket.create_connection((server.hostname, server.port)) as visitor:
         head = "POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
         head += "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         part = '--b\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'
         visitor.sendall((head + part).encode() + bytes(100_000))
         time.sleep(0.5)
-    with urllib.request.urlopen(address) as answer:  # the log is looked at in the end
+    with urllib.request.urlopen(address) as answer:  # the fixture checks the log at the end
         assert answer.status == 200
 
 
@@ -500,7 +500,7 @@ def test_whoever_leaves_while_sending_is_no_error(address):
         ),
     ],
 )
-def test_live_can_be_tried_again_when_it_did_not_begin(visit, breaks, text):
+def test_a_live_session_that_fails_to_start_can_be_repeated(visit, breaks, text):
     page = visit(permissions=["microphone"])
     page.evaluate(
         """() => {
@@ -516,7 +516,7 @@ def test_live_can_be_tried_again_when_it_did_not_begin(visit, breaks, text):
     assert not page.evaluate("window.microphone?.getTracks().some((track) => track.readyState === 'live')")
 
 
-def test_live_is_started_once(visit):
+def test_two_clicks_start_one_live_session(visit):
     page = visit(permissions=["microphone"])
     page.evaluate(
         """() => {
@@ -542,7 +542,7 @@ def test_live_is_started_once(visit):
 
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_cut_off_or_hidden_from_the_keyboard(visit, width, scheme):
+def test_the_page_fits_narrow_screens_and_works_with_the_keyboard(visit, width, scheme):
     page = visit(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.click("#example")
     page.wait_for_selector("#told :text('Done')")
@@ -564,7 +564,7 @@ def test_nothing_is_cut_off_or_hidden_from_the_keyboard(visit, width, scheme):
     )
 
 
-def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path, monkeypatch):
+def test_a_report_plays_from_a_local_file(browser, recordings, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(player, "PIECE_SECONDS", 1)
     assert cli.main([str(recordings / "call.wav"), "-m", str(tiny_checkpoint), "-o", str(tmp_path), "--report"]) == 0
     page = browser.new_page()
@@ -589,7 +589,7 @@ def test_a_report_plays_from_disk(browser, recordings, tiny_checkpoint, tmp_path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_nothing_stays_when_it_is_ended(tmp_path, number):
+def test_all_files_are_removed_when_the_server_ends(tmp_path, number):
     port = free_port()
     command = [sys.executable, "-m", "separator.web", "--port", str(port), "--no-browser"]
     server = subprocess.Popen(
@@ -603,13 +603,13 @@ def test_nothing_stays_when_it_is_ended(tmp_path, number):
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("separator-web-")
     server.send_signal(number)
-    said, _ = server.communicate(timeout=SECONDS)
-    assert (server.returncode, said) == (0, "") and not list(tmp_path.iterdir())
+    output, _ = server.communicate(timeout=SECONDS)
+    assert (server.returncode, output) == (0, "") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_it_can_be_ended_while_the_server_starts(tmp_path, number):
-    # Uvicorn asks for the factory when the coroutine that serves is made and not yet run.
+def test_a_signal_during_the_start_ends_the_server(tmp_path, number):
+    # Uvicorn calls this method when the coroutine of the server exists but does not run yet.
     script = f"""
 import signal, sys, uvicorn
 from separator.web.__main__ import main
@@ -630,21 +630,21 @@ sys.exit(main())
         text=True,
         timeout=SECONDS,
     )
-    assert done.returncode == 0 and re.fullmatch(r"open http\S+ \(Ctrl-C ends it\)\n", done.stdout)
+    assert done.returncode == 0 and re.fullmatch(r"open http\S+ \(Ctrl-C stops the server\)\n", done.stdout)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_tells_what_is_wrong(tmp_path):
+def test_the_command_reports_errors(tmp_path):
     def run(*arguments):
         done = subprocess.run(
             [sys.executable, "-m", "separator.web", *arguments], capture_output=True, text=True, timeout=SECONDS
         )
         return done.returncode, done.stderr
 
-    code, said = run("-m", str(tmp_path / "nothing.safetensors"))
-    assert code == 2 and said.startswith("error: ") and "no such file" in said and "Traceback" not in said
+    code, output = run("-m", str(tmp_path / "nothing.safetensors"))
+    assert code == 2 and output.startswith("error: ") and "no such file" in output and "Traceback" not in output
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        code, said = run("--port", str(taken.getsockname()[1]), "--no-browser")
-    assert code == 2 and "taken" in said and "Traceback" not in said
+        code, output = run("--port", str(taken.getsockname()[1]), "--no-browser")
+    assert code == 2 and "another program uses it" in output and "Traceback" not in output

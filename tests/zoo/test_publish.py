@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 import yaml
-from peers import AsteroidConvTasNet, shaken
+from peers import AsteroidConvTasNet, perturbed
 
 import separator
 from separator.errors import CheckpointError, ConfigError
@@ -28,7 +28,7 @@ def evaluation(tmp_path, tiny_checkpoint):
     return folder
 
 
-def test_what_is_published_is_read_back(tiny_checkpoint, evaluation, tmp_path):
+def test_a_published_model_can_be_loaded(tiny_checkpoint, evaluation, tmp_path):
     paths = publish.publish(tiny_checkpoint, tmp_path / "out", evaluation, licence="cc-by-4.0")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(publish.FILES)
     assert {path.name for path in paths} == set(publish.FILES)
@@ -40,7 +40,7 @@ def test_what_is_published_is_read_back(tiny_checkpoint, evaluation, tmp_path):
     assert config["training"]["licence"] == "cc-by-4.0" and config["training"]["evaluation"]["si_snri"] == 7.12
 
 
-def test_the_card_says_what_the_checkpoint_and_the_evaluation_say(tiny_checkpoint, evaluation, tmp_path):
+def test_the_card_has_the_facts_of_checkpoint_and_evaluation(tiny_checkpoint, evaluation, tmp_path):
     publish.publish(tiny_checkpoint, tmp_path / "out", evaluation, licence="cc-by-4.0", repository="me/tiny")
     text = (tmp_path / "out" / "README.md").read_text()
     front = yaml.safe_load(text.split("---")[1])
@@ -56,7 +56,7 @@ def test_the_card_says_what_the_checkpoint_and_the_evaluation_say(tiny_checkpoin
     assert "\n\n\n" not in text
 
 
-def test_facts_of_training_are_in_the_card_without_folders_of_the_machine(tiny_checkpoint, tmp_path):
+def test_the_card_has_training_facts_without_local_paths(tiny_checkpoint, tmp_path):
     net = separator.load(tiny_checkpoint)
     lists = ["C:\\home/me\\b.csv", "~/home/me/c.csv", "file:///home/me/d.csv", "lists/e.csv"]
     settings = {"data": {"root": "/home/me/voices", "lists": lists}, "seed": 3, "start_from": "hf:someone/tiny"}
@@ -66,8 +66,8 @@ def test_facts_of_training_are_in_the_card_without_folders_of_the_machine(tiny_c
     publish.publish(tmp_path, tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "12,000 steps, 1.5 hours; SI-SNRi on its validation mixtures 5.25 dB." in text
-    assert "root: voices" in text and "seed: 3" in text and "None was given" in text
-    # What is no absolute path is left as it is.
+    assert "root: voices" in text and "seed: 3" in text and "Not evaluated" in text
+    # Only absolute paths are changed.
     assert data in text and "start_from: hf:someone/tiny" in text
     assert all(f"- {name}\n" in text for name in ("b.csv", "c.csv", "d.csv", "lists/e.csv"))
     for name in publish.FILES:
@@ -75,7 +75,7 @@ def test_facts_of_training_are_in_the_card_without_folders_of_the_machine(tiny_c
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_weights_can_be_stored_in_half(tiny_checkpoint, tmp_path, dtype):
+def test_weights_can_be_stored_in_half_precision(tiny_checkpoint, tmp_path, dtype):
     publish.publish(tiny_checkpoint, tmp_path / "whole")
     publish.publish(tiny_checkpoint, tmp_path / "half", dtype=dtype)
     mixture = torch.randn(1, 4000)
@@ -87,18 +87,18 @@ def test_weights_can_be_stored_in_half(tiny_checkpoint, tmp_path, dtype):
 
 
 def test_a_model_of_another_project_can_be_published_as_ours(tmp_path):
-    theirs = shaken(AsteroidConvTasNet())
+    theirs = perturbed(AsteroidConvTasNet())
     torch.save(theirs.file(), tmp_path / "pytorch_model.bin")
     publish.publish(tmp_path / "pytorch_model.bin", tmp_path / "out")
     mixture = torch.randn(1, 1600)
     with torch.no_grad():
         torch.testing.assert_close(separator.load(tmp_path / "out")(mixture), theirs(mixture), rtol=0, atol=1e-4)
-    assert "Not by separator: converted from pytorch_model.bin." in (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "Not trained with separator: converted from pytorch_model.bin." in (tmp_path / "out" / "README.md").read_text()
+    )
 
 
-def test_what_cannot_be_published_is_told_and_leaves_nothing(
-    tiny_checkpoint, evaluation, tmp_path, monkeypatch, capsys
-):
+def test_a_failed_publish_gives_an_error_and_writes_nothing(tiny_checkpoint, evaluation, tmp_path, monkeypatch, capsys):
     (evaluation / "other.json").write_text('{"data": 1}')
     (evaluation / "another.json").write_text(json.dumps(SUMMARY | {"weights": "0123456789abcdef"}))
     (tmp_path / "project").mkdir()
@@ -106,11 +106,11 @@ def test_what_cannot_be_published_is_told_and_leaves_nothing(
     for kind, message, arguments in (
         (ConfigError, "unknown dtype 'int8'.*'float16'", {"dtype": "int8"}),
         (ConfigError, "unknown model", {"model": "defualt"}),
-        (ConfigError, "licence '' is no name", {"licence": ""}),
+        (ConfigError, "licence '' is not a licence name", {"licence": ""}),
         (ConfigError, r"README\.md: already exists; use -f", {"folder": tmp_path / "project"}),
         (
             CheckpointError,
-            "an evaluation of 'tiny', whose weights are others",
+            "an evaluation of 'tiny', which has other weights",
             {"evaluation": evaluation / "another.json"},
         ),
         (CheckpointError, "not an evaluation's summary", {"evaluation": tmp_path / "nothing"}),
@@ -127,18 +127,18 @@ def test_what_cannot_be_published_is_told_and_leaves_nothing(
     assert (tmp_path / "project" / "README.md").read_text() == "mine"
 
 
-def test_weights_that_are_too_large_for_half_are_not_stored_so(tiny_checkpoint, tmp_path):
+def test_weights_too_large_for_float16_are_refused(tiny_checkpoint, tmp_path):
     net = separator.load(tiny_checkpoint)
     with torch.no_grad():
         net.to_masks.bias[0] = 1e5
     separator.save(net, tmp_path / "large.safetensors")
-    with pytest.raises(CheckpointError, match=r"to_masks\.bias is too large for torch\.float16; store it as float32"):
+    with pytest.raises(CheckpointError, match=r"to_masks\.bias has values too large for torch\.float16; store it"):
         publish.publish(tmp_path / "large.safetensors", tmp_path / "out", dtype="float16")
     assert not (tmp_path / "out").exists()
 
 
 class Hub:
-    """In the place of the hub's client: notes what it was asked to do."""
+    """Replaces the hub's client, and records the calls."""
 
     fails = None
 
@@ -154,7 +154,7 @@ class Hub:
         Hub.uploaded = (repo_id, sorted(allow_patterns), sorted(path.name for path in folder_path.iterdir()))
 
 
-def test_it_is_uploaded_when_asked_for(tiny_checkpoint, tmp_path, monkeypatch, capsys):
+def test_upload_to_the_hub(tiny_checkpoint, tmp_path, monkeypatch, capsys):
     huggingface_hub = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     arguments = ["publish", str(tiny_checkpoint), str(tmp_path / "out"), "--upload", "me/tiny", "--private"]
@@ -166,4 +166,4 @@ def test_it_is_uploaded_when_asked_for(tiny_checkpoint, tmp_path, monkeypatch, c
     monkeypatch.setattr(Hub, "fails", "401 Client Error\nmore")
     monkeypatch.setattr("sys.argv", [*arguments, "-f"])
     assert publish.main() == 2
-    assert "the hub did not take it (401 Client Error); log in" in capsys.readouterr().err
+    assert "the upload to the hub failed (401 Client Error); log in" in capsys.readouterr().err

@@ -9,12 +9,14 @@ from separator.data.corpora import (
     Splits,
     split_speakers,
 )
-from separator.data.groups import DealtVoices
+from separator.data.groups import RandomSplitVoices
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderData(DealtVoices):
-    """`data=folder data.root=DIR`: one folder of recordings for each speaker, or `train`, `valid` with such folders.
+class FolderData(RandomSplitVoices):
+    """`data=folder data.root=DIR`: one folder of recordings for each speaker.
+
+    These folders can also be in the folders `train`, `valid` and (optional) `test`.
 
     Attributes:
         root: the folder.
@@ -23,7 +25,7 @@ class FolderData(DealtVoices):
     root: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The folder."""
         return self.root
 

@@ -11,7 +11,7 @@ from separator.data.lists import read_number, read_records
 from separator.data.ready_made import Part, Row
 from separator.errors import DataError, choose
 
-# LibriMix: task -> (name of the mixtures, whether its sources are all that is in them)
+# LibriMix: task -> (name of the mixtures, whether the sources add up to the mixture)
 LIBRIMIX_TASKS = {
     "sep_clean": ("mix_clean", True),
     "sep_noisy": ("mix_both", False),
@@ -33,7 +33,7 @@ def librimix(root: Path, split: str, task: str, rate: str, mode: str, num_source
             (all voices together, and noise).
         rate: "wav8k" or "wav16k".
         mode: "min" or "max".
-        num_sources: voices in a mixture.
+        num_sources: number of voices in a mixture.
 
     Raises:
         DataError: if the metadata or a column is missing.
@@ -43,19 +43,19 @@ def librimix(root: Path, split: str, task: str, rate: str, mode: str, num_source
     path = folder / "metadata" / f"mixture_{split}_{mixture_name}.csv"
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file; LibriMix is made by https://github.com/JorisCos/LibriMix, and data.root is the "
-            f"folder Libri{num_sources}Mix of what it makes"
+            f"{path}: no such file; make LibriMix with https://github.com/JorisCos/LibriMix, and set data.root to its "
+            f"folder Libri{num_sources}Mix"
         )
     numbers = (1,) if task == "enh_single" else range(1, num_sources + 1)
     columns = ["mixture_ID", "mixture_path", *(f"source_{number}_path" for number in numbers), "length"]
     rows = []
     for number, record in enumerate(read_records(path, columns), 2):
-        # The paths are those of the machine that made the set.
-        parts = [Part(_moved(record[f"source_{source}_path"], folder)) for source in numbers]
+        # The paths in the metadata are those of the machine that made the set.
+        parts = [Part(_relocate(record[f"source_{source}_path"], folder)) for source in numbers]
         sources = (tuple(parts),) if task == "enh_both" else tuple((part,) for part in parts)
-        mixture = Part(_moved(record["mixture_path"], folder))
+        mixture = Part(_relocate(record["mixture_path"], folder))
         where = f"{path} row {number}"
-        # Said in samples; to look into the headers of 50,000 files takes minutes.
+        # The metadata has the length in samples. To read the headers of 50,000 files instead takes minutes.
         seconds = (read_number(where, record, "length", least=1) or 0) / LIBRIMIX_RATES[rate]
         rows.append(Row(record["mixture_ID"], where, sources, mixture, seconds, adds_up))
     return rows
@@ -63,14 +63,14 @@ def librimix(root: Path, split: str, task: str, rate: str, mode: str, num_source
 
 @dataclass(frozen=True, kw_only=True)
 class LibriMixData(SetData):
-    """`data=librimix data.root=Libri2Mix`: what the LibriMix scripts make (Cosentino et al. 2020).
+    """`data=librimix data.root=Libri2Mix`: output of the LibriMix scripts (Cosentino et al. 2020).
 
     Attributes:
         root: the folder Libri2Mix or Libri3Mix.
-        task: "sep_clean", "sep_noisy", "enh_single" or "enh_both".
-        mode: "min" or "max".
-        rate: "wav8k" or "wav16k".
-        train: "train-100" or "train-360".
+        task: "sep_clean" (default), "sep_noisy", "enh_single" or "enh_both".
+        mode: "min" (default) or "max".
+        rate: "wav8k" (default) or "wav16k".
+        train: "train-100" or "train-360" (default).
     """
 
     root: str
@@ -90,6 +90,6 @@ class LibriMixData(SetData):
         return librimix(Path(self.root), name, self.task, self.rate, self.mode, len(sources))
 
 
-def _moved(path: str, folder: Path) -> Path:
-    """A path that ends below some `wav8k/min/`, below `folder` instead: the last three parts are split/kind/name."""
+def _relocate(path: str, folder: Path) -> Path:
+    """Move a path to `folder`: keep only its last three parts, split/kind/name, as below `wav8k/min/`."""
     return folder.joinpath(*PurePosixPath(path.replace("\\", "/")).parts[-3:])

@@ -15,18 +15,18 @@ from separator.errors import DataError, check_names
 
 
 def librispeech(root: Path, subsets: Sequence[str]) -> dict[str, list[Path]]:
-    """Speaker -> files of LibriSpeech: `root/SUBSET/SPEAKER/CHAPTER/*.flac`.
+    """Find the files of LibriSpeech, `root/SUBSET/SPEAKER/CHAPTER/*.flac`. Return speaker -> files.
 
     Raises:
-        DataError: if a subset is not there.
+        DataError: if the folder of a subset is missing.
     """
     speakers: dict[str, list[Path]] = {}
     for subset in subsets:
         folder = root / subset
         if not folder.is_dir():
             raise DataError(
-                f"{folder}: no such folder; LibriSpeech's {subset} is at https://www.openslr.org/12, and data.root is "
-                "the folder LibriSpeech of what is unpacked"
+                f"{folder}: no such folder; download {subset} from https://www.openslr.org/12, and set data.root to "
+                "the unpacked folder LibriSpeech"
             )
         for name, paths in find_speakers(folder).items():
             speakers.setdefault(name, []).extend(paths)
@@ -35,13 +35,13 @@ def librispeech(root: Path, subsets: Sequence[str]) -> dict[str, list[Path]]:
 
 @dataclass(frozen=True, kw_only=True)
 class LibriSpeechData(FileVoices):
-    """`data=librispeech data.root=LibriSpeech`: its subsets as they are unpacked.
+    """`data=librispeech data.root=LibriSpeech`: unpacked subsets of LibriSpeech (Panayotov et al. 2015).
 
     Attributes:
-        root: the folder with train-clean-100 and so on in it.
-        train: subsets to train on.
-        valid: subsets to validate on.
-        test: subsets to test on.
+        root: the folder that contains train-clean-100 and so on.
+        train: subsets for training (default: train-clean-100).
+        valid: subsets for validation (default: dev-clean).
+        test: subsets for tests (default: test-clean).
     """
 
     root: str

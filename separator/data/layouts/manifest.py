@@ -8,15 +8,15 @@ from pathlib import Path
 from separator.data.corpora import (
     Splits,
     check_splits,
-    deal_out,
+    split_randomly,
 )
-from separator.data.groups import DealtVoices
+from separator.data.groups import RandomSplitVoices
 from separator.data.lists import voices_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifestData(DealtVoices):
-    """`data=manifest data.path=LIST`: a CSV or JSONL list with the fields path, speaker and perhaps split.
+class ManifestData(RandomSplitVoices):
+    """`data=manifest data.path=LIST`: a CSV or JSONL list with the fields path, speaker and (optional) split.
 
     Attributes:
         path: the list.
@@ -25,15 +25,15 @@ class ManifestData(DealtVoices):
     path: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The list."""
         return self.path
 
     def find(self) -> Splits:
-        """Split -> speaker -> files: the list's own splits, or dealt out by `split_seed`."""
+        """Split -> speaker -> files. Without splits in the list, the speakers are split at random by `split_seed`."""
         path = Path(self.path)
         splits = voices_manifest(path)
         if splits.keys() == {""}:
-            splits = deal_out(splits[""], path, self.split_seed, self.valid_fraction, self.test_fraction)
+            splits = split_randomly(splits[""], path, self.split_seed, self.valid_fraction, self.test_fraction)
         check_splits(splits, path)
         return splits

@@ -1,4 +1,4 @@
-"""A list of ready mixtures."""
+"""A list of ready-made mixtures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from separator.errors import check_flag
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureListData(SetData):
-    """`data=mixture_list data.train=LIST.csv data.valid=LIST.csv`: mixtures that a CSV or JSONL list names.
+    """`data=mixture_list data.train=LIST.csv data.valid=LIST.csv`: mixtures in a CSV or JSONL list.
 
     Attributes:
-        train: a list, see `separator.data.lists.mixture_list`; of the entries with a split, those of "train".
-        valid: likewise, for validation ("valid") and tests ("test"); may be the same list.
-        adds_up: whether mixtures are the sum of their sources and noise. False also takes noisy ones, and those that
-            are louder or softer, in which the sources are scaled to their level.
+        train: list of training mixtures, see `separator.data.lists.mixture_list`. Entries with a split other than
+            "train" are left out.
+        valid: list of mixtures for validation (split "valid") and tests (split "test"). It can be the same list.
+        adds_up: whether mixtures must be the sum of their sources and noise (default: true). False also accepts
+            mixtures with other noise or another level. The sources are then scaled to their level in the mixture.
     """
 
     train: str

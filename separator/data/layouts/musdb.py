@@ -9,12 +9,12 @@ from pathlib import Path
 from separator.data.groups import SetData
 from separator.data.ready_made import Part, Row
 from separator.errors import ConfigError, DataError
-from separator.io.find_recordings import SUFFIXES
+from separator.io.formats import SUFFIXES
 
 MUSDB_STEMS = ("drums", "bass", "other", "vocals")
 # Order of the streams in a .stem.mp4.
 MUSDB_STREAMS = ("mixture", *MUSDB_STEMS)
-# Of the training tracks, those that the musdb package sets aside for validation.
+# Training tracks that the musdb package uses for validation.
 MUSDB_VALID = (
     "Actions - One Minute Smile",
     "Clara Berry And Wooldog - Waltz For My Victims",
@@ -37,13 +37,14 @@ def musdb(root: Path, split: str, sources: Sequence[str]) -> list[Row]:
     """Rows of MUSDB18-HQ (`root/train/TRACK/vocals.wav`, ...) or MUSDB18 (`root/train/TRACK.stem.mp4`).
 
     Args:
-        root: with the folders train and test.
-        split: "train", "valid" (the 14 tracks of train that the musdb package sets aside) or "test".
-        sources: names of stems, and at most one other name (accompaniment), which is all the other stems together.
+        root: the folder that contains train and test.
+        split: "train", "valid" (the 14 tracks of train that the musdb package uses for validation) or "test".
+        sources: names of stems, and at most one other name (such as accompaniment). That source is the sum of all
+            other stems.
 
     Raises:
-        DataError: if there are no tracks, or one lacks a stem.
-        ConfigError: for more other names than one.
+        DataError: if there are no tracks, or if a track lacks a stem.
+        ConfigError: if more than one name is not a stem.
     """
     stems = _stems(sources)
     folder = root / ("test" if split == "test" else "train")
@@ -54,15 +55,15 @@ def musdb(root: Path, split: str, sources: Sequence[str]) -> list[Row]:
     )
     if not tracks:
         raise DataError(
-            f"{folder}: holds no tracks; MUSDB18-HQ is at https://zenodo.org/records/3338373, and data.root is the "
-            "folder with train and test in it"
+            f"{folder}: contains no tracks; download MUSDB18-HQ from https://zenodo.org/records/3338373, and set "
+            "data.root to the folder that contains train and test"
         )
     names = {path: path.name.removesuffix(".stem.mp4") for path in tracks}
     if split != "test" and any(name in MUSDB_VALID for name in names.values()):
         tracks = [path for path in tracks if (names[path] in MUSDB_VALID) == (split == "valid")]
-    elif split != "test":  # a collection of one's own in the same form
+    elif split != "test":  # the user's own tracks in the same layout
         if len(tracks) < 2:
-            raise DataError(f"{folder}: holds 1 track, wanted at least 2: one to train and one to validate on")
+            raise DataError(f"{folder}: contains 1 track, wanted at least 2: one to train and one to validate on")
         num_valid = max(1, len(tracks) // 10)
         tracks = tracks[:num_valid] if split == "valid" else tracks[num_valid:]
     rows = []
@@ -79,24 +80,24 @@ class MusdbData(SetData):
     """`data=musdb data.root=musdb18hq`: songs and their stems.
 
     Attributes:
-        root: the folder with train and test in it.
+        root: the folder that contains train and test.
     """
 
     root: str
 
     def rows(self, split: str, sources: Sequence[str]) -> list[Row]:
-        """The songs of a split; a source that is no stem's name is all that is left."""
+        """The songs of a split. A source whose name is not a stem is the sum of the other stems."""
         return musdb(Path(self.root), split, sources)
 
 
 def _stems(sources: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Source -> the stems whose sum it is."""
+    """Source -> the stems that are added up for it."""
     rest = tuple(stem for stem in MUSDB_STEMS if stem not in sources)
     others = [name for name in sources if name not in MUSDB_STEMS]
     if len(others) > 1 or (others and not rest):
         raise ConfigError(
-            f"model.sources are {', '.join(sources)}; of songs they can be {', '.join(MUSDB_STEMS)}, and one other "
-            "name for all that is left"
+            f"model.sources are {', '.join(sources)}; for MUSDB they can be {', '.join(MUSDB_STEMS)}, and one other "
+            "name for the sum of the other stems"
         )
     return {name: (name,) if name in MUSDB_STEMS else rest for name in sources}
 
@@ -106,5 +107,5 @@ def _stem(track: Path, stem: str) -> Part:
         return Part(track, stream=MUSDB_STREAMS.index(stem))
     path = next((path for path in (track / f"{stem}{end}" for end in sorted(SUFFIXES)) if path.is_file()), None)
     if path is None:
-        raise DataError(f"{track}: there is no {stem}.wav (or .flac, ...) in it")
+        raise DataError(f"{track}: contains no {stem}.wav (or .flac, ...)")
     return Part(path)

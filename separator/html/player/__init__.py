@@ -1,6 +1,6 @@
-"""Tracks one below the other on one time axis, heard together: a piece of a page, for reports and for the web page.
+"""Player for reports and the web page: tracks below each other on one time axis, played together.
 
-The piece is HTML; it wants `STYLE` and `SCRIPT` once on the page that it is on.
+The player is a fragment of HTML. The page must include `STYLE` and `SCRIPT` once.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from separator.html.track_picture import Lane
 _HERE = Path(__file__).parent
 STYLE = (_HERE / "player.css").read_text(encoding="utf-8")
 SCRIPT = (_HERE / "player.js").read_text(encoding="utf-8")
-# Steps of a time axis, in seconds, of which the first that gives no more than MAX_TICKS is taken.
+# Steps of the time axis, in seconds. The first one that gives at most MAX_TICKS ticks is used.
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MAX_TICKS = 8
-# Joins that are told in words; all are marked.
+# Maximum number of joins that are listed in words. All joins are marked in the pictures.
 MAX_JOINS = 10
+# Range of the level slider.
 LEVEL_DB = (-30, 6)
-# A browser decodes so much at a time of what is embedded.
+# Length of the pieces of embedded sound. The browser decodes one piece at a time.
 PIECE_SECONDS = 30
-# What FLAC holds, and a rate in Hz that browsers decode.
+# Maximum number of channels in FLAC, and maximum sample rate in Hz that browsers decode.
 MAX_CHANNELS, MAX_RATE = 8, 192_000
 
 
 @dataclass(frozen=True)
 class Track:
-    """A recording to be seen and heard.
+    """A recording to show and play.
 
     Attributes:
-        name: as it is shown.
-        lane: its picture.
-        sound: where it is heard from: `embedded`, or `served`.
-        note: a remark on it.
-        muted: whether it is not heard at first.
-        download: address of its file, "" for none.
+        name: displayed name.
+        lane: picture data.
+        sound: source of the sound, from `embedded` or `served`.
+        note: a remark.
+        muted: whether the track is muted at first.
+        download: URL of the file. "" for no download.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Track:
 
 
 def embedded(samples: np.ndarray, sample_rate: int) -> dict[str, Any]:
-    """The sound `[channel, time]` itself, in 16 bits without loss; at most `MAX_CHANNELS`."""
+    """Embed the samples `[channel, time]` in the page, as lossless 16-bit FLAC. At most `MAX_CHANNELS` channels."""
     samples, length = np.atleast_2d(samples), PIECE_SECONDS * sample_rate
     pieces = [samples[:, start : start + length] for start in range(0, samples.shape[1], length)]
     return {"pieces": [_flac(piece, sample_rate) for piece in pieces], "length": length, "channels": len(samples)}
@@ -70,7 +71,7 @@ def _flac(samples: np.ndarray, sample_rate: int) -> str:
 
 
 def served(url: str, channels: int) -> dict[str, Any]:
-    """A place that gives `count` samples from `start` on: 16 bit, little-endian, channels side by side."""
+    """Load the sound from a URL that returns `count` samples from `start`: 16 bit, little-endian, interleaved."""
     return {"url": url, "channels": channels}
 
 
@@ -82,15 +83,16 @@ def fragment(
     heard: float | None = None,
     heard_rate: int | None = None,
 ) -> str:
-    """The piece of HTML.
+    """Return the HTML of the player.
 
     Args:
-        tracks: of one length.
-        sample_rate: Hz, of all of them.
-        joins: seconds at which voices may have changed their stems, and how sure it is that they have not, 0 to 1.
-        label: what it is, for those who hear the page.
-        heard: seconds of sound that there are, if not all.
-        heard_rate: Hz, of the sounds, if it is another.
+        tracks: tracks of the same length.
+        sample_rate: sample rate of all tracks, in Hz.
+        joins: times in seconds at which voices may have changed places between stems, each with the confidence that
+            they have not, from 0 to 1.
+        label: name of the player for screen readers.
+        heard: number of seconds that can be played. None if all of it can.
+        heard_rate: sample rate of the sound in Hz, if it differs from `sample_rate`.
     """
     seconds = tracks[0].lane.seconds
     facts = {
@@ -99,7 +101,7 @@ def fragment(
         "rate": heard_rate or sample_rate,
         "tracks": [track.sound | {"muted": track.muted} for track in tracks],
     }
-    part = "" if heard is None else f'<p class="heard">Only the first {clock(heard)} can be heard here.</p>'
+    part = "" if heard is None else f'<p class="heard">Only the first {clock(heard)} can be played here.</p>'
     peak = track_picture.peak([track.lane for track in tracks])
     hertz = track_picture.frequency_ticks(sample_rate)
     pictures = track_picture.spectrograms([track.lane for track in tracks])
@@ -122,8 +124,8 @@ def _row(track: Track, peak: float, picture: bytes, hertz: dict[str, float], joi
     note = f'<span class="note">{html.escape(track.note)}</span>' if track.note else ""
     download = f'<a class="download" href="{_quoted(track.download)}" download>Save</a>' if track.download else ""
     marks = "".join(
-        f'<i class="join" style="left:{100 * at / track.lane.seconds:.3f}%" title="{_sure(at, sure)}"></i>'
-        for at, sure in joins
+        f'<i class="join" style="left:{100 * at / track.lane.seconds:.3f}%" title="{_join_text(at, confidence)}"></i>'
+        for at, confidence in joins
     )
     labels = "".join(
         f'<i class="hertz" style="top:{52 + 92 * (1 - place) - 5:.0f}px" aria-hidden="true">{label}</i>'
@@ -147,7 +149,7 @@ def _row(track: Track, peak: float, picture: bytes, hertz: dict[str, float], joi
 def _axis(seconds: float) -> str:
     step = next((step for step in STEPS if seconds / step <= MAX_TICKS), STEPS[-1])
     ticks = np.arange(0, seconds, step)
-    # The last one would stand out at the right.
+    # A tick near the end would stick out on the right.
     shown = [tick for tick in ticks if tick <= 0.96 * seconds or len(ticks) == 1]
     texts = [clock(tick) if step >= 1 else f"{tick:.1f} s" for tick in shown]
     spans = "".join(
@@ -160,17 +162,17 @@ def _joins(joins: Sequence[tuple[float, float]]) -> str:
     if not joins:
         return ""
     first, *others = joins
-    places = [_sure(*first), *(f"{clock(at)} ({sure:.0%})" for at, sure in others[: MAX_JOINS - 1])]
-    more = f", and {len(joins) - MAX_JOINS} times more" if len(joins) > MAX_JOINS else ""
+    places = [_join_text(*first), *(f"{clock(at)} ({sure:.0%})" for at, sure in others[: MAX_JOINS - 1])]
+    more = f", and {len(joins) - MAX_JOINS} more" if len(joins) > MAX_JOINS else ""
     return f'<p class="joins">Voices may have changed places at {", ".join(places)}{more}.</p>'
 
 
-def _sure(at: float, sure: float) -> str:
-    return f"{clock(at)} ({sure:.0%} sure that they have not)"
+def _join_text(at: float, confidence: float) -> str:
+    return f"{clock(at)} ({confidence:.0%} sure that they have not)"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """Format seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,9 +1,9 @@
-// Plays the tracks of a `.player` together, sample for sample: what sounds is cut into blocks, and the blocks of all
-// tracks that belong together start at the same moment of the browser's audio clock.
+// Plays the tracks of a `.player` together, sample for sample. The sound is cut into blocks. Blocks of all tracks with
+// the same position start at the same time of the browser's audio clock.
 (() => {
   "use strict";
   const BLOCK_SECONDS = 4;
-  // Blocks are asked for so long before they sound.
+  // A block is loaded this long before it plays.
   const AHEAD_SECONDS = 8;
   const FADE_SECONDS = 0.015;
 
@@ -14,7 +14,7 @@
     return hours ? `${hours}:${padded(minutes)}:${padded(rest)}` : `${minutes}:${padded(rest)}`;
   }
 
-  // Where the samples of a track come from: `load(start, count)` gives a Float32Array for each channel.
+  // Source of the samples of a track. `load(start, count)` returns a Float32Array for each channel.
   class Embedded {
     constructor(track, rate) {
       this.track = track;
@@ -36,11 +36,11 @@
         return own;
       });
     }
-    // A piece of it, and the one before it: more are not kept.
+    // Decode a piece. Only this piece and the one decoded before it stay in the cache.
     piece(number) {
       if (!this.decoded.has(number)) {
         const bytes = Uint8Array.from(atob(this.track.pieces[number]), (letter) => letter.charCodeAt(0));
-        // Not by the context that plays: it may have another rate.
+        // The playing context may have another sample rate, so another context decodes.
         this.decoded.set(number, new OfflineAudioContext(1, 1, this.rate).decodeAudioData(bytes.buffer));
         const [oldest] = this.decoded.keys();
         if (this.decoded.size > 2) this.decoded.delete(oldest);
@@ -73,19 +73,19 @@
       this.rows = [...root.querySelectorAll(".track")];
       this.states = this.facts.tracks.map((track) => ({ muted: track.muted, solo: false, level: 0 }));
       this.position = 0;
-      this.end = this.facts.heard; // pictures may be longer than what is heard
+      this.end = this.facts.heard; // the pictures may be longer than the sound
       this.playing = false;
       this.run = 0;
       this.find = (name) => root.querySelector(name);
       this.find(".play").addEventListener("click", () => (this.playing ? this.pause() : this.play()));
-      this.find(".seek").addEventListener("input", (event) => this.hold(Number(event.target.value)));
-      this.find(".seek").addEventListener("change", () => this.release());
-      this.rows.forEach((row, index) => this.wire(row, index));
-      root.addEventListener("keydown", (event) => this.key(event));
+      this.find(".seek").addEventListener("input", (event) => this.seek(Number(event.target.value)));
+      this.find(".seek").addEventListener("change", () => this.endSeek());
+      this.rows.forEach((row, index) => this.addControls(row, index));
+      root.addEventListener("keydown", (event) => this.onKey(event));
       this.show();
     }
 
-    wire(row, index) {
+    addControls(row, index) {
       const state = this.states[index];
       const changed = () => {
         this.mix();
@@ -114,42 +114,42 @@
       lane.addEventListener("pointerdown", (event) => {
         if (event.button) return;
         const [from, before] = [event.clientX, this.now()];
-        let isHeld = false;
-        const hold = (event) => {
+        let isDragging = false;
+        const drag = (event) => {
           const box = lane.getBoundingClientRect();
-          this.hold(((event.clientX - box.left) / box.width) * this.facts.seconds);
-          isHeld = true;
+          this.seek(((event.clientX - box.left) / box.width) * this.facts.seconds);
+          isDragging = true;
         };
         const end = () => {
           lane.onpointermove = lane.onpointerup = lane.onpointercancel = null;
-          this.release();
+          this.endSeek();
         };
         lane.setPointerCapture(event.pointerId);
-        lane.onpointermove = (event) => (isHeld || Math.abs(event.clientX - from) > 4) && hold(event);
+        lane.onpointermove = (event) => (isDragging || Math.abs(event.clientX - from) > 4) && drag(event);
         lane.onpointerup = (event) => {
-          hold(event);
+          drag(event);
           end();
         };
-        // A finger that begins here scrolls the page: what plays goes on.
+        // The gesture turned out to scroll the page. Playing continues where it was.
         lane.onpointercancel = () => {
-          if (isHeld) this.hold(before);
+          if (isDragging) this.seek(before);
           end();
         };
       });
     }
 
-    key(event) {
+    onKey(event) {
       if (event.target.matches("input, a") || event.altKey || event.ctrlKey || event.metaKey) return;
       const step = { ArrowLeft: -5, ArrowRight: 5 }[event.key];
       if (event.key === " " && !event.target.matches("button")) this.playing ? this.pause() : this.play();
       else if (step) {
-        this.hold(this.now() + step);
-        this.release();
+        this.seek(this.now() + step);
+        this.endSeek();
       } else return;
       event.preventDefault();
     }
 
-    // Gain of a track: a solo silences all that are none.
+    // Gain of a track. If any track is solo, all others are silent.
     gain(index) {
       const state = this.states[index];
       const anySolo = this.states.some((other) => other.solo);
@@ -168,7 +168,7 @@
       try {
         this.context = new AudioContext({ sampleRate: this.facts.rate });
       } catch {
-        this.context = new AudioContext(); // a rate that this browser does not play: it converts block by block
+        this.context = new AudioContext(); // this browser cannot play the sample rate and converts each block
       }
       this.gains = this.facts.tracks.map((_, index) => {
         const node = this.context.createGain();
@@ -180,15 +180,15 @@
     }
 
     now() {
-      if (!this.playing || this.begun === null) return this.position;
-      return Math.min(this.end, this.position + Math.max(0, this.context.currentTime - this.begun));
+      if (!this.playing || this.startTime === null) return this.position;
+      return Math.min(this.end, this.position + Math.max(0, this.context.currentTime - this.startTime));
     }
 
     async play() {
       this.open();
       if (this.position >= this.end - 0.05) this.position = 0;
       this.playing = true;
-      this.begun = null;
+      this.startTime = null;
       this.run += 1;
       this.find(".trouble").textContent = "Loading the sound\u2026";
       this.show();
@@ -198,15 +198,16 @@
       });
       try {
         await this.context.resume();
-        await this.feed(run);
+        await this.schedule(run);
       } catch (error) {
         if (run !== this.run) return;
         this.pause();
-        this.find(".trouble").textContent = "The sound cannot be loaded any more. Separate the recording again.";
+        this.find(".trouble").textContent = "The sound is no longer available. Separate the recording again.";
       }
     }
 
-    async feed(run) {
+    // Load and schedule blocks until the end. `run` tells this call from later ones, which replace it.
+    async schedule(run) {
       const rate = this.facts.rate;
       const end = Math.round(this.end * rate);
       let at = Math.round(this.position * rate);
@@ -214,7 +215,7 @@
       this.nodes = [];
       const tick = () => {
         if (run !== this.run) return;
-        if (!this.root.isConnected) return this.close(); // the page shows something else
+        if (!this.root.isConnected) return this.close(); // the player was removed from the page
         this.show();
         if (this.now() >= this.end) {
           this.position = this.end;
@@ -228,13 +229,13 @@
         const blocks = await Promise.all(this.sources.map((source) => source.load(at, count)));
         if (run !== this.run) return;
         const soonest = this.context.currentTime + 0.05;
-        if (this.begun === null) {
-          this.begun = soonest;
+        if (this.startTime === null) {
+          this.startTime = soonest;
           this.find(".trouble").textContent = "";
         }
-        const late = soonest - (this.begun + (at - first) / rate);
-        if (late > 0.05) this.begun += late; // all tracks wait for it together
-        const when = this.begun + (at - first) / rate;
+        const late = soonest - (this.startTime + (at - first) / rate);
+        if (late > 0.05) this.startTime += late; // delay all tracks by the same time
+        const when = this.startTime + (at - first) / rate;
         blocks.forEach((channels, index) => {
           if (!channels.length || !channels[0].length) return;
           const buffer = this.context.createBuffer(channels.length, channels[0].length, rate);
@@ -270,28 +271,28 @@
       this.show();
     }
 
-    // Gives back what playing takes.
+    // Stop and release the audio context.
     close() {
       this.pause();
       this.context?.close();
       this.context = null;
     }
 
-    // Another position, silent until `release`: while it is dragged, nothing is loaded.
-    hold(seconds) {
-      this.goesOn = this.goesOn || this.playing;
+    // Move to another position. Playing stops until `endSeek`, so that nothing is loaded while dragging.
+    seek(seconds) {
+      this.resumeAfterSeek = this.resumeAfterSeek || this.playing;
       if (this.playing) this.stop();
       this.position = Math.min(this.end, Math.max(0, seconds));
       this.show();
     }
 
-    release() {
-      if (this.goesOn) this.play();
-      this.goesOn = false;
+    endSeek() {
+      if (this.resumeAfterSeek) this.play();
+      this.resumeAfterSeek = false;
     }
 
-    // Goes on where another one was, of the same recording, in whose place this one stands now.
-    follow(other) {
+    // Continue at the position and with the settings of an older player of the same recording, which this one replaces.
+    takeOver(other) {
       this.states.forEach((state, index) => Object.assign(state, other.states[index]));
       this.restore();
       this.position = other.now();
@@ -301,7 +302,7 @@
       if (wasPlaying) this.play();
     }
 
-    // What is shown, and where its levels stand.
+    // Set the level sliders to the stored levels, and update the display.
     restore() {
       this.rows.forEach((row, index) => (row.querySelector(".level").value = String(this.states[index].level)));
       this.show();
@@ -330,10 +331,10 @@
   }
 
   const players = new Map();
-  function begin() {
+  function attach() {
     document.querySelectorAll(".player[data-player]").forEach((root) => {
       if (root.separatorPlayer) {
-        // The page was written again over what is there: it looks as at first.
+        // The page wrote its HTML again over this player, which reset its display.
         if (!root.querySelector(".clock").textContent) root.separatorPlayer.restore();
         return;
       }
@@ -341,7 +342,7 @@
       const place = player.facts.tracks[0].url;
       if (!place) return;
       const before = players.get(place);
-      if (before && !before.root.isConnected) player.follow(before);
+      if (before && !before.root.isConnected) player.takeOver(before);
       players.set(place, player);
     });
     players.forEach((player, place) => {
@@ -350,6 +351,6 @@
       players.delete(place);
     });
   }
-  new MutationObserver(begin).observe(document.documentElement, { childList: true, subtree: true });
-  begin();
+  new MutationObserver(attach).observe(document.documentElement, { childList: true, subtree: true });
+  attach();
 })();

@@ -1,1 +1,1 @@
-"""How a network runs: on the processor, step by step, compiled kernels."""
+"""Ways to run a network: a form for CPUs, block by block, with recorded steps, with compiled kernels."""

@@ -1,7 +1,8 @@
-/* Passes over features `[frame, channel]` that take torch several: compiled by native.py where there is a compiler.
+/* Single passes over features `[frame, channel]` for which torch needs several passes. cpu_kernels.py compiles them if
+ * there is a compiler.
  *
- * sums[frame] and sums[frames + frame] are of a frame's values and of their squares. They are added up elsewhere,
- * one after the other, so that the result does not depend on the number of threads.
+ * sums[frame] is the sum of a frame's values, sums[frames + frame] the sum of their squares. The caller adds them up
+ * in order, so that the result does not depend on the number of threads.
  */
 
 #include <stdint.h>
@@ -20,7 +21,7 @@ static inline float wide_bfloat16(uint16_t value) {
 static inline uint16_t narrow_bfloat16(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16); /* to the nearest, ties to even */
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16); /* round to nearest, ties to even */
 }
 
 #define FOR_EACH_FRAME _Pragma("omp parallel for schedule(static)") for (int64_t frame = 0; frame < frames; frame++)

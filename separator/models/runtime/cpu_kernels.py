@@ -1,4 +1,4 @@
-"""The passes of cpu_kernels.c, compiled when first used, in a fraction of a second; where there is a compiler."""
+"""The functions of cpu_kernels.c. They are compiled on first use, in a fraction of a second, if there is a compiler."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_suffix(".c")
-# Not -ffast-math: a library linked with it changes how the whole process computes with the smallest numbers.
+# Not -ffast-math: a library linked with it changes denormal arithmetic for the whole process.
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared", "-w"]
-# Set to 0, this environment variable keeps the compiler out.
+# If this environment variable is 0, nothing is compiled.
 SWITCH = "SEPARATOR_NATIVE"
 COMPILE_SECONDS = 30
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled passes; None where they cannot be had."""
+    """Compile and load the functions. Returns None if this is not possible."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    # Torch's own OpenMP, whose threads would be in the way of those of another one.
+    # Torch's own OpenMP, because the threads of a second OpenMP library would compete with torch's.
     openmp = next((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"), None)
     if compiler is None or openmp is None or os.environ.get(SWITCH) == "0":
         return None
@@ -42,7 +42,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def moments(values: Tensor) -> tuple[float, float] | None:
-    """Sum of `[frame, channel]`, float32 or bfloat16, and that of the squares; None where it cannot be had so."""
+    """Sum of the values, and of their squares, of `[frame, channel]` in float32 or bfloat16.
+
+    Returns None if the compiled function cannot be used.
+    """
     native = library()
     if native is None or not values.is_contiguous():
         return None
@@ -52,9 +55,12 @@ def moments(values: Tensor) -> tuple[float, float] | None:
 def depthwise(
     values: Tensor, kernel: Tensor, bias: Tensor, slope: float, dilation: int
 ) -> tuple[Tensor, float, float] | None:
-    """Convolution along frames, and leaky ReLU, of `[frame, channel]` with `[tap, channel]`; and the output's moments.
+    """Convolve `[frame, channel]` along frames with `[tap, channel]`, and apply leaky ReLU.
 
-    The output has as many frames less as the kernel reaches. None where it cannot be had so.
+    The output is shorter than the input by the reach of the kernel in frames.
+
+    Returns:
+        The output and its sums as in `moments`, or None if the compiled function cannot be used.
     """
     native = library()
     if native is None or not values.is_contiguous():
@@ -95,8 +101,8 @@ def _total(sums: Tensor) -> tuple[float, float]:
 
 
 def _computes_right(native: ctypes.CDLL) -> bool:
-    """Whether it can be trusted: a compiler for another processor, or a broken one, is found out here."""
-    # Whatever the caller's default dtype and device are, the C functions read float32 in this memory.
+    """Check the results, because the compiler may be broken or made for another processor."""
+    # Explicit, because the caller may have set another default dtype or device, and the C functions read float32.
     plain: Any = {"dtype": torch.float32, "device": "cpu"}
     values = torch.linspace(-1, 1, 40, **plain).view(8, 5)
     kernel = torch.tensor([[1.0], [-2.0], [0.5]], **plain).repeat(1, 5)

@@ -1,14 +1,16 @@
-"""A network's forward on a processor in half of the time and less: the same weights, prepared.
+"""The network's forward pass on a CPU in at most half the time: the same weights, prepared.
 
-What costs time beside the products is passing over the features. So each pass does as much as it can:
+Apart from the matrix products, most of the time goes into passes over the features. So each pass does as much as
+possible:
 
-- oneDNN's product takes the bias and the PReLU along. (It is also twice as fast in float32 where MKL, which torch
-  uses otherwise, leaves half of the vector width unused, as it does on AMD.)
-- So does the depthwise convolution, in cpu_kernels.c, with the moments that the norm behind it needs; where there is no
-  compiler, in oneDNN: with dilation d it is one without, over every d-th frame, `[frame, channel]` looked at as
-  `[frame / d, d, channel]`, for which that has a kernel.
-- A global norm is one scale and shift for each channel, known when its input is. They go into the kernel or the
-  product behind it; the frames before the first and behind the last are then not zeros but what the norm makes zeros.
+- oneDNN's product includes the bias and the PReLU. (It is also twice as fast in float32 on AMD, where MKL, which torch
+  uses otherwise, leaves half of the vector width unused.)
+- The depthwise convolution in cpu_kernels.c also includes bias and PReLU, and computes the moments for the next norm.
+  Without a compiler, oneDNN does the convolution. With dilation d, it is a convolution without dilation over every
+  d-th frame: `[frame, channel]` is viewed as `[frame / d, d, channel]`, for which oneDNN has a kernel.
+- A global norm is one scale and shift for each channel, known once its input is complete. They are folded into the
+  kernel or the product that follows. The frames before the first and after the last are then not zeros, but the values
+  that the norm maps to zeros.
 - The residual and the skip output are one product.
 """
 
@@ -30,34 +32,34 @@ from separator.models.runtime.products import ACTIVATIONS, TILE_FRAMES, Moments,
 from separator.models.state import State
 from separator.models.temporal import DepthwiseConv
 
-# Frames whose masks are in memory at a time: one for each source and filter.
+# Frames whose masks are in memory at the same time. Each has one mask value per source and filter.
 MASK_FRAMES = 512
-# A norm's weight that is nearly 0 cannot be undone at the edges; this small nobody hears it.
+# A norm weight near 0 cannot be inverted at the edges. It is replaced by this value, which is inaudible.
 MIN_SCALE = 1e-6
-# glibc gives larger blocks back to the system and asks for them anew each time, until it has seen them come back.
+# glibc returns larger blocks to the system and requests them anew each time, until one such block has been freed.
 USUAL_BLOCK_BYTES = 2**25 - 2**12
 
 
 class FastConvTasNet:
-    """The function of a `ConvTasNet`, for whole recordings on a processor, without gradients.
+    """The function of a `ConvTasNet` for whole recordings on a CPU, without gradients.
 
-    Equal to the network up to rounding: about 100 dB in float32, 40 dB in bfloat16, in which the products and the
-    features between them are; sums, encoder and decoder stay in float32. Later changes of the network's weights are
-    not followed.
+    It equals the network up to rounding: about 100 dB in float32 and 40 dB in bfloat16. With bfloat16, the products and
+    the features between them are in bfloat16, while sums, encoder and decoder stay in float32. Later changes of the
+    network's weights have no effect.
 
     Args:
         net: a network with depthwise convolutions and global norms, on the CPU.
-        dtype: float32 or bfloat16, of the products.
+        dtype: dtype of the products, float32 or bfloat16.
 
     Raises:
         ConfigError: if the network is of another kind.
     """
 
     def __init__(self, net: Network, dtype: torch.dtype = torch.float32) -> None:
-        if not suits(net):
+        if not is_supported(net):
             raise ConfigError(
-                "only networks of one channel with temporal='depthwise', padded with zeros, and norm='global', on the "
-                "CPU and in float32, have a fast form; use the network itself"
+                "this network has no fast form: that needs one channel, temporal='depthwise' padded with zeros, "
+                "norm='global', the CPU and float32; use the network itself"
             )
         self.net, self.dtype = net, dtype
         with torch.no_grad():
@@ -73,18 +75,18 @@ class FastConvTasNet:
 
     @torch.inference_mode()
     def __call__(self, mixture: Tensor) -> Tensor:
-        """`[batch, time]` -> `[batch, source, time]`, as the network's `forward`."""
+        """Separate `[batch, time]` -> `[batch, source, time]`, like the network's `forward`."""
         return self.separate_channels(mixture[:, None], mixture.new_ones(len(mixture), 1))[:, 0]
 
     @torch.inference_mode()
     def separate_channels(self, mixture: Tensor, weights: Tensor, state: State | None = None) -> Tensor:
-        """`[batch, channel, time]` -> `[batch, channel, source, time]`, as the network's own, without a memory."""
+        """Separate `[batch, channel, time]` -> `[batch, channel, source, time]`, as the network does without state."""
         if state is not None:
-            raise ConfigError("the fast form of a network takes whole recordings; use the network itself to stream")
+            raise ConfigError("the fast form of a network needs whole recordings; use the network itself to stream")
         return torch.stack([self._separate(*item) for item in zip(mixture, weights, strict=True)])
 
     def _separate(self, mixture: Tensor, weights: Tensor) -> Tensor:
-        """`[channel, time]` -> `[channel, source, time]`."""
+        """Separate `[channel, time]` -> `[channel, source, time]`."""
         net = self.net
         encoded = net.encoder(mixture)
         heard = encoded[0] * weights if len(weights) == 1 else torch.tensordot(weights, encoded, 1)
@@ -102,7 +104,7 @@ class FastConvTasNet:
         return net.consistent(net.decoder.place(windows, mixture.shape[-1]), mixture)
 
     def _estimate_features(self, coefficients: Tensor) -> Tensor:
-        """`[frame, filter]` -> `[frame, feature]`, what the masks are a product of."""
+        """Compute the input of the mask layer: `[frame, filter]` -> `[frame, feature]`."""
         net = self.net
         shift: Tensor = net.bottleneck.bias
         inputs = [coefficients]
@@ -127,7 +129,7 @@ class FastConvTasNet:
 
 
 class FastStage:
-    """The repeats of a `SeparableStack` that follow each other at one frame rate."""
+    """Consecutive repeats of a `SeparableStack` at one frame rate."""
 
     def __init__(self, stack: Any, stage: Any, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -142,11 +144,11 @@ class FastStage:
 
     @property
     def blocks(self) -> list[FastBlock]:
-        """All of its blocks, in their order."""
+        """All blocks in order."""
         return [block for repeat in self.repeats for block in repeat]
 
     def run(self, stack: FastStack) -> None:
-        """Takes the features through the repeats."""
+        """Run the features through the repeats."""
         if self.low is None:
             for block in self.blocks:
                 stack.advance(block, self.dtype)
@@ -158,15 +160,15 @@ class FastStage:
             for block in repeat:
                 inner.advance(block, self.dtype)
             if self.attentions:
-                inner.add(self.attentions[number].heard(inner.result()[None])[0])
+                inner.add(self.attentions[number].attend(inner.result()[None])[0])
         spread = self._spread(inner.result().to(self.dtype), self.low.spread.bias).float()
         stack.add(spread.unflatten(1, (rate, -1)).flatten(0, 1)[: len(features)])
 
 
 class FastStack:
-    """What the blocks hand on: the features, and beside them the sum of the skip outputs so far.
+    """The data that the blocks pass on: the features, and next to them the sum of the skip outputs so far.
 
-    What all frames have in common is kept apart, as `shift`, so that no pass is needed to add it.
+    The part that is the same for all frames is kept apart, as `shift`, so that no pass is needed to add it.
     """
 
     def __init__(self, features: Tensor, shift: Tensor, skip_channels: int, blocks: list[FastBlock]) -> None:
@@ -177,7 +179,7 @@ class FastStack:
         self.shift = F.pad(shift, (0, skip_channels))
 
     def advance(self, block: FastBlock, dtype: torch.dtype) -> None:
-        """Through one block."""
+        """Run one block."""
         tiles = list(_tiles(self.num_frames, TILE_FRAMES))
         bias = torch.addmv(block.expand_bias, block.expand_weight, self.shift[: self.num_features])
         moments, hidden = Moments(), []
@@ -190,7 +192,7 @@ class FastStack:
         moments, outputs = Moments(), []
         hidden.reverse()
         for start, end in tiles:
-            rows = hidden.pop()  # and with the last name for it its memory goes to what comes next
+            rows = hidden.pop()  # no other reference is left, so that its memory can be reused
             rows[: max(0, block.reach - start)] = edge
             rows[block.reach + self.num_frames - start :] = edge
             rows = block.convolve(rows, kernel, bias, end - start, moments)
@@ -202,11 +204,11 @@ class FastStack:
         self.shift[block.first_output :] += constant + block.out_bias
 
     def add(self, values: Tensor) -> None:
-        """Adds to the features of every frame, `[frame, channel]`."""
+        """Add `[frame, channel]` to the features."""
         self.sums[self.before : self.before + self.num_frames, : self.num_features] += values
 
     def result(self) -> Tensor:
-        """The sum of the skip outputs, or the features where there are none: `[frame, channel]`."""
+        """The sum of the skip outputs, or the features if there are no skip outputs: `[frame, channel]`."""
         first = self.num_features if self.sums.shape[1] > self.num_features else 0
         return self.sums[self.before : self.before + self.num_frames, first:] + self.shift[first:]
 
@@ -225,24 +227,24 @@ class FastBlock:
         self.kernel_sums = self.kernel.sum(0)
         self.slope = float(block.prelu2.weight)
         outputs = [layer for layer in (block.residual, block.skip) if layer is not None]
-        # The last block has no residual output where there are skip outputs, which come behind the features.
+        # If there are skip outputs, the last block has no residual output. Skip outputs come after the features.
         self.first_output = 0 if block.residual is not None else block.expand.in_features
         self.out = NormedProduct(block.norm2, torch.cat([layer.weight for layer in outputs]), dtype)
         self.out_bias = torch.cat([layer.bias for layer in outputs])
 
     def rows(self, frames: int) -> int:
-        """Frames that the convolution must be given for so many: whole dilations, and its reach to both sides."""
+        """Count the input frames for `frames` output frames: whole dilations, and the reach on both sides."""
         return (-(-frames // self.dilation) + len(self.kernel) - 1) * self.dilation
 
     def norm_away(self, moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
-        """Kernel `[tap, channel]` and bias `[channel]` with the norm in them, and the input that it makes 0."""
+        """Fold the norm into kernel `[tap, channel]` and bias `[channel]`. Also return the input that it maps to 0."""
         moments.finish(self.norm)
         scale = self.norm_weight * moments.inverse_deviation
         shift = self.norm.bias - scale * moments.mean
         return self.kernel * scale, self.bias + shift * self.kernel_sums, -shift / scale
 
     def convolve(self, rows: Tensor, kernel: Tensor, bias: Tensor, frames: int, moments: Moments) -> Tensor:
-        """The first `frames` of the convolution of `rows`, after the PReLU; and adds them to `moments`."""
+        """Return the first `frames` of the convolution of `rows`, after the PReLU. Add them to `moments`."""
         within = rows[: frames + (len(kernel) - 1) * self.dilation]
         done = cpu_kernels.depthwise(within, kernel, bias, self.slope, self.dilation)
         if done is not None:
@@ -252,7 +254,7 @@ class FastBlock:
         channels = rows.shape[1]
         weight = kernel.T[:, None, :, None].to(self.dtype)
         image = rows.view(1, -1, self.dilation, channels)
-        if self.dilation == 1:  # along the other axis it is faster
+        if self.dilation == 1:  # faster along the other axis
             weight, image = weight.mT, rows.view(1, 1, -1, channels)
         image, bias = image.permute(0, 3, 1, 2), bias.to(self.dtype)
         if has_fused(self.dtype):
@@ -265,8 +267,8 @@ class FastBlock:
         return output
 
 
-def suits(net: Network) -> bool:
-    """Whether a network has a fast form."""
+def is_supported(net: Network) -> bool:
+    """Tell whether a network has a fast form."""
     blocks: list[Any] = list(net.stack.blocks)
     return (
         net.num_channels == 1
@@ -280,7 +282,7 @@ def suits(net: Network) -> bool:
 
 
 def _tiles(num_frames: int, longest: int) -> Iterator[tuple[int, int]]:
-    """Start and end of parts of about equal length."""
+    """Yield start and end of parts of about equal length."""
     count = -(-num_frames // longest)
     for number in range(count):
         yield num_frames * number // count, num_frames * (number + 1) // count

@@ -1,4 +1,4 @@
-"""What the runtimes need of a network."""
+"""The interface that the runtimes need from a network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from separator.models.filterbank import Decoder, Encoder
 
 
 class Network(Protocol):
-    """The parts of `ConvTasNet` that run it in another form, so that the network need not be known here.
+    """The parts of `ConvTasNet` that other runtimes use. With this protocol they do not import the network itself.
 
     Attributes:
-        arguments: the arguments of its constructor.
+        arguments: arguments of its constructor.
         norm: norm of the encoded mixture.
-        magnitude_norm: norm of the log-magnitudes; None without them.
+        magnitude_norm: norm of the log-magnitudes. None if they are not used.
     """
 
     training: bool
@@ -33,7 +33,7 @@ class Network(Protocol):
     stack: Any
     prelu: Any
     to_masks: Any
-    # `[batch, time]` of whole strides, state -> `[batch, source, time]`
+    # `[batch, time]`, a multiple of the stride, and a state -> `[batch, source, time]`
     __call__: Callable[..., Any]
 
     @property
@@ -41,13 +41,13 @@ class Network(Protocol):
         """Whether it is causal and its frames do not depend on the length of the mixture."""
 
     def rectify(self, encoded: Tensor) -> Tensor:
-        """The encoder's activation."""
+        """Apply the encoder's activation."""
 
     def consistent(self, estimate: Tensor, mixture: Tensor) -> Tensor:
-        """Estimates that sum to the mixture, where the network promises it."""
+        """Make the estimates sum to the mixture, if the network has mixture consistency."""
 
     def modules(self) -> Iterator[nn.Module]:
-        """All its modules."""
+        """Iterate over all modules."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """All its weights."""
+        """Iterate over all weights."""

@@ -1,4 +1,4 @@
-"""Matrix products with what follows them in one pass: bias, activation, and the global norm before them.
+"""Matrix products fused with the steps around them: bias, activation, and the global norm before them.
 
 Part of the fast form, see `separator.models.runtime.cpu_network`.
 """
@@ -14,14 +14,14 @@ from torch import Tensor
 from separator.models.norms import GlobalNorm
 from separator.models.runtime import cpu_kernels
 
-# Frames that go through the blocks at a time: enough to make a product efficient, few enough for the caches.
+# Frames that go through the blocks at a time: enough for efficient products, few enough for the CPU caches.
 TILE_FRAMES = 4096
-# What can follow a product in the same pass, by oneDNN's names. Beside these there is "leaky_relu", with a slope.
+# Activations that can be fused into a product, by oneDNN's names. "leaky_relu", which has a slope, is another one.
 ACTIVATIONS = {"none": lambda values: values, "relu": torch.relu_, "sigmoid": torch.sigmoid_}
 
 
 class Product:
-    """`[frame, input]` -> `[frame, output]`: times a weight `[output, input]`, plus a bias, through an activation."""
+    """Linear layer with an activation: `[frame, input]` -> `[frame, output]`. The weight is `[output, input]`."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, activation: str = "none", slope: float = 0.0) -> None:
         self.weight = weight.to(dtype).contiguous()
@@ -31,7 +31,7 @@ class Product:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, TILE_FRAMES)
 
     def __call__(self, features: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Of the dtype of the features, which must be the weight's."""
+        """Compute the product. The features must have the dtype of the weight, and so has the output."""
         bias = None if bias is None else bias.to(features.dtype)
         if self._packed is not None:
             options = [self.slope] if self.activation == "leaky_relu" else []
@@ -44,7 +44,7 @@ class Product:
 
 
 class NormedProduct(Product):
-    """A product behind a global norm, taken of what the norm is of: the rest is one scale and a constant."""
+    """Linear layer with the global norm before it folded in: W norm(x) = scale * (W' x) + constant."""
 
     def __init__(self, norm: GlobalNorm, weight: Tensor, dtype: torch.dtype) -> None:
         super().__init__(weight * norm.weight, dtype)
@@ -53,14 +53,14 @@ class NormedProduct(Product):
         self._constant = weight @ norm.bias
 
     def norm_away(self, moments: Moments) -> tuple[float, Tensor]:
-        """Scale and constant `[output]`, with which the product is that of the norm."""
+        """Return the scale and the constant `[output]` that turn the product into the product of the norm's output."""
         moments.finish(self._norm)
         scale = moments.inverse_deviation
         return scale, self._constant - scale * moments.mean * self._sums
 
 
 class Moments:
-    """Mean and deviation of everything that was added."""
+    """Mean and inverse standard deviation of all values added so far."""
 
     def __init__(self) -> None:
         self._sum = self._squares = 0.0
@@ -68,7 +68,7 @@ class Moments:
         self.mean = self.inverse_deviation = 0.0
 
     def add(self, values: Tensor) -> None:
-        """`[frame, channel]`. Sums of rows are taken in their dtype, and those of the rows in float64."""
+        """Add `[frame, channel]`. Rows are summed in their own dtype, and the sums of the rows in float64."""
         sums = cpu_kernels.moments(values)
         if sums is None:
             lengths = torch.linalg.vector_norm(values, dim=1)
@@ -77,13 +77,13 @@ class Moments:
         self.add_sums(sums[0], sums[1], values.numel())
 
     def add_sums(self, total: float, squares: float, count: int) -> None:
-        """The sum of `count` values, and that of their squares."""
+        """Add the sum of `count` values, and the sum of their squares."""
         self._sum += total
         self._squares += squares
         self._count += count
 
     def finish(self, norm: GlobalNorm) -> None:
-        """Mean and deviation, with the `eps` of a norm."""
+        """Compute mean and inverse standard deviation, with the `eps` of a norm."""
         self.mean = self._sum / self._count
         variance = max(0.0, self._squares / self._count - self.mean**2)
         self.inverse_deviation = (variance + norm.eps) ** -0.5
@@ -91,7 +91,7 @@ class Moments:
 
 @functools.cache
 def has_fused(dtype: torch.dtype) -> bool:
-    """Whether this torch has oneDNN's fused operations. They are made for its compiler, and may go with a version."""
+    """Tell whether torch has oneDNN's fused operations. They belong to its compiler, and new versions may lack them."""
     try:
         ops, features = torch.ops.mkldnn, torch.zeros(2, 16, dtype=dtype, device="cpu")
         packed = ops._reorder_linear_weight(features.new_zeros(16, 16), 2)

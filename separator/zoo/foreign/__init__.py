@@ -1,7 +1,7 @@
-"""Conv-TasNets of other projects as ours: the same weights, the same output.
+"""Convert Conv-TasNets of other projects: the same weights, the same output.
 
-asteroid's files, torchaudio's networks, and the folders of SpeechBrain's recipes. What one of them has and our
-network has not is refused by name. Nothing in a file is run: tensors and plain values are all that is read.
+Supported are asteroid's files, torchaudio's networks, and the folders of SpeechBrain's recipes. If a network has a
+feature that ours does not have, the error names it. Nothing in a file is run: only tensors and plain values are read.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ __all__ = ["MAX_BYTES", "asteroid", "load_file", "speechbrain", "torchaudio"]
 
 
 def load_file(path: Path) -> ConvTasNet:
-    """The network in a file that asteroid wrote.
+    """Load the network in a file from asteroid.
 
     Raises:
-        CheckpointError: if it is damaged, holds more than tensors and plain values, or another network.
+        CheckpointError: if it is damaged, holds more than tensors and plain values, or is another network.
     """
     content = read_tensors(path)
     if "model_name" in content and "model_args" in content:
         return asteroid.convert(content, path)
     if "mask_generator.input_norm.weight" in content:
         raise CheckpointError(
-            f"{path}: a state dict of torchaudio's ConvTasNet, which does not tell its masks, rate and blocks in a "
-            "repeat: give them to separator.zoo.foreign.torchaudio.convert, and keep the network with separator.save"
+            f"{path}: a state dict of torchaudio's ConvTasNet, which does not contain its masks, rate and blocks in a "
+            "repeat; give them to separator.zoo.foreign.torchaudio.convert, and store the network with separator.save"
         )
     found = ", ".join(repr(name)[:40] for name in list(content)[:3])
     raise CheckpointError(
-        f"{path}: not a separator checkpoint, and no file of asteroid's ({found or 'nothing'} is in it); expected one "
-        "with model_name, model_args and state_dict, or for SpeechBrain's models their folder"
+        f"{path}: not a separator checkpoint, and not an asteroid file (it contains {found or 'nothing'}); expected "
+        "model_name, model_args and state_dict; for a SpeechBrain model give its folder"
     )

@@ -1,4 +1,4 @@
-"""asteroid's ConvTasNet."""
+"""Convert asteroid's ConvTasNet."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from typing import Any
 
 from separator.errors import CheckpointError, suggestion
 from separator.models import ConvTasNet
-from separator.zoo.foreign.building import block_parts, build, is_state_dict, known, numbered, unlike, whole
+from separator.zoo.foreign.building import (
+    as_whole,
+    block_parts,
+    build,
+    is_state_dict,
+    sequential_parts,
+    translate,
+    unsupported,
+)
 
-# What asteroid's ConvTasNet takes for what a file does not say.
+# Defaults of asteroid's ConvTasNet.
 DEFAULTS: dict[str, Any] = {
     "n_blocks": 8,
     "n_repeats": 3,
@@ -29,21 +37,21 @@ DEFAULTS: dict[str, Any] = {
     "encoder_activation": None,
     "sample_rate": 8000,
 }
-# Its cLN is of each frame by itself; the paper's is its cgLN.
+# asteroid's cLN normalizes each frame by itself. The paper's cLN is asteroid's cgLN.
 NORMS = {"gLN": "global", "cLN": "channel", "cgLN": "cumulative"}
 ACTIVATIONS = {None: "linear", "linear": "linear", "relu": "relu"}
 MASKS = {"relu": "relu", "sigmoid": "sigmoid", "softmax": "softmax"}
 
 
 def convert(content: Mapping[str, Any], where: Any) -> ConvTasNet:
-    """Asteroid's `ConvTasNet`, from `{"model_name", "model_args", "state_dict"}`.
+    """Convert asteroid's `ConvTasNet` from `{"model_name", "model_args", "state_dict"}`.
 
     Raises:
-        CheckpointError: if it is another model, or has what ours has not; `where` it came from is named.
+        CheckpointError: if it is another model, or has a feature that ours does not have. The error names `where`.
     """
     name, given, theirs = content["model_name"], content["model_args"], content.get("state_dict", {})
     if name != "ConvTasNet":
-        raise CheckpointError(f"{where}: a {name} of asteroid; of its models only ConvTasNet can be used here")
+        raise CheckpointError(f"{where}: a {name} from asteroid; of its models only ConvTasNet is supported")
     if not isinstance(given, dict) or "n_src" not in given or not is_state_dict(theirs):
         raise CheckpointError(f"{where}: damaged: expected model_args with n_src, and a state_dict of tensors")
     for key in given:
@@ -60,30 +68,30 @@ def convert(content: Mapping[str, Any], where: Any) -> ConvTasNet:
         "prelu": "masker.mask_net.0",
         "to_masks": "masker.mask_net.1",
     }
-    names = numbered("shared_block") | {"residual": "res_conv", "skip": "skip_conv"}
-    if wanted["causal"]:  # the convolution, and what cuts off its future
+    names = sequential_parts("shared_block") | {"residual": "res_conv", "skip": "skip_conv"}
+    if wanted["causal"]:  # the convolution is followed by a layer that cuts off later frames
         names["temporal"] += ".0"
     parts |= block_parts(wanted, theirs, "masker.TCN.{}".format, names, where)
     unused = set()
-    if wanted["skip_channels"]:  # nobody reads the last block's residual
+    if wanted["skip_channels"]:  # the last block's residual is not used
         last = wanted["num_blocks"] * wanted["num_repeats"] - 1
         unused = {f"masker.TCN.{last}.res_conv.{name}" for name in ("weight", "bias")}
     return build(wanted, theirs, parts, where, unused)
 
 
 def _arguments(theirs: Mapping[str, Any], infos: Any, where: Any) -> dict[str, Any]:
-    """Of our network."""
+    """Make the arguments of our network."""
     if not isinstance(theirs["causal"], bool):
-        raise unlike(where, "causal", theirs["causal"], (False, True))
+        raise unsupported(where, "causal", theirs["causal"], (False, True))
     norm = theirs["norm_type"]
     if theirs["causal"] and norm not in ("cLN", "cgLN"):
         norm = "cLN"  # as asteroid does, with a warning
-    known(where, "fb_name", theirs["fb_name"], {"free": "free", "FreeFB": "free"})
-    for key in ("in_chan", "out_chan"):  # others than n_filters are for filterbanks of other kinds
-        known(where, key, theirs[key], dict.fromkeys((None, theirs["n_filters"]), ""))
+    translate(where, "fb_name", theirs["fb_name"], {"free": "free", "FreeFB": "free"})
+    for key in ("in_chan", "out_chan"):  # other values are for other filterbanks
+        translate(where, key, theirs[key], dict.fromkeys((None, theirs["n_filters"]), ""))
     wanted = {
         "num_sources": theirs["n_src"],
-        "sample_rate": whole(theirs["sample_rate"]),
+        "sample_rate": as_whole(theirs["sample_rate"]),
         "num_filters": theirs["n_filters"],
         "filter_length": theirs["kernel_size"],
         "stride": theirs["stride"] or theirs["kernel_size"] // 2,
@@ -93,10 +101,10 @@ def _arguments(theirs: Mapping[str, Any], infos: Any, where: Any) -> dict[str, A
         "kernel_size": theirs["conv_kernel_size"],
         "num_blocks": theirs["n_blocks"],
         "num_repeats": theirs["n_repeats"],
-        "norm": known(where, "norm_type", norm, NORMS),
-        "mask": known(where, "mask_act", theirs["mask_act"], MASKS),
+        "norm": translate(where, "norm_type", norm, NORMS),
+        "mask": translate(where, "mask_act", theirs["mask_act"], MASKS),
         "causal": theirs["causal"],
-        "encoder_activation": known(where, "encoder_activation", theirs["encoder_activation"], ACTIVATIONS),
+        "encoder_activation": translate(where, "encoder_activation", theirs["encoder_activation"], ACTIVATIONS),
         "framing": "inside",
     }
     if theirs["n_src"] == 1:

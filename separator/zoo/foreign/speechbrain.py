@@ -1,4 +1,4 @@
-"""SpeechBrain's Conv-TasNet."""
+"""Convert SpeechBrain's Conv-TasNet."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from separator.errors import CheckpointError
 from separator.models import ConvTasNet
-from separator.zoo.foreign.building import block_parts, build, is_state_dict, known, unlike, whole
+from separator.zoo.foreign.building import as_whole, block_parts, build, is_state_dict, translate, unsupported
 from separator.zoo.foreign.reading import read_tensors
 
 PARTS = ("encoder", "masknet", "decoder")
 NORMS = {"gLN": "global", "cLN": "channel"}
 BLOCK = "masknet.temporal_conv_net.temporalblock_"
-# In a block: our part -> theirs.
+# Parts of a block: ours -> theirs.
 NAMES = {
     "expand": "conv.conv",
     "prelu1": "act",
@@ -31,25 +31,25 @@ NAMES = {
 
 
 def load(folder: Path) -> ConvTasNet:
-    """The network of SpeechBrain's recipes: `hyperparams.yaml` beside encoder.ckpt, masknet.ckpt and decoder.ckpt.
+    """Load a network of SpeechBrain's recipes: `hyperparams.yaml` next to encoder.ckpt, masknet.ckpt and decoder.ckpt.
 
     Raises:
-        CheckpointError: if it is damaged, or a network that ours cannot be; what it has that ours has not is named.
+        CheckpointError: if it is damaged, or has a feature that ours does not have. The error names the feature.
     """
     settings = read_hyperparams(folder / "hyperparams.yaml")
     parts: dict[str, Any] = {}
     for part in PARTS:
         if not (folder / f"{part}.ckpt").is_file():
-            raise CheckpointError(f"{folder}: hyperparams.yaml without {part}.ckpt; a model of SpeechBrain needs both")
+            raise CheckpointError(f"{folder}: hyperparams.yaml without {part}.ckpt; a SpeechBrain model needs both")
         parts |= {f"{part}.{name}": value for name, value in read_tensors(folder / f"{part}.ckpt").items()}
     return convert(parts, settings, folder)
 
 
 def convert(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], where: Any) -> ConvTasNet:
-    """SpeechBrain's Conv-TasNet, from the state dicts of its parts, and what `read_hyperparams` gives of the settings.
+    """Convert SpeechBrain's Conv-TasNet from the state dicts of its parts, and the settings from `read_hyperparams`.
 
-    Names begin with "encoder.", "masknet." and "decoder.". Encoder and decoder are those of its recipes
-    (`dual_path.Encoder` and `Decoder`), or those beside the MaskNet (`conv_tasnet.Encoder` and `Decoder`).
+    Names start with "encoder.", "masknet." and "decoder.". Encoder and decoder are those of its recipes
+    (`dual_path.Encoder` and `Decoder`), or those in the module of the MaskNet (`conv_tasnet.Encoder` and `Decoder`).
 
     Raises:
         CheckpointError: as `load`.
@@ -72,18 +72,20 @@ def convert(theirs: Mapping[str, Tensor], settings: Mapping[str, Any], where: An
     basis = f"{parts['decoder']}.weight"
     if own and basis in theirs:
         theirs = {**theirs, basis: theirs[basis].T}
-    # Neither biases nor a PReLU before the masks, which with a slope of 1 is none.
+    # It has no biases, and no PReLU before the masks. A PReLU with a slope of 1 does nothing.
     return build(wanted, theirs, parts, where, missing={"bias": 0.0, "prelu.weight": 1.0})
 
 
 def _arguments(
     theirs: Mapping[str, Tensor], settings: Mapping[str, Any], parts: Mapping[str, str], where: Any
 ) -> dict[str, Any]:
-    """Of our network: what the settings do not say, the shapes do."""
+    """Make the arguments of our network. The shapes of the weights give what the settings do not contain."""
     if settings.get("causal", False):
-        raise CheckpointError(f"{where}: causal=True of SpeechBrain, whose convolutions come late, is not known here")
+        raise CheckpointError(
+            f"{where}: SpeechBrain's causal=True, whose convolutions are late, is not supported; use a non-causal model"
+        )
     if settings.get("mask_nonlinear", "relu") != "relu":
-        raise unlike(where, "mask_nonlinear", settings["mask_nonlinear"], ("relu",))  # its softmax is over filters
+        raise unsupported(where, "mask_nonlinear", settings["mask_nonlinear"], ("relu",))  # its softmax is over filters
     try:
         filters, _, length = theirs[f"{parts['encoder']}.weight"].shape
         hidden, bottleneck, _ = theirs[f"{BLOCK}0_0.layers.{NAMES['expand']}.weight"].shape
@@ -92,13 +94,15 @@ def _arguments(
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where}: not the parameters of SpeechBrain's Conv-TasNet ({error})") from error
     if not filters or length < 4:
-        raise CheckpointError(f"{where}: {filters} filters of {length} samples; expected some, of 4 samples or more")
+        raise CheckpointError(
+            f"{where}: {filters} filters of {length} samples; expected at least 1 filter, of at least 4 samples"
+        )
     places = [
         tuple(map(int, found)) for key in theirs for found in re.findall(rf"^{BLOCK}(\d{{1,4}})_(\d{{1,4}})\.", key)
     ]
     return {
         "num_sources": outputs // filters,
-        "sample_rate": whole(settings.get("sample_rate")),
+        "sample_rate": as_whole(settings.get("sample_rate")),
         "num_filters": filters,
         "filter_length": length,
         "stride": length // 2,
@@ -108,7 +112,7 @@ def _arguments(
         "kernel_size": kernel,
         "num_blocks": 1 + max(block for _, block in places),
         "num_repeats": 1 + max(repeat for repeat, _ in places),
-        "norm": known(where, "norm_type", settings.get("norm_type", "gLN"), NORMS),
+        "norm": translate(where, "norm_type", settings.get("norm_type", "gLN"), NORMS),
         "mask": "relu",
         "temporal_options": {"padding": "reflect"},
         "encoder_activation": "relu",
@@ -117,12 +121,12 @@ def _arguments(
 
 
 def read_hyperparams(path: Path) -> dict[str, Any]:
-    """What SpeechBrain's `hyperparams.yaml` says of a Conv-TasNet: the MaskNet's arguments, and sample_rate.
+    """Read a Conv-TasNet's settings from SpeechBrain's `hyperparams.yaml`: the MaskNet's arguments, and sample_rate.
 
-    Its tags, which name Python classes, are read as text.
+    Tags, which name Python classes, are read as text.
 
     Raises:
-        CheckpointError: if it is no YAML, or of another network.
+        CheckpointError: if it is not YAML, or belongs to another network.
     """
     try:
         content = yaml.load(path.read_text(), Loader=_TagsAsText)
@@ -135,7 +139,7 @@ def read_hyperparams(path: Path) -> dict[str, Any]:
         others = ", ".join(repr(tag.rpartition(":")[2])[1:-1] for tag in list(tagged)[:9]) or "none"
         raise CheckpointError(
             f"{path}: no lobes.models.conv_tasnet.MaskNet among its networks ({others}); of SpeechBrain's models only "
-            "Conv-TasNet can be used here"
+            "Conv-TasNet is supported"
         )
 
     def resolved(value: Any) -> Any:
@@ -145,12 +149,12 @@ def read_hyperparams(path: Path) -> dict[str, Any]:
 
     settings = {key: resolved(value) for key, value in found[0].items() if key != "!"}
     if "sample_rate" not in content:
-        raise CheckpointError(f"{path}: no sample_rate in it; add the rate that the model was trained at")
+        raise CheckpointError(f"{path}: no sample_rate in it; add the rate of the model's training data in Hz")
     return settings | {"sample_rate": resolved(content["sample_rate"])}
 
 
 class _TagsAsText(yaml.SafeLoader):
-    """YAML in which `!new:package.Class {...}` is the mapping with its tag under "!"."""
+    """YAML loader that turns `!new:package.Class {...}` into the mapping, with its tag under "!"."""
 
 
 def _untagged(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:

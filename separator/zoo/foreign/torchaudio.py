@@ -1,4 +1,4 @@
-"""torchaudio's ConvTasNet."""
+"""Convert torchaudio's ConvTasNet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from separator.errors import CheckpointError
 from separator.models import ConvTasNet
-from separator.zoo.foreign.building import block_parts, build, numbered
+from separator.zoo.foreign.building import block_parts, build, sequential_parts
 
 
 def convert(
@@ -19,17 +19,17 @@ def convert(
     num_blocks: int,
     mask: str,
 ) -> ConvTasNet:
-    """Torchaudio's `ConvTasNet`, from its state dict, and what that leaves open.
+    """Convert torchaudio's `ConvTasNet` from its state dict, and from the settings that a state dict does not contain.
 
     Args:
         theirs: the state dict.
-        where: it comes from, for errors.
-        sample_rate: Hz that it was trained at.
+        where: origin of the state dict, for errors.
+        sample_rate: rate of its training data in Hz.
         num_blocks: blocks in a repeat, torchaudio's `msk_num_layers`.
-        mask: torchaudio's `msk_activate`: "sigmoid" if it was not given, "relu" in its bundle.
+        mask: torchaudio's `msk_activate`: by default "sigmoid", in torchaudio's bundle "relu".
 
     Raises:
-        CheckpointError: if it is not, or leaves open what it must tell; `where` it came from is named.
+        CheckpointError: if it is not such a state dict, or does not fit the other arguments. The error names `where`.
     """
     body = "mask_generator.conv_layers"
     try:
@@ -42,10 +42,13 @@ def convert(
         raise CheckpointError(f"{where}: not a state dict of torchaudio's ConvTasNet ({error})") from error
     count = len({key.split(".")[2] for key in theirs if key.startswith(f"{body}.")})
     if count % num_blocks:
-        raise CheckpointError(f"{where}: {count} blocks, which repeats of {num_blocks} blocks do not divide")
+        raise CheckpointError(
+            f"{where}: {count} blocks are not a multiple of num_blocks={num_blocks}; give the right number"
+        )
     if length % 2:
         raise CheckpointError(
-            f"{where}: filters of {length} samples, an odd number, which torchaudio places otherwise; not known here"
+            f"{where}: filters of {length} samples; an odd length is not supported, because torchaudio places such "
+            "filters differently"
         )
     wanted = {
         "num_sources": outputs // filters,
@@ -69,6 +72,6 @@ def convert(
         "prelu": "mask_generator.output_prelu",
         "to_masks": "mask_generator.output_conv",
     }
-    names = numbered("conv_layers") | {"residual": "res_out", "skip": "skip_out"}
+    names = sequential_parts("conv_layers") | {"residual": "res_out", "skip": "skip_out"}
     parts |= block_parts(wanted, theirs, lambda index: f"{body}.{index}", names, where)
     return build(wanted, theirs, parts, where)
