@@ -35,7 +35,13 @@ train-default: $(VENV)/.installed voices-given
 	$(TRAIN) +recipe=default_2 data.root=$(VOICES)
 	$(TRAIN) +recipe=default_3 data.root=$(VOICES)
 	$(PYTHON) -m separator.average --force runs/default_2 runs/default_3 runs/default_mean.safetensors
-	$(call bundle,default,runs/default_mean.safetensors)
+	$(TRAIN) +recipe=default_long data.root=$(VOICES) start_from=runs/default_mean.safetensors optimizer.lr=0.0005 \
+		trainer.batch_size=8 trainer.max_steps=1750
+	$(TRAIN) +recipe=default_long name=default_decay data.root=$(VOICES) start_from=runs/default_long optimizer.lr=0.0005 \
+		trainer.batch_size=8 trainer.max_steps=1300 schedule.decay_steps=1300
+	$(PYTHON) -m separator.average --force runs/default_mean.safetensors runs/default_mean.safetensors runs/default_decay \
+		runs/default_final.safetensors
+	$(call bundle,default,runs/default_final.safetensors)
 
 train-default-causal: $(VENV)/.installed voices-given
 	$(TRAIN) +recipe=default_causal_1 data.root=$(VOICES)

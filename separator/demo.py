@@ -14,6 +14,7 @@ from separator import cli, figures, objectives
 from separator.data.example import SAMPLE_RATE, make_example
 from separator.data.mixture import Mixture
 from separator.errors import SeparatorError
+from separator.inference.file_result import is_speaker
 from separator.io.stem_files import StemFiles
 
 
@@ -49,6 +50,7 @@ def main() -> int:
 
 
 def _print_scores(example: Mixture, stems: dict[Path, np.ndarray]) -> None:
+    stems = {path: stem for path, stem in stems.items() if is_speaker(path.stem)}
     estimate = torch.from_numpy(np.stack(list(stems.values())))[None]
     reference = example.sources[None]
     _, permutation = objectives.pit(objectives.si_snr, estimate, reference)

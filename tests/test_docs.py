@@ -54,8 +54,8 @@ def run(line, monkeypatch):
         words = ["python", "-m", "separator.cli", *words[1:]]
     assert words[:2] == ["python", "-m"], f"{line}: not a command that the test can run; mark its block as not run"
     if words[2] == "separator.train":
-        words += SHORT + ([] if "start_from=default" in words else SMALL)
-        words += [] if "data=folder" in words or "data.root=voices" in words else GENERATED
+        words += SHORT + ([] if "+recipe=default_finetune" in words else SMALL)
+        words += [] if "data.root=voices" in words else GENERATED
     monkeypatch.setattr(sys, "argv", words[2:])
     try:
         runpy.run_module(words[2], run_name="__main__")

@@ -8,7 +8,7 @@ from separator import __version__
 from separator.io import formats, stem_paths
 
 EXAMPLES = """examples:
-  separate mix.wav                      stems/mix/speaker1.wav and speaker2.wav
+  separate mix.wav                      stems/mix/: speaker1.wav, speaker2.wav, background.wav
   separate a.wav b.m4a --out voices     several files; the model is loaded once
   separate calls/ --skip-existing       a folder, at any depth; skips finished recordings
   separate mix.wav -m runs/mine/best.safetensors

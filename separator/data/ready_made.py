@@ -269,6 +269,26 @@ class Excerpts(Dataset):
         return Mixture(sources.sum(0), sources, self.sample_rate, " + ".join(item.name for item in items))
 
 
+class WithSilentSources(Dataset):
+    """Mixtures with silent sources after their own ones, for models with a background stem.
+
+    Args:
+        mixtures: the mixtures.
+        count: number of silent sources.
+    """
+
+    def __init__(self, mixtures: Dataset, count: int) -> None:
+        self.mixtures, self.count = mixtures, count
+
+    def __len__(self) -> int:
+        return len(self.mixtures)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Mixture:
+        mixture = self.mixtures[index]
+        silence = torch.zeros_like(mixture.sources[:1]).repeat_interleave(self.count, dim=0)
+        return replace(mixture, sources=torch.cat([mixture.sources, silence]))
+
+
 def _level(mixture: np.ndarray, total: np.ndarray) -> float:
     """Gain of a sum of sources in a mixture. It is 1 if noise alone can explain the difference.
 

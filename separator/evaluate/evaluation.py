@@ -21,9 +21,11 @@ from tqdm import tqdm
 from separator import __version__, config, objectives
 from separator.data import GeneratedData, Mixture, MixtureData, MixtureSet
 from separator.data.lists import mixture_list
+from separator.data.ready_made import WithSilentSources
 from separator.errors import ConfigError, check_flag, check_names, check_whole, reason
 from separator.evaluate import ideal_masks, metrics, report_page, statistics
 from separator.evaluate.statistics import Row
+from separator.inference.file_result import is_speaker
 from separator.inference.separation import Separator
 from separator.io import atomic
 from separator.zoo import checkpoint
@@ -102,7 +104,11 @@ class EvaluationData:
             if "valid_mixtures" in composed:
                 composed["valid_mixtures"] = self.generated_mixtures
             data = config.build(composed, "data")
-        return data.testing(sample_rate, sources, self.seed)
+            return data.testing(sample_rate, sources, self.seed)
+        # Generated mixtures have no background.
+        speakers = [name for name in sources if is_speaker(name)] or sources
+        mixtures = data.testing(sample_rate, speakers, self.seed)
+        return WithSilentSources(mixtures, len(sources) - len(speakers))
 
 
 def evaluate(

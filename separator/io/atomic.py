@@ -90,7 +90,12 @@ def write_together(writes: Mapping[Path, Write]) -> None:
     """
     with AtomicFiles(writes) as files:
         for path, write in writes.items():
-            write(files.temporary[path])
+            temporary = files.temporary[path]
+            mode = temporary.stat().st_mode
+            write(temporary)
+            # safetensors 0.8 puts a file in its place that only the owner can read.
+            if temporary.stat().st_mode != mode:
+                temporary.chmod(mode)
         files.commit()
 
 

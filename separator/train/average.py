@@ -3,9 +3,11 @@
 Usage: `python -m separator.average MODEL MODEL [...] FILE.safetensors`
 
 The models must come from the same training, for example from rounds that continue one another. The mean is then often
-better than each of them, and it is as fast as one model. The mean of networks that were trained independently is
-useless.
-(Izmailov et al. 2018, arXiv:1803.05407; Wortsman et al. 2022, arXiv:2203.05482.)
+better than each of them, and it is as fast as one model. A model that is given twice counts twice. If the last model
+was grown from another one (see `separator.train.growth`), the parts that only the last one has keep their weights. The
+mean of a fine-tuned model and the model that it started from keeps much of what the latter can do. The mean of networks
+that were trained independently is useless.
+(Izmailov et al. 2018, arXiv:1803.05407; Wortsman et al. 2022, arXiv:2203.05482 and arXiv:2109.01903.)
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from separator import zoo
 from separator.errors import ConfigError, SeparatorError
 from separator.models import ConvTasNet
+from separator.train.growth import state_from
 from separator.zoo import checkpoint
 
 
@@ -42,24 +47,29 @@ def _average(models: Sequence[str | Path]) -> tuple[ConvTasNet, dict[str, Any]]:
     """Average the weights, and return the network with the training facts of the last model."""
     if len(models) < 2:
         raise ConfigError(f"got {', '.join(map(str, models)) or 'no models'}; give two or more models to average")
-    first, *others = models
-    net = zoo.load(first)
+    *others, last = models
+    net, training = zoo.load_described(last)
     sums = {name: value.double() for name, value in net.state_dict().items()}
-    training: dict[str, Any] = {}
     for model in others:
-        other, training = zoo.load_described(model)
-        for name, value in net.arguments.items():
-            if other.arguments[name] != value:
-                raise ConfigError(
-                    f"{first} and {model} are different networks ({name} is {value!r} and {other.arguments[name]!r}); "
-                    "give models from the training of one network"
-                )
-        for name, value in other.state_dict().items():
+        for name, value in _state_of(model, net, last).items():
             sums[name] += value
     net.load_state_dict({name: (total / len(models)).float() for name, total in sums.items()})
     # Scores are left out: they were measured with the last model alone.
     known = {name: fact for name, fact in training.items() if name not in ("valid_si_snri", "evaluation")}
     return net, known | {"average_of": [str(model) for model in models]}
+
+
+def _state_of(model: str | Path, net: ConvTasNet, last: str | Path) -> dict[str, Tensor]:
+    """Return a model's weights, and those of `net` where it has others because it was grown from the model."""
+    try:
+        return state_from(net, str(model))
+    except ConfigError as error:
+        other = zoo.load(model)
+        name = next(name for name, value in net.arguments.items() if other.arguments[name] != value)
+        raise ConfigError(
+            f"{model} and {last} are different networks ({name} is {other.arguments[name]!r} and "
+            f"{net.arguments[name]!r}); give models from the training of one network"
+        ) from error
 
 
 def main() -> int:

@@ -35,10 +35,23 @@ def start_from(net: ConvTasNet, model: str) -> None:
         ConfigError: if the networks differ in another argument. The message names the first one.
         CheckpointError: if the model cannot be found or used.
     """
+    net.load_state_dict(state_from(net, model, quiet_sources=True))
+
+
+def state_from(net: ConvTasNet, model: str, quiet_sources: bool = False) -> dict[str, Tensor]:
+    """Return a network's weights with those of another model in their place, where that has them.
+
+    Args:
+        net: the network. It has the model's arguments, or it was grown from the model.
+        model: anything that `separator.load` takes.
+        quiet_sources: make the masks of sources that the model lacks nearly silent (default: leave them).
+
+    Raises:
+        ConfigError, CheckpointError: as `start_from`.
+    """
     other = zoo.load(model)
     if all(_same(net, other, name) for name in net.arguments if name != "sources"):
-        net.load_state_dict(other.state_dict())
-        return
+        return other.state_dict()
     for name in net.arguments:
         if name not in GROWN and not _same(net, other, name):
             raise _error(model, other, net, name)
@@ -50,10 +63,10 @@ def start_from(net: ConvTasNet, model: str) -> None:
             _, _, number, rest = name.split(".", 3)
             state[f"stack.blocks.{blocks[int(number)]}.{rest}"] = value
         elif name.startswith("to_masks."):
-            state[name] = _with_new_sources(state[name], value, net, other)
+            state[name] = _with_new_sources(state[name], value, net, other, quiet_sources)
         else:
             state[name] = value
-    net.load_state_dict(state)
+    return state
 
 
 def _check_grown(net: ConvTasNet, other: ConvTasNet, model: str) -> None:
@@ -80,12 +93,13 @@ def _full_rate_blocks(net: ConvTasNet) -> list[int]:
     return [number for number, rate in enumerate(of_block) if rate == 1]
 
 
-def _with_new_sources(own: Tensor, value: Tensor, net: ConvTasNet, other: ConvTasNet) -> Tensor:
+def _with_new_sources(own: Tensor, value: Tensor, net: ConvTasNet, other: ConvTasNet, quiet: bool) -> Tensor:
     """Weights or bias of the masks, `[channel x source x filter, ...]`, with the other network's values copied in."""
     if net.num_sources == other.num_sources:
         return value
     grown = own.clone().unflatten(0, (net.num_channels, net.num_sources, -1))
-    grown = grown * NEW_MASK_SCALE if own.ndim == 2 else torch.full_like(grown, NEW_MASK_BIAS)
+    if quiet:
+        grown = grown * NEW_MASK_SCALE if own.ndim == 2 else torch.full_like(grown, NEW_MASK_BIAS)
     grown[:, : other.num_sources] = value.unflatten(0, (other.num_channels, other.num_sources, -1))
     return grown.flatten(0, 2)
 

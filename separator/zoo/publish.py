@@ -211,9 +211,9 @@ def _block(content: dict[str, Any]) -> str:
 
 
 def _listed(sources: tuple[str, ...]) -> str:
-    if sources[0] == "speaker1":
-        return f"{len(sources)} speakers"
-    return " and ".join(sources)
+    speakers = [name for name in sources if re.fullmatch(r"speaker\d+", name)]
+    others = [name for name in sources if name not in speakers]
+    return " and ".join(([f"{len(speakers)} speakers"] if speakers else []) + others)
 
 
 def _millions(net: ConvTasNet) -> str:

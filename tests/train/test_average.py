@@ -35,6 +35,29 @@ def test_every_weight_is_the_mean(rounds):
     assert not mean.training and mean.sources == a.sources
 
 
+def test_a_grown_network_is_averaged_with_the_smaller_one(tmp_path):
+    """Where both have weights they are averaged. What only the grown network has stays as it is."""
+    torch.manual_seed(0)
+    small = separator.ConvTasNet(sample_rate=8000, **TINY)
+    larger = dict(num_repeats=2, repeat_rates=[1, 2], num_sources=3, sources=["speaker1", "speaker2", "background"])
+    grown = separator.ConvTasNet(sample_rate=8000, **TINY | larger)
+    torch.nn.init.normal_(grown.stack.low_rates[0].spread.weight)
+    separator.save(small, tmp_path / "small.safetensors")
+    separator.save(grown, tmp_path / "grown.safetensors")
+    mean = average.average([tmp_path / "small.safetensors", tmp_path / "grown.safetensors"]).state_dict()
+    before, after = small.state_dict(), grown.state_dict()
+    both = [name for name in before if name in after and not name.startswith("to_masks")]
+    assert len(both) > 20
+    for name in both:
+        torch.testing.assert_close(mean[name], (before[name] + after[name]) / 2)
+    for name in set(after) - set(before):
+        assert torch.equal(mean[name], after[name])
+    rows = len(before["to_masks.weight"])
+    shared = (before["to_masks.weight"] + after["to_masks.weight"][:rows]) / 2
+    torch.testing.assert_close(mean["to_masks.weight"][:rows], shared)
+    assert torch.equal(mean["to_masks.weight"][rows:], after["to_masks.weight"][rows:])
+
+
 def test_the_command_writes_a_checkpoint_with_its_origin(rounds, tmp_path, monkeypatch, capsys):
     _, folders = rounds
     path = tmp_path / "mean.safetensors"

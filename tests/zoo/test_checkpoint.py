@@ -9,6 +9,13 @@ from separator.errors import CheckpointError
 from separator.zoo import checkpoint
 
 
+def test_a_checkpoint_has_the_permissions_of_any_new_file(tmp_path):
+    """A library that puts a file of its own in its place must not hide it from other users."""
+    separator.save(separator.ConvTasNet(num_filters=16, num_blocks=1, num_repeats=1), tmp_path / "net.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "net.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_saved_network_is_loaded_unchanged(tmp_path):
     net = separator.ConvTasNet(
         num_sources=3, sample_rate=8000, num_filters=8, filter_length=10, num_blocks=2, num_repeats=1,

@@ -167,3 +167,15 @@ def test_upload_to_the_hub(tiny_checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [*arguments, "-f"])
     assert publish.main() == 2
     assert "the upload to the hub failed (401 Client Error); log in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sources", "text"),
+    [
+        (("speaker1", "speaker2"), "2 speakers"),
+        (("speaker1", "speaker2", "background"), "2 speakers and background"),
+        (("vocals", "rest"), "vocals and rest"),
+    ],
+)
+def test_a_card_names_what_the_model_separates(sources, text):
+    assert publish._listed(sources) == text
