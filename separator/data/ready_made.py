@@ -285,7 +285,7 @@ class WithSilentSources(Dataset):
 
     def __getitem__(self, index: int) -> Mixture:
         mixture = self.mixtures[index]
-        silence = torch.zeros_like(mixture.sources[:1]).repeat_interleave(self.count, dim=0)
+        silence = mixture.sources.new_zeros(self.count, *mixture.sources.shape[1:])
         return replace(mixture, sources=torch.cat([mixture.sources, silence]))
 
 

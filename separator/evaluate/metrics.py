@@ -71,9 +71,7 @@ def score(estimate: Tensor, item: Mixture, extra: Sequence[str] = ()) -> Scores:
     }
     mono = [signals.reshape(len(reference), -1, signals.shape[-1]).mean(1) for signals in (estimate, item.sources)]
     for name in extra:
-        function = choose("measure", name, OPTIONAL).function
-        assert function is not None
-        values[name] = [function(mono[0][number], mono[1][number], item.sample_rate) for number in sounding]
+        values[name] = [OPTIONAL[name](mono[0][number], mono[1][number], item.sample_rate) for number in sounding]
     leak = estimates[silent].square().sum(-1).mean() / item.mixture.square().sum().clamp_min(1e-12)
     silent_db = 10 * float(torch.log10(leak.clamp_min(1e-12))) if silent.any() else float("nan")
     return Scores(sounding, values, silent_db, missing)
@@ -140,7 +138,7 @@ METRICS = {
     "pesq": Metric("PESQ", function=pesq, package="pesq"),
     "stoi": Metric("STOI", function=stoi, package="pystoi"),
 }
-OPTIONAL = {name: metric for name, metric in METRICS.items() if metric.function is not None}
+OPTIONAL = {name: metric.function for name, metric in METRICS.items() if metric.function is not None}
 
 
 def columns() -> dict[str, tuple[str, str]]:
@@ -166,7 +164,8 @@ def available(wanted: Sequence[str]) -> tuple[list[str], list[str]]:
         raise ConfigError(f"measures must be a list, such as [pesq,stoi], got {wanted!r}")
     found, missing = [], []
     for name in wanted:
-        metric = choose("measure", name, OPTIONAL)
+        choose("measure", name, OPTIONAL)
+        metric = METRICS[name]
         if importlib.util.find_spec(metric.package):
             found.append(name)
         else:

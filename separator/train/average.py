@@ -61,11 +61,14 @@ def _average(models: Sequence[str | Path]) -> tuple[ConvTasNet, dict[str, Any]]:
 
 def _state_of(model: str | Path, net: ConvTasNet, last: str | Path) -> dict[str, Tensor]:
     """Return a model's weights, and those of `net` where it has others because it was grown from the model."""
+    other = zoo.load(model)
+    differing = [name for name, value in net.arguments.items() if other.arguments[name] != value]
     try:
-        return state_from(net, str(model))
+        if differing == ["sources"]:
+            raise ConfigError("the sources have other names")
+        return state_from(net, other, str(model))
     except ConfigError as error:
-        other = zoo.load(model)
-        name = next(name for name, value in net.arguments.items() if other.arguments[name] != value)
+        name = differing[0]
         raise ConfigError(
             f"{model} and {last} are different networks ({name} is {other.arguments[name]!r} and "
             f"{net.arguments[name]!r}); give models from the training of one network"

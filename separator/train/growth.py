@@ -35,21 +35,21 @@ def start_from(net: ConvTasNet, model: str) -> None:
         ConfigError: if the networks differ in another argument. The message names the first one.
         CheckpointError: if the model cannot be found or used.
     """
-    net.load_state_dict(state_from(net, model, quiet_sources=True))
+    net.load_state_dict(state_from(net, zoo.load(model), model, quiet_sources=True))
 
 
-def state_from(net: ConvTasNet, model: str, quiet_sources: bool = False) -> dict[str, Tensor]:
-    """Return a network's weights with those of another model in their place, where that has them.
+def state_from(net: ConvTasNet, other: ConvTasNet, model: str, quiet_sources: bool = False) -> dict[str, Tensor]:
+    """Return a network's weights, replaced by those of another network wherever that has them.
 
     Args:
-        net: the network. It has the model's arguments, or it was grown from the model.
-        model: anything that `separator.load` takes.
-        quiet_sources: make the masks of sources that the model lacks nearly silent (default: leave them).
+        net: the network. It has the arguments of the other network, or it was grown from it.
+        other: the other network.
+        model: name of the other network, for errors.
+        quiet_sources: make the masks of sources that the other network lacks nearly silent (default: leave them).
 
     Raises:
-        ConfigError, CheckpointError: as `start_from`.
+        ConfigError: if the networks differ in another argument. The message names the first one.
     """
-    other = zoo.load(model)
     if all(_same(net, other, name) for name in net.arguments if name != "sources"):
         return other.state_dict()
     for name in net.arguments:

@@ -158,7 +158,7 @@ def card(net: ConvTasNet, facts: dict[str, Any], name: str) -> str:
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {name}",
-        f"Separates {_listed(net.sources)} at {net.sample_rate} Hz" + (", also live." if net.can_stream else "."),
+        f"Separates {_listed(net)} at {net.sample_rate} Hz" + (", also live." if net.can_stream else "."),
         f"```\nseparate mix.wav -m hf:{name} --out stems/\n```" if "/" in name else "",
         "## Network",
         f"Conv-TasNet (Luo & Mesgarani 2019, arXiv:1809.07454), {_millions(net)} million parameters and "
@@ -210,10 +210,9 @@ def _block(content: dict[str, Any]) -> str:
     return f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}```"
 
 
-def _listed(sources: tuple[str, ...]) -> str:
-    speakers = [name for name in sources if re.fullmatch(r"speaker\d+", name)]
-    others = [name for name in sources if name not in speakers]
-    return " and ".join(([f"{len(speakers)} speakers"] if speakers else []) + others)
+def _listed(net: ConvTasNet) -> str:
+    speakers = [f"{net.num_interchangeable} speakers"] if net.num_interchangeable else []
+    return " and ".join([*speakers, *net.sources[net.num_interchangeable :]])
 
 
 def _millions(net: ConvTasNet) -> str:

@@ -76,8 +76,14 @@ def test_the_command_writes_a_checkpoint_with_its_origin(rounds, tmp_path, monke
 def test_models_that_cannot_be_averaged_are_rejected(rounds, tmp_path, monkeypatch, capsys):
     _, (first, second) = rounds
     separator.save(separator.ConvTasNet(sample_rate=8000, **TINY | {"num_blocks": 2}), tmp_path / "other.safetensors")
+    named = separator.ConvTasNet(sample_rate=8000, sources=("voice", "music"), **TINY)
+    separator.save(named, tmp_path / "named.safetensors")
     out = tmp_path / "mean.safetensors"
     for arguments, message in (
+        (
+            (first, tmp_path / "named.safetensors", out),
+            "are different networks (sources is ['speaker1', 'speaker2'] and",
+        ),
         ((first, tmp_path / "other.safetensors", out), "are different networks (num_blocks is 3 and 2)"),
         ((first, out), "give two or more models to average"),
         ((first, second), "the last argument is the output file; its name must end in .safetensors"),
